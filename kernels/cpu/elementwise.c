@@ -1,0 +1,166 @@
+// elementwise.c: activations, axpy and conversions.
+#include "cpu.h"
+#include "half.h"
+#include "simd.h"
+
+// Elements a thread takes at a time.
+#define CHUNK 4096
+
+static int64_t chunks(int64_t n)
+{
+    return (n + CHUNK - 1) / CHUNK;
+}
+
+// --- SwiGLU: y = g s(g) u with s the logistic function
+
+static void swiglu_row(int64_t f, const float *g, const float *u, float *y)
+{
+    LW_FOR_LANES(i, lanes, 0, f, {
+        lw_vf gate = lw_load(g + i, lanes);
+        lw_store(y + i, gate * lw_vsigmoid(gate) * lw_load(u + i, lanes), lanes);
+    });
+}
+
+// d/dg = s (1 + g (1 - s)) u dy, d/du = g s dy
+static void swiglu_backward_row(int64_t f, const float *g, const float *u, const float *dy, float *dg, float *du)
+{
+    LW_FOR_LANES(i, lanes, 0, f, {
+        lw_vf gate = lw_load(g + i, lanes);
+        lw_vf up = lw_load(u + i, lanes);
+        lw_vf d = lw_load(dy + i, lanes);
+        lw_vf s = lw_vsigmoid(gate);
+        lw_vf silu = gate * s;
+        lw_store(du + i, silu * d, lanes);
+        lw_store(dg + i, (s + silu * (lw_vset(1.0f) - s)) * (up * d), lanes);
+    });
+}
+
+void LW_CPU(swiglu)(lw_device *dev, int64_t rows, int64_t f, lw_dtype type, const void *gu, void *y)
+{
+    if (rows <= 0 || f <= 0 || !lw_cpu_is_f32(dev, "swiglu", type)) {
+        return;
+    }
+    const float *in = gu;
+    float *out = y;
+    int threads = lw_cpu_threads(dev, rows * f * 8);
+#pragma omp parallel for schedule(static) num_threads(threads) if (threads > 1)
+    for (int64_t r = 0; r < rows; r++) {
+        swiglu_row(f, in + r * 2 * f, in + r * 2 * f + f, out + r * f);
+    }
+}
+
+void LW_CPU(swiglu_backward)(lw_device *dev, int64_t rows, int64_t f, lw_dtype type, const void *gu, const void *dy,
+                             void *dgu)
+{
+    if (rows <= 0 || f <= 0 || !lw_cpu_is_f32(dev, "swiglu_backward", type)) {
+        return;
+    }
+    const float *in = gu, *d = dy;
+    float *out = dgu;
+    int threads = lw_cpu_threads(dev, rows * f * 12);
+#pragma omp parallel for schedule(static) num_threads(threads) if (threads > 1)
+    for (int64_t r = 0; r < rows; r++) {
+        int64_t at = r * 2 * f;
+        swiglu_backward_row(f, in + at, in + at + f, d + r * f, out + at, out + at + f);
+    }
+}
+
+// --- GELU, tanh form: y = x (1 + tanh(t)) / 2 = x s(2t), t = sqrt(2/pi) (x + 0.044715 x^3), s the logistic function.
+// In this form there is no cancellation for negative x.
+
+#define GELU_A 1.5957691216057308f // 2 sqrt(2/pi)
+#define GELU_B 0.07135481282636f   // 2 sqrt(2/pi) 0.044715
+
+static void gelu_chunk(int64_t n, const float *x, float *y)
+{
+    LW_FOR_LANES(i, lanes, 0, n, {
+        lw_vf a = lw_load(x + i, lanes);
+        lw_vf t = a * lw_vfma(a * a, lw_vset(GELU_B), lw_vset(GELU_A));
+        lw_store(y + i, a * lw_vsigmoid(t), lanes);
+    });
+}
+
+static void gelu_backward_chunk(int64_t n, const float *x, const float *dy, float *dx)
+{
+    LW_FOR_LANES(i, lanes, 0, n, {
+        lw_vf a = lw_load(x + i, lanes);
+        lw_vf square = a * a;
+        lw_vf t = a * lw_vfma(square, lw_vset(GELU_B), lw_vset(GELU_A));
+        lw_vf slope = lw_vfma(square, lw_vset(3.0f * GELU_B), lw_vset(GELU_A));
+        lw_vf s = lw_vsigmoid(t);
+        // s' = s (1 - s); where s is 0 the product is 0 for every finite x, however large the slope.
+        lw_vf derivative = lw_vfma(a * slope, s * (lw_vset(1.0f) - s), s);
+        lw_store(dx + i, lw_load(dy + i, lanes) * derivative, lanes);
+    });
+}
+
+void LW_CPU(gelu)(lw_device *dev, int64_t n, const float *x, float *y)
+{
+    int threads = lw_cpu_threads(dev, n * 8);
+#pragma omp parallel for schedule(static) num_threads(threads) if (threads > 1)
+    for (int64_t c = 0; c < chunks(n); c++) {
+        gelu_chunk(lw_min64(CHUNK, n - c * CHUNK), x + c * CHUNK, y + c * CHUNK);
+    }
+}
+
+void LW_CPU(gelu_backward)(lw_device *dev, int64_t n, const float *x, const float *dy, float *dx)
+{
+    int threads = lw_cpu_threads(dev, n * 12);
+#pragma omp parallel for schedule(static) num_threads(threads) if (threads > 1)
+    for (int64_t c = 0; c < chunks(n); c++) {
+        gelu_backward_chunk(lw_min64(CHUNK, n - c * CHUNK), x + c * CHUNK, dy + c * CHUNK, dx + c * CHUNK);
+    }
+}
+
+// --- axpy
+
+static void axpy_chunk(int64_t n, float alpha, const float *x, float *y)
+{
+    LW_FOR_LANES(i, lanes, 0, n,
+                 { lw_store(y + i, lw_vfma(lw_vset(alpha), lw_load(x + i, lanes), lw_load(y + i, lanes)), lanes); });
+}
+
+void LW_CPU(axpy)(lw_device *dev, int64_t n, float alpha, const float *x, float *y)
+{
+    int threads = lw_cpu_threads(dev, n);
+#pragma omp parallel for schedule(static) num_threads(threads) if (threads > 1)
+    for (int64_t c = 0; c < chunks(n); c++) {
+        axpy_chunk(lw_min64(CHUNK, n - c * CHUNK), alpha, x + c * CHUNK, y + c * CHUNK);
+    }
+}
+
+// --- conversions
+
+static void cast_chunk(int64_t n, const void *in, lw_dtype in_type, void *out, lw_dtype out_type)
+{
+    if (in_type == out_type) {
+        memcpy(out, in, (size_t)n * lw_dtype_bytes(in_type));
+        return;
+    }
+    float block[256];
+    for (int64_t i = 0; i < n; i += 256) {
+        int64_t count = lw_min64(256, n - i);
+        lw_half_read(count, (const char *)in + (size_t)i * lw_dtype_bytes(in_type), in_type, block);
+        lw_half_write(count, block, (char *)out + (size_t)i * lw_dtype_bytes(out_type), out_type);
+    }
+}
+
+void LW_CPU(cast)(lw_device *dev, int64_t n, const void *in, lw_dtype in_type, void *out, lw_dtype out_type)
+{
+    if (n <= 0) {
+        return;
+    }
+    if ((in_type == LW_I32 || out_type == LW_I32) && in_type != out_type) {
+        lw_cpu_fail(dev, "cpu: cast from %s to %s is not an operation", lw_dtype_name(in_type),
+                    lw_dtype_name(out_type));
+        return;
+    }
+    int threads = lw_cpu_threads(dev, n * 2);
+    size_t in_bytes = lw_dtype_bytes(in_type), out_bytes = lw_dtype_bytes(out_type);
+#pragma omp parallel for schedule(static) num_threads(threads) if (threads > 1)
+    for (int64_t c = 0; c < chunks(n); c++) {
+        size_t at = (size_t)(c * CHUNK);
+        cast_chunk(lw_min64(CHUNK, n - c * CHUNK), (const char *)in + at * in_bytes, in_type,
+                   (char *)out + at * out_bytes, out_type);
+    }
+}

@@ -1,0 +1,45 @@
+// table.c: the operator table of one instruction set.
+#include "cpu.h"
+
+#define LW_TABLE_NAME_(isa) lw_cpu_ops_##isa
+#define LW_TABLE_NAME(isa) LW_TABLE_NAME_(isa)
+
+const lw_device_ops LW_TABLE_NAME(LW_CPU_ISA) = {
+    .name = "cpu",
+    .alloc = lw_cpu_alloc,
+    .free = lw_cpu_free,
+    .upload = lw_cpu_transfer,
+    .download = lw_cpu_transfer,
+    .copy = lw_cpu_transfer,
+    .zero = lw_cpu_zero,
+    .sync = lw_cpu_sync,
+    .destroy = lw_cpu_destroy,
+    .gemm = LW_CPU(gemm),
+    .rmsnorm = LW_CPU(rmsnorm),
+    .rmsnorm_backward = LW_CPU(rmsnorm_backward),
+    .layernorm = LW_CPU(layernorm),
+    .layernorm_backward = LW_CPU(layernorm_backward),
+    .rmsscale = LW_CPU(rmsscale),
+    .rmsscale_backward = LW_CPU(rmsscale_backward),
+    .gather = LW_CPU(gather),
+    .copy_rows = LW_CPU(copy_rows),
+    .scatter_add = LW_CPU(scatter_add),
+    .span_mean = LW_CPU(span_mean),
+    .span_mean_backward = LW_CPU(span_mean_backward),
+    .column_sum = LW_CPU(column_sum),
+    .rope = LW_CPU(rope),
+    .attention_work_bytes = LW_CPU(attention_work_bytes),
+    .attention = LW_CPU(attention),
+    .attention_backward = LW_CPU(attention_backward),
+    .swiglu = LW_CPU(swiglu),
+    .swiglu_backward = LW_CPU(swiglu_backward),
+    .gelu = LW_CPU(gelu),
+    .gelu_backward = LW_CPU(gelu_backward),
+    .axpy = LW_CPU(axpy),
+    .cast = LW_CPU(cast),
+    .xent = LW_CPU(xent),
+    .argmax = LW_CPU(argmax),
+    .sqnorm = LW_CPU(sqnorm),
+    .dot = LW_CPU(dot),
+    .adamw = LW_CPU(adamw),
+};

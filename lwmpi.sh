@@ -1,0 +1,156 @@
+#!/usr/bin/env bash
+# lwmpi.sh: from a fresh machine to the main job, or to passed tests, in one command each.
+#
+#   ./lwmpi.sh run [ARGUMENT ...]    install what is missing, build, mpirun -np 2 lwmpi [ARGUMENT ...]
+#   ./lwmpi.sh test                  install what is missing, build release and debug, run the tests of both
+#   ./lwmpi.sh install-packages      only the first step
+#
+# It builds in build/ beside this script and runs where it is called. Missing Debian packages are installed by root,
+# or by sudo when that asks for no password; otherwise the line to run is printed. LWMPI_NP=N starts N ranks.
+set -euo pipefail
+
+say() { printf '== %s\n' "$*" >&2; }
+
+fail() {
+    printf 'lwmpi.sh: %s\n' "$*" >&2
+    exit 1
+}
+
+# --- packages
+
+has() { command -v "$1" >/dev/null 2>&1; }
+
+has_library() { has pkg-config && pkg-config --exists "$1"; }
+
+# What is needed, as "Debian package: how to see that it, or the same thing from elsewhere, is there".
+missing_packages() {
+    has cc || echo gcc
+    echo '#include <stdio.h>' | cc -E - >/dev/null 2>&1 || echo libc6-dev
+    has cmake || echo cmake
+    has ninja || has make || echo ninja-build
+    has pkg-config || echo pkg-config
+    has mpicc || echo libopenmpi-dev
+    has mpirun || echo openmpi-bin
+    has_library libconfig || echo libconfig-dev
+    has_library openblas || echo libopenblas-dev
+    has_library libpcre2-8 || echo libpcre2-dev
+    has_library libutf8proc || echo libutf8proc-dev
+    has_library jansson || echo libjansson-dev
+    has_library libxxhash || echo libxxhash-dev
+    if [ "${1:-}" = tests ]; then
+        has_library cmocka || echo libcmocka-dev
+    fi
+}
+
+install_packages() {
+    local -a packages
+    mapfile -t packages < <(missing_packages "${1:-}")
+    if [ "${#packages[@]}" -eq 0 ]; then
+        say "every package that is needed is here"
+        return
+    fi
+    local line="apt-get install -y --no-install-recommends ${packages[*]}"
+    has apt-get || fail "missing: ${packages[*]} (names of Debian packages). This system has no apt; see INSTALL."
+    local -a as_root=()
+    if [ "$(id -u)" -ne 0 ]; then
+        if ! has sudo || ! sudo -n true 2>/dev/null; then
+            fail "missing: ${packages[*]}. Install them with:
+    sudo apt-get update && sudo $line
+then run this command again. Without root, see INSTALL."
+        fi
+        as_root=(sudo -n)
+    fi
+    say "installing: ${packages[*]}"
+    "${as_root[@]}" apt-get update </dev/null >&2 || say "apt-get update failed; trying with the lists that are here"
+    # shellcheck disable=SC2086 # $line is words
+    "${as_root[@]}" env DEBIAN_FRONTEND=noninteractive $line </dev/null >&2 ||
+        fail "the packages could not be installed; the messages above say why. The command was: $line"
+    mapfile -t packages < <(missing_packages "${1:-}")
+    [ "${#packages[@]}" -eq 0 ] || fail "installed, but still not found: ${packages[*]}"
+}
+
+# --- building
+
+cores() { nproc 2>/dev/null || echo 1; }
+
+build() {
+    # Ninja where it is; an existing build folder keeps the tool it was made with.
+    if has ninja && [ -z "${CMAKE_GENERATOR:-}" ]; then
+        export CMAKE_GENERATOR=Ninja
+    fi
+    say "building preset $1 in build/$1"
+    local -a fresh=()
+    if [ -f "build/$1/CMakeCache.txt" ] && ! grep -qxF "CMAKE_HOME_DIRECTORY:INTERNAL=$PWD" "build/$1/CMakeCache.txt"
+    then
+        fresh=(--fresh) # the folder was moved or copied after it was built
+    fi
+    cmake "${fresh[@]}" --preset "$1" >&2
+    cmake --build --preset "$1" --parallel "$(cores)" >&2
+}
+
+# --- Open MPI on one machine
+
+prepare_mpi() {
+    if [ "$(id -u)" -eq 0 ]; then
+        # Open MPI refuses root; in a container there is nobody else.
+        export OMPI_ALLOW_RUN_AS_ROOT=1 OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1
+    fi
+    # Containers often forbid the system call behind the single-copy path between processes.
+    export OMPI_MCA_btl_vader_single_copy_mechanism="${OMPI_MCA_btl_vader_single_copy_mechanism:-none}"
+}
+
+# --- commands
+
+run() {
+    install_packages
+    build release
+    prepare_mpi
+    local ranks="${LWMPI_NP:-2}"
+    local -a launch=(mpirun -np "$ranks")
+    if [ "$(cores)" -lt "$ranks" ]; then
+        launch+=(--oversubscribe)
+    fi
+    launch+=("$source_dir/build/release/lwmpi" "$@")
+    cd -- "$caller_dir" # paths in the arguments, and the run directory, are the caller's
+    say "${launch[*]}"
+    exec "${launch[@]}"
+}
+
+run_tests() {
+    install_packages tests
+    local failed=() preset
+    for preset in release debug; do
+        build "$preset"
+    done
+    prepare_mpi
+    # AddressSanitizer of gcc 12 trips over the wider address randomisation of newer kernels.
+    local -a launch=()
+    if [ "$(cat /proc/sys/vm/mmap_rnd_bits 2>/dev/null || echo 0)" -gt 28 ] && setarch -R true 2>/dev/null; then
+        launch=(setarch -R)
+    fi
+    # The sanitizers first: the last lines are those of the complete set.
+    for preset in debug release; do
+        say "tests of preset $preset"
+        "${launch[@]}" ctest --preset "$preset" --no-tests=error --parallel "$(cores)" </dev/null ||
+            failed+=("$preset")
+    done
+    if [ "${#failed[@]}" -gt 0 ]; then
+        fail "tests failed in preset: ${failed[*]}"
+    fi
+}
+
+usage() { sed -n '2,/^set /{/^#/s/^# \{0,1\}//p}' lwmpi.sh; }
+
+caller_dir=$PWD
+source_dir=$(dirname -- "$(readlink -f -- "${BASH_SOURCE[0]}")")
+cd -- "$source_dir"
+case "${1:-}" in
+run) shift && run "$@" ;;
+test) run_tests ;;
+install-packages) install_packages tests ;;
+-h | --help | help) usage ;;
+*)
+    usage >&2
+    exit 2
+    ;;
+esac

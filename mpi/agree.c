@@ -1,0 +1,86 @@
+#include <string.h>
+
+#include "comm_impl.h"
+
+// The statuses above these are failures; a stop on request needs no explanation.
+static bool is_failure(int status)
+{
+    return status > LW_INTERRUPTED;
+}
+
+static bool same_cause(const lw_agree_record *a, const lw_agree_record *b)
+{
+    return a->status == b->status && strcmp(a->text, b->text) == 0;
+}
+
+// Says what this rank failed of, unless a lower rank says the same.
+static void speak(const lw_comm *comm)
+{
+    const lw_agree_record *mine = &comm->records[comm->rank];
+    int others = 0;
+    for (int r = 0; r < comm->size; r++) {
+        if (r != comm->rank && same_cause(mine, &comm->records[r])) {
+            if (r < comm->rank) {
+                return;
+            }
+            others++;
+        }
+    }
+    const char *text = mine->text[0] != '\0' ? mine->text : lw_status_name((lw_status)mine->status);
+    if (others + 1 == comm->size) {
+        lw_comm_say("%s", text); // all of them: it is not about a rank
+    } else if (others > 0) {
+        lw_comm_say("rank %d on %s and %d more: %s", comm->rank, lw_comm_host(comm), others, text);
+    } else {
+        lw_comm_say("rank %d on %s: %s", comm->rank, lw_comm_host(comm), text);
+    }
+}
+
+static lw_status all_gather_records(lw_comm *comm, lw_status mine, const lw_error *err, lw_error *comm_err)
+{
+    lw_agree_record *own = &comm->records[comm->rank];
+    memset(own, 0, sizeof *own);
+    own->status = (int)mine;
+    if (is_failure(own->status)) {
+        memcpy(own->text, err->text, sizeof own->text);
+        own->text[sizeof own->text - 1] = '\0';
+    }
+    lw_comm_enter(comm);
+    MPI_Request request;
+    int code = MPI_Iallgather(MPI_IN_PLACE, 0, MPI_DATATYPE_NULL, comm->records, (int)sizeof *own, MPI_BYTE,
+                              comm->world, &request);
+    LW_TRY(lw_comm_check(comm, code, "agreement", comm_err));
+    return lw_comm_wait(comm, 1, &request, "agreement", comm_err);
+}
+
+lw_status lw_comm_agree(lw_comm *comm, lw_status mine, lw_error *err)
+{
+    lw_error comm_err = {{0}};
+    double worst = (double)mine;
+    lw_status status = lw_comm_max_f64(comm, &worst, 1, &comm_err);
+    if (status == LW_OK && worst == (double)LW_OK) {
+        return LW_OK;
+    }
+    if (status == LW_OK) {
+        status = all_gather_records(comm, mine, err, &comm_err);
+    }
+    if (status != LW_OK) {
+        // No agreement without communication: what this rank knows is all there is to say.
+        lw_comm_abort(comm, status, mine != LW_OK ? err : &comm_err);
+    }
+    int first = 0;
+    for (int r = 1; r < comm->size; r++) {
+        if (comm->records[r].status > comm->records[first].status) {
+            first = r;
+        }
+    }
+    const lw_agree_record *reason = &comm->records[first];
+    if (is_failure((int)mine)) {
+        speak(comm);
+    }
+    // A rank that leaves may take the job with it: not before everyone has spoken.
+    status = lw_comm_barrier(comm, &comm_err);
+    (void)status;
+    err->text[0] = '\0'; // told
+    return (lw_status)reason->status;
+}

@@ -1,0 +1,66 @@
+// comm.h: communication among the ranks of a job.
+//
+// MPI is the control plane: host values only. The data plane (reductions of device buffers) is MPI too when the device
+// is the CPU, NCCL when it is CUDA. Every wait has a deadline (comm.timeout_s): when it passes, the rank says who it
+// is, on which host and in which phase it waited, and ends the job.
+#ifndef LW_COMM_H
+#define LW_COMM_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "device.h"
+#include "status.h"
+
+typedef struct lw_comm lw_comm;
+
+typedef struct lw_comm_options {
+    double timeout_s; // deadline of every collective
+} lw_comm_options;
+
+// Starts MPI (thread level funneled) when it is not started. Collective over all processes of the job.
+// Fails with LW_ERR_COMM when a launcher started several copies that do not see each other (srun without PMI:
+// SLURM_NTASKS > 1 but a world of one rank).
+lw_status lw_comm_create(const lw_comm_options *options, lw_error *err, lw_comm **out);
+// Ends MPI. Collective.
+void lw_comm_destroy(lw_comm **comm);
+
+int lw_comm_rank(const lw_comm *comm);
+int lw_comm_size(const lw_comm *comm);
+int lw_comm_local_rank(const lw_comm *comm);  // among the ranks of this node (MPI_Comm_split_type, shared)
+int lw_comm_local_size(const lw_comm *comm);
+const char *lw_comm_host(const lw_comm *comm);
+void lw_comm_set_timeout(lw_comm *comm, double timeout_s); // once the configuration is known. Local
+
+// Names what this rank does now ("load models", "step 120"), for the message of a missed deadline. Local.
+__attribute__((format(printf, 2, 3))) void lw_comm_phase(lw_comm *comm, const char *format, ...);
+
+// --- Collective: every rank calls these in the same order. Deterministic: the same values in the same order give the
+// same bits at the same rank count.
+lw_status lw_comm_barrier(lw_comm *comm, lw_error *err);
+lw_status lw_comm_broadcast(lw_comm *comm, int root, void *host_data, int64_t bytes, lw_error *err);
+lw_status lw_comm_sum_f64(lw_comm *comm, double *host_values, int64_t n, lw_error *err);   // in place, all ranks
+lw_status lw_comm_sum_i64(lw_comm *comm, int64_t *host_values, int64_t n, lw_error *err);
+lw_status lw_comm_max_f64(lw_comm *comm, double *host_values, int64_t n, lw_error *err);
+// Gathers `bytes` from each rank into host_out (size * bytes) on root (NULL elsewhere).
+lw_status lw_comm_gather(lw_comm *comm, int root, const void *host_data, int64_t bytes, lw_error *err, void *host_out);
+// Variable-size gather on root: counts_out[rank] bytes each, *host_out malloc'd on root (the caller frees), NULL
+// elsewhere.
+lw_status lw_comm_gather_v(lw_comm *comm, int root, const void *host_data, int64_t bytes, lw_error *err,
+                           void **host_out, int64_t *counts_out);
+// Sums a device buffer in place over all ranks: the gradient all-reduce.
+lw_status lw_comm_all_reduce(lw_comm *comm, lw_device *dev, float *buffer, int64_t n, lw_error *err);
+
+// Status agreement: every rank brings its own status; all get the worst. A rank that failed prints its err->text
+// first, tagged with rank and host ("lwmpi: rank 1 on node07: ..."), unless an identical message is printed by a
+// lower rank (one voice for one cause). When it returns a failure, everything has been said on stderr and err->text is
+// empty: callers pass it on. A stop on request (LW_REQUEUE, LW_INTERRUPTED) is agreed silently. Collective.
+lw_status lw_comm_agree(lw_comm *comm, lw_status mine, lw_error *err);
+
+// Ends the job now: message on stderr, MPI_Abort with the status's exit code. Does not return. Local.
+_Noreturn void lw_comm_abort(lw_comm *comm, lw_status status, const lw_error *err);
+
+// "Open MPI 4.1.4", for --version and logs.
+void lw_comm_version(char *out, size_t size);
+
+#endif

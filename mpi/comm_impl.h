@@ -1,0 +1,70 @@
+// comm_impl.h: what the files of mpi/ share. Not for callers of comm.h.
+#ifndef LW_COMM_IMPL_H
+#define LW_COMM_IMPL_H
+
+#include <mpi.h>
+
+#include "comm.h"
+
+enum { LW_HOST_BYTES = 128, LW_PHASE_BYTES = 128 };
+
+// What a rank brings to an agreement. Fixed size, so that one all-gather moves all.
+typedef struct lw_agree_record {
+    int status;
+    char text[sizeof(((lw_error *)0)->text)];
+} lw_agree_record;
+
+struct lw_comm {
+    MPI_Comm world; // a duplicate of MPI_COMM_WORLD for collectives and their point-to-point parts
+    MPI_Comm watch; // another one, for the notes of waiting ranks (watch.c)
+    int rank, size;
+    int local_rank, local_size;
+    char (*hosts)[LW_HOST_BYTES]; // (size)
+    lw_agree_record *records;     // (size): allocated at the start, so that agreeing on "out of memory" needs none
+    double timeout_s;
+    double yield_s; // how long a wait gives up its core between tests before it starts to sleep
+    char phase[LW_PHASE_BYTES];
+    int64_t sequence; // collectives entered so far: the same on all ranks that are at the same place
+    float *work;      // for reductions; grows to what the largest one needs
+    int64_t work_elements;
+    int64_t *heard; // (size): sequence + 1 of the last note from each rank; 0 none
+    bool noted;     // this rank has told the others that it waits in the current collective
+    bool owns_mpi;  // started here, so ended here
+};
+
+// Writes "lwmpi: " text newline to stderr at once, so that lines of several ranks do not mix.
+__attribute__((format(printf, 1, 2))) void lw_comm_say(const char *format, ...);
+
+// Turns an MPI return code into LW_OK or LW_ERR_COMM with the library's text.
+lw_status lw_comm_check(const lw_comm *comm, int code, const char *what, lw_error *err);
+
+// Waits for all requests, within the deadline; when it passes, names the ranks that are missing and ends the job.
+// `what` is the operation, for messages.
+lw_status lw_comm_wait(lw_comm *comm, int count, MPI_Request *requests, const char *what, lw_error *err);
+
+// Opens a collective: a new place in the common order.
+void lw_comm_enter(lw_comm *comm);
+
+// Grows comm->work to n floats.
+lw_status lw_comm_work(lw_comm *comm, int64_t n, lw_error *err);
+
+// Sums host floats over all ranks (ring.c). Same bits on all ranks, and at every run with the same n and rank count.
+lw_status lw_comm_ring_sum(lw_comm *comm, float *values, int64_t n, lw_error *err);
+
+// topology.c: fills local_rank, local_size, hosts. Collective.
+lw_status lw_comm_find_topology(lw_comm *comm, lw_error *err);
+
+// topology.c: LW_ERR_COMM when the launcher's variables say that this process is one of several that cannot see each
+// other. world_size 0: before MPI_Init, then only where no launcher offers a way to meet.
+lw_status lw_comm_check_launch(int world_size, lw_error *err);
+
+// topology.c: settings of the MPI library that must be there before it starts. Never overrides the user's.
+void lw_comm_prepare_environment(void);
+
+// watch.c: reads and sends notes; called now and then by a rank that waits. waited_s: since the wait began.
+void lw_comm_watch(lw_comm *comm, double waited_s);
+_Noreturn void lw_comm_missed_deadline(lw_comm *comm, double waited_s, const char *what);
+
+_Noreturn void lw_comm_kill(int exit_code); // MPI_Abort that is sure to return to nobody
+
+#endif

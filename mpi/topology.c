@@ -1,0 +1,98 @@
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/uio.h>
+#include <unistd.h>
+
+#include "comm_impl.h"
+
+lw_status lw_comm_find_topology(lw_comm *comm, lw_error *err)
+{
+    MPI_Comm node = MPI_COMM_NULL;
+    int code = MPI_Comm_split_type(comm->world, MPI_COMM_TYPE_SHARED, comm->rank, MPI_INFO_NULL, &node);
+    LW_TRY(lw_comm_check(comm, code, "MPI_Comm_split_type", err));
+    MPI_Comm_rank(node, &comm->local_rank);
+    MPI_Comm_size(node, &comm->local_size);
+    MPI_Comm_free(&node);
+
+    char *own = comm->hosts[comm->rank];
+    if (gethostname(own, LW_HOST_BYTES - 1) != 0) {
+        memcpy(own, "unknown", sizeof "unknown");
+    }
+    lw_comm_enter(comm);
+    MPI_Request request;
+    code =
+        MPI_Iallgather(MPI_IN_PLACE, 0, MPI_DATATYPE_NULL, comm->hosts, LW_HOST_BYTES, MPI_CHAR, comm->world, &request);
+    LW_TRY(lw_comm_check(comm, code, "exchange of host names", err));
+    return lw_comm_wait(comm, 1, &request, "exchange of host names", err);
+}
+
+// The value of a variable as a number; -1 where it is absent or none.
+static long long env_number(const char *name)
+{
+    const char *text = getenv(name);
+    if (text == NULL || text[0] == '\0') {
+        return -1;
+    }
+    char *end = NULL;
+    long long value = strtoll(text, &end, 10);
+    return *end == '\0' ? value : -1;
+}
+
+// Slurm's own steps (batch script, interactive shell, "extern") have ids from this one on: nobody used srun for them.
+static const long long first_reserved_step = 0xfffffff0LL;
+
+// Slurm tells its processes how many tasks there are in SLURM_NTASKS, be they in a step that srun started, in the batch
+// script, or in the shell of salloc. One lone MPI rank among several tasks is wrong in all three: under srun each copy
+// would do the whole job over the others' files, in the others a launcher was forgotten.
+// Under mpirun the number of ranks is what the user said, and the tasks of the allocation say nothing about it.
+lw_status lw_comm_check_launch(int world_size, lw_error *err)
+{
+    if (world_size > 1 || getenv("OMPI_COMM_WORLD_SIZE") != NULL || getenv("HYDI_CONTROL_FD") != NULL ||
+        env_number("PMI_SIZE") == 1) {
+        return LW_OK;
+    }
+    bool can_meet = getenv("PMIX_RANK") != NULL || getenv("PMI_RANK") != NULL || getenv("PMI_FD") != NULL;
+    if (world_size == 0 && can_meet) {
+        return LW_OK; // the library will tell
+    }
+    long long step = env_number("SLURM_STEP_ID") >= 0 ? env_number("SLURM_STEP_ID") : env_number("SLURM_STEPID");
+    bool in_step = step >= 0 && step < first_reserved_step;
+    long long tasks = in_step ? env_number("SLURM_STEP_NUM_TASKS") : -1;
+    if (tasks < 0) {
+        tasks = env_number("SLURM_NTASKS") >= 0 ? env_number("SLURM_NTASKS") : env_number("SLURM_NPROCS");
+    }
+    if (tasks <= 1) {
+        return LW_OK;
+    }
+    if (in_step) {
+        return lw_fail(err, LW_ERR_COMM,
+                       "srun started %lld copies of lwmpi that cannot see each other (SLURM_NTASKS=%lld, but one MPI "
+                       "rank): start it with `srun --mpi=pmix lwmpi ...` (`srun --mpi=list` shows what this cluster "
+                       "offers) or with `mpirun -np %lld lwmpi ...`",
+                       tasks, tasks, tasks);
+    }
+    return lw_fail(err, LW_ERR_COMM,
+                   "this Slurm job has %lld tasks (SLURM_NTASKS), but lwmpi was started as one process without MPI "
+                   "ranks: start it with `srun --mpi=pmix lwmpi ...` or `mpirun -np %lld lwmpi ...` (one rank on "
+                   "purpose: `mpirun -np 1 lwmpi ...`)",
+                   tasks, tasks);
+}
+
+void lw_comm_prepare_environment(void)
+{
+    bool launched = getenv("OMPI_COMM_WORLD_SIZE") != NULL || getenv("PMIX_RANK") != NULL;
+    if (!launched) {
+        // Open MPI would start a daemon beside a process without mpirun, to be ready for MPI_Comm_spawn.
+        setenv("OMPI_MCA_ess_singleton_isolated", "1", 0);
+        return;
+    }
+    // Open MPI moves large messages on a node with process_vm_readv. Containers may forbid it, and then it complains at
+    // every message. Reading nothing from our parent, which is another process of the same user, asks for permission.
+    char byte = 0;
+    struct iovec local = {.iov_base = &byte, .iov_len = 1};
+    struct iovec remote = {.iov_base = NULL, .iov_len = 1};
+    if (process_vm_readv(getppid(), &local, 1, &remote, 1, 0) < 0 && (errno == EPERM || errno == ENOSYS)) {
+        setenv("OMPI_MCA_btl_vader_single_copy_mechanism", "none", 0);
+    }
+}

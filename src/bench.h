@@ -1,0 +1,50 @@
+// bench.h: measuring the training step. Collective.
+#ifndef LW_BENCH_H
+#define LW_BENCH_H
+
+#include "job.h"
+#include "step.h"
+
+typedef struct lw_bench_options {
+    int64_t warmup, steps;
+    int64_t answer_tokens; // of a sample, end token included
+    int64_t source_bytes;  // of a sample
+} lw_bench_options;
+
+typedef struct lw_bench_samples {
+    lw_step_sample *list;
+    int64_t count;
+    char *text;   // owned by the samples
+    int32_t *ids; // owned by the samples
+} lw_bench_samples;
+
+// Random text and tokens in the models' vocabularies. Local.
+lw_status lw_bench_samples_make(const lw_hf_config *const *configs, int64_t llm_count, int64_t count,
+                                const lw_bench_options *options, lw_error *err, lw_bench_samples *out);
+void lw_bench_samples_free(lw_bench_samples *samples);
+
+typedef struct lw_bench_times {
+    double min_s, median_s, p90_s, max_s;
+} lw_bench_times;
+
+typedef struct lw_bench_result {
+    lw_bench_times step;     // a whole step: passes, reduction, update
+    lw_bench_times products; // its products alone, in a loop, without biases
+    double product_flop;     // of this rank's products
+    double phase_s[LW_PHASE_COUNT]; // means, synchronised after each phase
+    double gemm_flop_per_s;  // of one large square product
+} lw_bench_result;
+
+typedef struct lw_bench {
+    lw_job *job; // device, models and wire are there
+    lw_bench_options options;
+    int64_t global, share, micro; // samples of a step, of this rank, of a pass
+    lw_step step;
+    const lw_step_sample **batch; // (share)
+    lw_bench_result result;
+} lw_bench;
+
+// Times the steps of this rank; b->step is started. Products and step take turns in one loop.
+lw_status lw_bench_run(lw_bench *b, lw_error *err);
+
+#endif

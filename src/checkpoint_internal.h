@@ -1,0 +1,41 @@
+// checkpoint_internal.h: shared by checkpoint.c (write, load), checkpoint_manifest.c and checkpoint_store.c.
+#ifndef LW_CHECKPOINT_INTERNAL_H
+#define LW_CHECKPOINT_INTERNAL_H
+
+#include "checkpoint.h"
+
+#define LW_CHECKPOINT_STATE "state.safetensors"
+#define LW_CHECKPOINT_MANIFEST "manifest.json"
+
+// --- checkpoint_manifest.c
+typedef struct lw_checkpoint_file {
+    const char *name; // in the checkpoint's directory
+    int64_t bytes;
+    uint64_t xxh64;
+} lw_checkpoint_file;
+
+// Writes DIR/manifest.json, fsynced.
+lw_status lw_manifest_write(const char *dir, const lw_checkpoint_info *info, const lw_checkpoint_file *files, int count,
+                            lw_error *err);
+// Reads DIR/manifest.json and checks it and every file that it names.
+lw_status lw_manifest_verify(const char *dir, lw_error *err, lw_checkpoint_info *info_out);
+
+// --- checkpoint_store.c: the directories of a run's checkpoints
+typedef struct lw_checkpoint_entry {
+    int64_t step;
+    bool old; // step-N.old: N before it was written again
+    char name[40];
+} lw_checkpoint_entry;
+
+void lw_checkpoint_name(int64_t step, char out[40]); // "step-000120"
+// Newest first, of one step the newer first; none when the directory is absent. The caller frees *out.
+lw_status lw_checkpoint_list(const char *checkpoints_dir, lw_error *err, lw_checkpoint_entry **out, int64_t *count);
+// Removes what a crash left half-made, and puts back a checkpoint whose replacement did not come.
+lw_status lw_checkpoint_tidy(const char *checkpoints_dir, lw_error *err);
+// Puts the finished DIR/TMP_NAME in place as DIR/NAME, durably. One that was there is gone afterwards, not before.
+lw_status lw_checkpoint_install(const char *checkpoints_dir, const char *tmp_name, const char *name, lw_error *err);
+// Removes DIR/NAME in such a way that a half-removed one is never taken for a checkpoint.
+lw_status lw_checkpoint_discard(const char *checkpoints_dir, const char *name, lw_error *err);
+lw_status lw_remove_tree(const char *path, lw_error *err); // LW_OK when there is nothing
+
+#endif

@@ -1,0 +1,278 @@
+#include <errno.h>
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+
+#include "checkpoint_internal.h"
+#include "clock.h"
+#include "file_util.h"
+#include "json_util.h"
+
+enum { FORMAT_VERSION = 1, HASH_DIGITS = 16, MAX_FILES = 1024 };
+
+static const size_t max_manifest_bytes = (size_t)1 << 20;
+static const char format_name[] = "lwmpi checkpoint";
+static const char self_key[] = "manifest_xxh64"; // of all the rest, so that a flipped bit in it is seen too
+
+// --- hashes as text
+
+static json_t *hash_text(uint64_t hash)
+{
+    char text[HASH_DIGITS + 1];
+    snprintf(text, sizeof text, "%016" PRIx64, hash);
+    return json_string(text);
+}
+
+static lw_status get_hash(const lw_json *at, const char *key, lw_error *err, uint64_t *out)
+{
+    const char *text = NULL;
+    LW_TRY(lw_json_string(at, key, err, &text));
+    if (strlen(text) != HASH_DIGITS || strspn(text, "0123456789abcdef") != HASH_DIGITS) {
+        return lw_fail(err, LW_ERR_FORMAT, "%s: \"%s%s\" is not a hash of %d hexadecimal digits", at->where, at->parent,
+                       key, HASH_DIGITS);
+    }
+    *out = strtoull(text, NULL, 16);
+    return LW_OK;
+}
+
+// The hash of the manifest without its own hash. 0 and `false` without memory.
+static bool hash_of_rest(const json_t *manifest, uint64_t *out)
+{
+    json_t *rest = json_copy((json_t *)(uintptr_t)manifest); // jansson's copy takes a non-const pointer and only reads
+    char *text = NULL;
+    if (rest != NULL) {
+        json_object_del(rest, self_key);
+        text = json_dumps(rest, JSON_COMPACT | JSON_SORT_KEYS);
+    }
+    if (text != NULL) {
+        *out = lw_xxh64(text, strlen(text), 0);
+    }
+    bool ok = text != NULL;
+    free(text);
+    json_decref(rest);
+    return ok;
+}
+
+// --- writing
+
+static json_t *models_to_json(const lw_checkpoint_info *info)
+{
+    json_t *models = json_array();
+    for (int i = 0; i < info->model_count; i++) {
+        const lw_checkpoint_model *model = &info->models[i];
+        json_array_append_new(models, json_pack("{s:s, s:o, s:o}", "name", model->name, "weights_hash",
+                                                hash_text(model->weights_hash), "tokenizer_hash",
+                                                hash_text(model->tokenizer_hash)));
+    }
+    return models;
+}
+
+static json_t *files_to_json(const lw_checkpoint_file *files, int count)
+{
+    json_t *object = json_object();
+    for (int i = 0; i < count; i++) {
+        json_object_set_new(
+            object, files[i].name,
+            json_pack("{s:I, s:o}", "bytes", (json_int_t)files[i].bytes, "xxh64", hash_text(files[i].xxh64)));
+    }
+    return object;
+}
+
+static json_t *to_json(const lw_checkpoint_info *info, const lw_checkpoint_file *files, int count)
+{
+    char created[LW_UTC_BYTES];
+    lw_utc_now(created);
+    json_t *manifest =
+        json_pack("{s:s, s:i, s:s, s:s, s:I, s:I, s:I, s:I, s:I, s:f, s:o, s:o, s:o, s:o}", "format", format_name,
+                  "version", FORMAT_VERSION, "lwmpi_version", info->lwmpi_version, "created", created, "step",
+                  (json_int_t)info->step, "samples", (json_int_t)info->samples, "epoch", (json_int_t)info->epoch,
+                  "skipped", (json_int_t)info->skipped, "skipped_in_row", (json_int_t)info->skipped_in_row, "train_s",
+                  info->train_s, "config_hash", hash_text(info->config_hash), "data_hash", hash_text(info->data_hash),
+                  "models", models_to_json(info), "files", files_to_json(files, count));
+    uint64_t hash = 0;
+    if (manifest == NULL || !hash_of_rest(manifest, &hash) ||
+        json_object_set_new(manifest, self_key, hash_text(hash)) != 0) {
+        json_decref(manifest);
+        return NULL;
+    }
+    return manifest;
+}
+
+lw_status lw_manifest_write(const char *dir, const lw_checkpoint_info *info, const lw_checkpoint_file *files, int count,
+                            lw_error *err)
+{
+    json_t *manifest = to_json(info, files, count);
+    char *text = manifest != NULL ? json_dumps(manifest, JSON_INDENT(2)) : NULL;
+    json_decref(manifest);
+    if (text == NULL) {
+        return lw_fail(err, LW_ERR_INTERNAL, "%s: the manifest cannot be made (no memory, or a name that is not UTF-8)",
+                       dir);
+    }
+    char *path = NULL;
+    lw_status status = lw_path_join(dir, LW_CHECKPOINT_MANIFEST, err, &path);
+    if (status == LW_OK) {
+        status = lw_write_file_atomic(path, text, strlen(text), err);
+    }
+    free(path);
+    free(text);
+    return status;
+}
+
+// --- reading
+
+static lw_status copy_text(const lw_json *at, const char *key, char *out, size_t size, lw_error *err)
+{
+    const char *text = NULL;
+    LW_TRY(lw_json_string(at, key, err, &text));
+    if (strlen(text) >= size) {
+        return lw_fail(err, LW_ERR_FORMAT, "%s: \"%s%s\" is longer than %zu bytes", at->where, at->parent, key,
+                       size - 1);
+    }
+    memcpy(out, text, strlen(text) + 1);
+    return LW_OK;
+}
+
+static lw_status read_models(const lw_json *at, lw_error *err, lw_checkpoint_info *info)
+{
+    const json_t *models = NULL;
+    LW_TRY(lw_json_array(at, "models", err, &models));
+    size_t count = json_array_size(models);
+    if (count > LW_CHECKPOINT_MAX_MODELS) {
+        return lw_fail(err, LW_ERR_FORMAT, "%s: %zu models, at most %d are supported", at->where, count,
+                       LW_CHECKPOINT_MAX_MODELS);
+    }
+    for (size_t i = 0; i < count; i++) {
+        lw_json model;
+        LW_TRY(lw_json_object_at(json_array_get(models, i), at->where, "models[].", err, &model));
+        LW_TRY(copy_text(&model, "name", info->models[i].name, sizeof info->models[i].name, err));
+        LW_TRY(get_hash(&model, "weights_hash", err, &info->models[i].weights_hash));
+        LW_TRY(get_hash(&model, "tokenizer_hash", err, &info->models[i].tokenizer_hash));
+    }
+    info->model_count = (int)count;
+    return LW_OK;
+}
+
+static lw_status read_info(const lw_json *at, lw_error *err, lw_checkpoint_info *info)
+{
+    LW_TRY(copy_text(at, "lwmpi_version", info->lwmpi_version, sizeof info->lwmpi_version, err));
+    LW_TRY(copy_text(at, "created", info->created, sizeof info->created, err));
+    LW_TRY(lw_json_int(at, "step", 0, INT64_MAX, err, &info->step));
+    LW_TRY(lw_json_int(at, "samples", 0, INT64_MAX, err, &info->samples));
+    LW_TRY(lw_json_int(at, "epoch", 0, INT64_MAX, err, &info->epoch));
+    LW_TRY(lw_json_int(at, "skipped", 0, info->step, err, &info->skipped));
+    LW_TRY(lw_json_int(at, "skipped_in_row", 0, info->skipped, err, &info->skipped_in_row));
+    LW_TRY(lw_json_double(at, "train_s", 0.0, 1e12, err, &info->train_s));
+    LW_TRY(get_hash(at, "config_hash", err, &info->config_hash));
+    LW_TRY(get_hash(at, "data_hash", err, &info->data_hash));
+    return read_models(at, err, info);
+}
+
+// A name out of a manifest is a plain name: with it no path leaves the directory.
+static bool is_plain_name(const char *name)
+{
+    return name[0] != '\0' && strchr(name, '/') == NULL && strcmp(name, ".") != 0 && strcmp(name, "..") != 0;
+}
+
+static lw_status check_file(const char *dir, const char *name, const lw_json *at, lw_error *err)
+{
+    int64_t bytes = 0;
+    uint64_t hash = 0;
+    LW_TRY(lw_json_int(at, "bytes", 0, INT64_MAX, err, &bytes));
+    LW_TRY(get_hash(at, "xxh64", err, &hash));
+    char *path = NULL;
+    LW_TRY(lw_path_join(dir, name, err, &path));
+    lw_status status = LW_OK;
+    struct stat file;
+    if (lstat(path, &file) != 0) {
+        status = lw_fail_errno(err, LW_ERR_IO, errno, "%s cannot be read", path);
+    } else if (!S_ISREG(file.st_mode)) {
+        status = lw_fail(err, LW_ERR_FORMAT, "%s is not a regular file", path);
+    } else if (file.st_size != bytes) {
+        status = lw_fail(err, LW_ERR_FORMAT, "%s has %lld bytes, its manifest says %lld", path, (long long)file.st_size,
+                         (long long)bytes);
+    }
+    uint64_t found_hash = 0;
+    int64_t found_bytes = 0;
+    if (status == LW_OK) {
+        status = lw_file_xxh64(path, err, &found_hash, &found_bytes);
+    }
+    if (status == LW_OK && (found_hash != hash || found_bytes != bytes)) {
+        status = lw_fail(err, LW_ERR_FORMAT, "%s is damaged: its hash is %016" PRIx64 ", its manifest says %016" PRIx64,
+                         path, found_hash, hash);
+    }
+    free(path);
+    return status;
+}
+
+static lw_status check_files(const char *dir, const lw_json *at, lw_error *err)
+{
+    const json_t *files = NULL;
+    LW_TRY(lw_json_child(at, "files", err, &files));
+    if (json_object_size(files) > MAX_FILES || json_object_get(files, LW_CHECKPOINT_STATE) == NULL) {
+        return lw_fail(err, LW_ERR_FORMAT, "%s: \"files\" does not name " LW_CHECKPOINT_STATE " and at most %d more",
+                       at->where, MAX_FILES - 1);
+    }
+    const char *name = NULL;
+    json_t *value = NULL;
+    json_object_foreach((json_t *)(uintptr_t)files, name, value)
+    { // the macro is not const-correct; it only reads
+        if (!is_plain_name(name)) {
+            return lw_fail(err, LW_ERR_FORMAT, "%s: \"files\" names \"%s\", which is not in the checkpoint's directory",
+                           at->where, name);
+        }
+        lw_json file;
+        LW_TRY(lw_json_object_at(value, at->where, "files{}.", err, &file));
+        LW_TRY(check_file(dir, name, &file, err));
+    }
+    return LW_OK;
+}
+
+static lw_status check_manifest(const char *dir, const char *path, const json_t *manifest, lw_error *err,
+                                lw_checkpoint_info *info)
+{
+    lw_json at;
+    LW_TRY(lw_json_object_at(manifest, path, "", err, &at));
+    const char *format = NULL;
+    int64_t version = 0;
+    uint64_t said = 0;
+    uint64_t hash = 0;
+    LW_TRY(lw_json_string(&at, "format", err, &format));
+    if (strcmp(format, format_name) != 0) {
+        return lw_fail(err, LW_ERR_FORMAT, "%s: this is no manifest of an %s", path, format_name);
+    }
+    LW_TRY(lw_json_int(&at, "version", 1, INT32_MAX, err, &version));
+    if (version != FORMAT_VERSION) {
+        return lw_fail(err, LW_ERR_UNSUPPORTED, "%s: format version %lld, this lwmpi reads version %d", path,
+                       (long long)version, FORMAT_VERSION);
+    }
+    LW_TRY(get_hash(&at, self_key, err, &said));
+    if (!hash_of_rest(manifest, &hash)) {
+        return lw_fail(err, LW_ERR_MEMORY, "no memory to check %s", path);
+    }
+    if (hash != said) {
+        return lw_fail(err, LW_ERR_FORMAT, "%s is damaged: its hash is %016" PRIx64 ", it says %016" PRIx64, path, hash,
+                       said);
+    }
+    LW_TRY(read_info(&at, err, info));
+    return check_files(dir, &at, err);
+}
+
+lw_status lw_manifest_verify(const char *dir, lw_error *err, lw_checkpoint_info *info_out)
+{
+    char *path = NULL;
+    json_t *manifest = NULL;
+    lw_checkpoint_info info = {0};
+    LW_TRY(lw_path_join(dir, LW_CHECKPOINT_MANIFEST, err, &path));
+    lw_status status = lw_json_read_file(path, max_manifest_bytes, LW_JSON_REJECT_DUPLICATES, err, &manifest);
+    if (status == LW_OK) {
+        status = check_manifest(dir, path, manifest, err, &info);
+    }
+    if (status == LW_OK) {
+        *info_out = info;
+    }
+    json_decref(manifest);
+    free(path);
+    return status;
+}

@@ -1,0 +1,105 @@
+// cmd_eval.c: `lwmpi eval`: the figures of a checkpoint.
+#include <stdlib.h>
+
+#include "command.h"
+#include "config_words.h"
+#include "eval.h"
+#include "options.h"
+
+static lw_status load(lw_job *job, const char *checkpoint, lw_error *err, char **path_out)
+{
+    lw_params *p = &job->wire.params;
+    lw_flat_view *views = NULL;
+    float *host = calloc((size_t)p->elements, sizeof *host);
+    lw_status status = LW_OK;
+    lw_checkpoint_info info;
+    if (host == NULL) {
+        return lw_fail(err, LW_ERR_MEMORY, "no memory for the parameters");
+    }
+    LW_TRY_GOTO(lw_wire_views(&job->wire, err, &views));
+    if (job->rank == 0) {
+        lw_flat_state state = {.views = views, .view_count = p->count, .elements = p->elements, .param = host};
+        status = lw_checkpoint_resolve(checkpoint != NULL ? checkpoint : job->config->run.dir, lw_log_warning, NULL,
+                                       err, path_out);
+        if (status == LW_OK) {
+            status = lw_checkpoint_load(*path_out, &state, err, &info);
+        }
+    }
+    LW_TRY_GOTO(lw_comm_agree(job->comm, status, err));
+    LW_TRY_GOTO(lw_comm_broadcast(job->comm, 0, host, p->elements * (int64_t)sizeof(float), err));
+    job->dev->ops->upload(job->dev, host, (size_t)p->elements * sizeof(float), p->param);
+    LW_TRY_GOTO(job->dev->ops->sync(job->dev, err));
+done:
+    free(views);
+    free(host);
+    return status;
+}
+
+static lw_status report(const lw_job *job, const lw_eval_result *result, const char *checkpoint, bool json, lw_error *err)
+{
+    json_t *figures = NULL;
+    LW_TRY(lw_eval_json(job, result, err, &figures));
+    json_object_set_new(figures, "checkpoint", json_string(checkpoint));
+    lw_status status = LW_OK;
+    if (json) {
+        json_dumpf(figures, stdout, JSON_INDENT(2));
+        printf("\n");
+    } else {
+        lw_eval_print(job, result, stdout);
+    }
+    json_decref(figures);
+    return status;
+}
+
+static lw_status evaluate(lw_job *job, const char *checkpoint, bool json, lw_error *err)
+{
+    lw_eval *eval = NULL;
+    lw_arena workspace = {0};
+    lw_eval_result result;
+    char *path = NULL;
+    lw_arena arena = lw_arena_measure();
+    lw_status status = LW_OK;
+    LW_TRY_GOTO(lw_job_open(job, LW_JOB_EVAL, err));
+    LW_TRY_GOTO(load(job, checkpoint, err, &path));
+    status = lw_eval_layout(&arena, job, err, &eval);
+    if (status == LW_OK) {
+        status = lw_arena_alloc(job->dev, &arena, "work space of an evaluation", err, &workspace);
+    }
+    if (status == LW_OK) {
+        arena = workspace;
+        status = lw_eval_layout(&arena, job, err, &eval);
+    }
+    LW_TRY_GOTO(lw_comm_agree(job->comm, status, err));
+    LW_TRY_GOTO(lw_eval_run(job, eval, err, &result));
+    if (job->rank == 0) {
+        status = report(job, &result, path, json, err);
+    }
+    status = lw_comm_agree(job->comm, status, err);
+done:
+    free(path);
+    lw_eval_destroy(&eval);
+    if (job->dev != NULL) {
+        lw_arena_free(job->dev, &workspace);
+    }
+    return status;
+}
+
+lw_status lw_cmd_eval(int argc, char **argv, lw_error *err)
+{
+    const char *checkpoint = NULL;
+    bool json = false;
+    int count;
+    const lw_option options[] = {{"checkpoint", &checkpoint, NULL}, {"json", NULL, &json}, {NULL, NULL, NULL}};
+    lw_job job = {0};
+    lw_comm *comm = NULL;
+    lw_status status = LW_OK;
+    LW_TRY(lw_options_parse(options, argc, argv, err, &count));
+    LW_TRY(lw_comm_create(&(lw_comm_options){.timeout_s = LW_START_TIMEOUT_S}, err, &comm));
+    job.comm = comm;
+    LW_TRY_GOTO(lw_comm_agree(comm, lw_config_from_words(count, argv + 1, err, &job.config), err));
+    status = evaluate(&job, checkpoint, json, err);
+done:
+    lw_job_close(&job);
+    lw_comm_destroy(&comm);
+    return status;
+}

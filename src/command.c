@@ -1,0 +1,244 @@
+#include "command.h"
+
+#include <limits.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+
+#include "config_keys.h"
+
+#define EXIT_DONE   \
+    {               \
+        "0", "done" \
+    }
+#define EXIT_FAILED                                                           \
+    {                                                                         \
+        "1", "failed; the message on stderr says what, where, and what to do" \
+    }
+#define EXIT_USAGE                          \
+    {                                       \
+        "2", "usage or configuration error" \
+    }
+#define OPTION_JSON(what)                                   \
+    {                                                       \
+        "--json", what " as JSON, the only thing on stdout" \
+    }
+#define OPTION_OVERRIDE                                                                          \
+    {                                                                                            \
+        "key=value", "sets a configuration key, last one wins: a libconfig value or a bare word" \
+    }
+
+static const lw_command commands[] = {
+    {
+        .name = "train",
+        .summary = "train the wire (the default command)",
+        .usage = "[train] [CONFIG] [key=value ...]",
+        .text =
+            "Trains the encoder and one adapter for each frozen language model of CONFIG, evaluates them, and leaves "
+            "everything in the run directory. Without CONFIG the embedded default, configs/tiny.cfg, is taken: two "
+            "small models and their data, which fit any machine.\n\n"
+            "Start it under mpirun or srun to use several ranks: they share each step's samples, and the result is "
+            "the same at any number of ranks, to rounding. A run directory that holds a checkpoint is continued; "
+            "name another with run.dir=DIR to begin anew.\n\n"
+            "SIGTERM, SIGUSR1 and Ctrl-C end the run at the next step, after a checkpoint; the same command continues "
+            "it.",
+        .options = {OPTION_OVERRIDE},
+        .exits = {EXIT_DONE,
+                  EXIT_FAILED,
+                  EXIT_USAGE,
+                  {"75", "stopped by SIGTERM or SIGUSR1 after a checkpoint: start it again"},
+                  {"130", "interrupted (Ctrl-C) after a checkpoint"}},
+        .examples = {{"mpirun -np 2 lwmpi", "the embedded default on two ranks"},
+                     {"lwmpi train my.cfg train.lr=3e-4 run.dir=runs/lr3e-4", "another learning rate, another run"},
+                     {"srun --mpi=pmix lwmpi my.cfg", "under Slurm"}},
+        .takes_config = true,
+        .run = lw_cmd_train,
+    },
+    {
+        .name = "eval",
+        .summary = "evaluate a checkpoint",
+        .usage = "eval CONFIG [key=value ...] [--checkpoint DIR] [--json]",
+        .text =
+            "Answers the questions of data.eval with every model of CONFIG and compares with the gold answers: exact "
+            "match, token F1, negative log-likelihood of an answer token, accuracy of the first one. It does so for "
+            "the full text prompt (text), the wire (latent) and three controls: no context at all (no_context), the "
+            "latents of another sample (shuffled), and the text prompt cut to as many tokens as there are latents "
+            "(truncated). Compression is given in tokens and in bytes.\n\n"
+            "Several ranks share the samples; the figures are the same at any number of ranks.",
+        .options = {{"--checkpoint DIR", "a checkpoint directory; without it the newest one of run.dir that is whole"},
+                    OPTION_JSON("the figures"),
+                    OPTION_OVERRIDE},
+        .exits = {EXIT_DONE, EXIT_FAILED, EXIT_USAGE},
+        .examples = {{"mpirun -np 2 lwmpi eval my.cfg", "the newest checkpoint of my.cfg's run directory"}},
+        .takes_config = true,
+        .run = lw_cmd_eval,
+    },
+    {
+        .name = "bench",
+        .summary = "measure the training step",
+        .usage = "bench CONFIG [key=value ...] [--steps N] [--warmup N] [--answer N] [--source N] [--json]",
+        .text =
+            "Runs training steps on synthetic weights of the shapes that CONFIG names, and reports their speed broken "
+            "down by phase, beside the rate of the bare matrix products of the same shapes in the same run. Nothing "
+            "is written to the run directory.",
+        .options = {{"--steps N", "steps that are timed; 20 when left out"},
+                    {"--warmup N", "steps before that; 3 when left out"},
+                    {"--answer N", "answer tokens of a sample; 8 when left out"},
+                    {"--source N", "bytes that the encoder reads of a sample; 256 when left out"},
+                    OPTION_JSON("the measurements"),
+                    OPTION_OVERRIDE},
+        .exits = {EXIT_DONE, EXIT_FAILED, EXIT_USAGE},
+        .examples = {{"mpirun -np 2 lwmpi bench configs/tiny.cfg --json", "two ranks, for a script"}},
+        .takes_config = true,
+        .run = lw_cmd_bench,
+    },
+    {
+        .name = "verify",
+        .summary = "check a frozen model against a reference",
+        .usage = "verify MODEL_DIR REFERENCE.safetensors [--device cpu|cuda] [--threads N] [--json]",
+        .text = "Computes loss and gradient of the frozen model in MODEL_DIR (a Hugging Face directory) for the inputs "
+                "in REFERENCE, and prints the relative errors against the loss and gradient stored there.\n\n"
+                "REFERENCE holds prefix F32 (B,M,D), suffix_ids I32 (B,S), answer_ids I32 (B,A) padded at the right "
+                "with -1, loss F32 (1) and grad_prefix F32 (B,M,D). The input of a sample is its prefix, the embedded "
+                "suffix, and the embedded answer without its last token; the loss is the mean of -log p over all "
+                "answer tokens of the batch.",
+        .options = {{"--device cpu|cuda", "where to compute; cpu when left out"},
+                    {"--threads N", "CPU threads; 1 when left out"},
+                    OPTION_JSON("the errors")},
+        .exits = {{"0", "relative errors of loss and gradient within 1e-4 and 1e-3 (cuda, bf16: 2e-2)"},
+                  {"1", "outside the tolerance, or failed"},
+                  EXIT_USAGE},
+        .examples = {{"lwmpi verify models/Llama-3.1-8B reference.safetensors", ""}},
+        .run = lw_cmd_verify,
+    },
+    {
+        .name = "tokenize",
+        .summary = "turn text into token ids",
+        .usage = "tokenize MODEL_DIR [--special] < texts.jsonl > ids.jsonl",
+        .text = "Reads one JSON object a line, {\"text\": \"...\"}, and writes one a line, {\"ids\": [...]}, with the "
+                "tokenizer.json of MODEL_DIR. No special tokens are added.",
+        .options = {{"--special", "special-token text in the input becomes that token; without it, it is plain text"}},
+        .exits = {EXIT_DONE, EXIT_FAILED, EXIT_USAGE},
+        .examples = {{"echo '{\"text\": \"Hello\"}' | lwmpi tokenize configs/tiny/llama", ""}},
+        .run = lw_cmd_tokenize,
+    },
+    {
+        .name = "doctor",
+        .summary = "what this build and this machine can do, and what is missing",
+        .usage = "doctor",
+        .text =
+            "Looks at MPI and its launcher, processors and threads, memory, GPUs, Slurm, the limits that matter, the "
+            "embedded default and its models, and the place where runs are written. Each line says ok, warn or "
+            "missing, with what to do.",
+        .exits = {{"0", "the embedded default can run here"}, {"1", "something it needs is missing"}, EXIT_USAGE},
+        .run = lw_cmd_doctor,
+    },
+    {.name = NULL},
+};
+
+const lw_command *lw_commands(void)
+{
+    return commands;
+}
+
+static const lw_command *find(const char *name)
+{
+    for (const lw_command *c = commands; c->name != NULL; c++) {
+        if (strcmp(c->name, name) == 0) {
+            return c;
+        }
+    }
+    return NULL;
+}
+
+static lw_status fail_unknown(const char *word, lw_error *err)
+{
+    const char *nearest = NULL;
+    int nearest_distance = INT_MAX;
+    char list[256] = "";
+    for (const lw_command *c = commands; c->name != NULL; c++) {
+        int distance = lw_edit_distance(word, c->name);
+        if (distance < nearest_distance) {
+            nearest_distance = distance;
+            nearest = c->name;
+        }
+        (void)strncat(list, c == commands ? "" : ", ", sizeof list - strlen(list) - 1);
+        (void)strncat(list, c->name, sizeof list - strlen(list) - 1);
+    }
+    if (nearest_distance <= 2) {
+        return lw_fail(err, LW_ERR_USAGE,
+                       "\"%.100s\" is neither a command nor a file; did you mean \"%s\"? Commands: %s. A configuration "
+                       "file is named by its path",
+                       word, nearest, list);
+    }
+    return lw_fail(
+        err, LW_ERR_USAGE,
+        "\"%.100s\" is neither a command nor a file. Commands: %s. A configuration file is named by its path", word,
+        list);
+}
+
+// A first word that is not a command may still begin `lwmpi [CONFIG] [key=value ...]`.
+static bool starts_train(const char *word)
+{
+    struct stat info;
+    return strpbrk(word, "=/.") != NULL || (stat(word, &info) == 0 && !S_ISDIR(info.st_mode));
+}
+
+static bool is_help(const char *word)
+{
+    return strcmp(word, "--help") == 0 || strcmp(word, "-h") == 0;
+}
+
+lw_status lw_request_parse(int argc, char **argv, lw_error *err, lw_request *out)
+{
+    const char *word = argc > 1 ? argv[1] : "";
+    const lw_command *command = find(word);
+    if (is_help(word)) {
+        *out = (lw_request){.kind = LW_DO_HELP};
+        return LW_OK;
+    }
+    if (strcmp(word, "help") == 0) {
+        const lw_command *about = argc > 2 ? find(argv[2]) : NULL;
+        if (argc > 2 && about == NULL) {
+            return fail_unknown(argv[2], err);
+        }
+        *out = (lw_request){.kind = LW_DO_HELP, .command = about};
+        return LW_OK;
+    }
+    if (strcmp(word, "--version") == 0) {
+        *out = (lw_request){.kind = LW_DO_VERSION};
+        return LW_OK;
+    }
+    if (strcmp(word, "--man") == 0) {
+        *out = (lw_request){.kind = LW_DO_MAN};
+        return LW_OK;
+    }
+    if (command == NULL && word[0] == '-') {
+        return lw_fail(err, LW_ERR_USAGE, "unknown option \"%.100s\"; lwmpi --help lists commands and options", word);
+    }
+    if (command == NULL && argc > 1 && !starts_train(word)) {
+        return fail_unknown(word, err);
+    }
+    int skip = command == NULL ? 0 : 1;
+    command = command == NULL ? find("train") : command;
+    *out = (lw_request){.kind = LW_DO_COMMAND, .command = command, .argc = argc - skip, .argv = argv + skip};
+    for (int i = 1; i < out->argc && strcmp(out->argv[i], "--") != 0; i++) {
+        if (is_help(out->argv[i])) {
+            out->kind = LW_DO_HELP;
+        }
+    }
+    return LW_OK;
+}
+
+int lw_launcher_rank(void)
+{
+    // Open MPI, PMIx (Slurm, Open MPI 5), PMI (MPICH, Intel MPI), then Slurm alone.
+    static const char *const names[] = {"OMPI_COMM_WORLD_RANK", "PMIX_RANK", "PMI_RANK", "SLURM_PROCID"};
+    for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
+        const char *value = getenv(names[i]);
+        if (value != NULL && value[0] >= '0' && value[0] <= '9') {
+            return (int)strtol(value, NULL, 10);
+        }
+    }
+    return 0;
+}

@@ -1,0 +1,167 @@
+// config.h: a libconfig file and `key=value` overrides as one validated struct.
+//
+// The fields mirror the key paths: `train.lr` in the file is config->train.lr. One table (config_keys.c) drives
+// parsing, ranges, the dump, the hash, comparison and the reference in `--help`. A key that is not in the file has the
+// table's default. All functions are Local.
+#ifndef LW_CONFIG_H
+#define LW_CONFIG_H
+
+#include <stdbool.h>
+#include <stdint.h>
+#include <stdio.h>
+
+#include "status.h"
+
+typedef enum lw_device_kind { LW_DEVICE_AUTO, LW_DEVICE_CPU, LW_DEVICE_CUDA } lw_device_kind;
+typedef enum lw_comm_backend { LW_COMM_AUTO, LW_COMM_NCCL, LW_COMM_MPI } lw_comm_backend;
+typedef enum lw_compress { LW_COMPRESS_PROMPT, LW_COMPRESS_CONTEXT } lw_compress;
+typedef enum lw_encoder_kind { LW_ENCODER_BYTE, LW_ENCODER_BERT, LW_ENCODER_LLM } lw_encoder_kind;
+typedef enum lw_pooler_kind { LW_POOLER_QUERIES, LW_POOLER_MEAN } lw_pooler_kind;
+typedef enum lw_bos { LW_BOS_AUTO, LW_BOS_YES, LW_BOS_NO } lw_bos;
+typedef enum lw_data_format { LW_DATA_JSONL, LW_DATA_SQUAD, LW_DATA_HOTPOT, LW_DATA_TEXT } lw_data_format;
+typedef enum lw_model_init {
+    LW_MODEL_INIT_LOAD,  // weights of `path`
+    LW_MODEL_INIT_RANDOM // shapes of `path`/config.json, random weights: for benchmarks
+} lw_model_init;
+
+enum { LW_MAX_MODELS = 16 };
+
+typedef struct lw_model_config {
+    char *name; // [A-Za-z0-9_-]+, distinct
+    char *path; // directory
+    lw_model_init init;
+} lw_model_config;
+
+// Strings are owned by the config, valid UTF-8 and never NULL ("" where nothing is set). Numbers are in the range that
+// the table states. Paths are usable from the working directory of lw_config_load.
+typedef struct lw_config {
+    char *path; // the file, as given
+    char *dir;  // its directory ("." for a bare name)
+    char *name; // its base name without ".cfg"; names the default run.dir
+
+    lw_model_config *models; // model_count >= 1
+    int64_t model_count;
+    lw_device_kind device;
+    int64_t gpus;    // 0: "auto"
+    int64_t threads; // CPU threads of each rank; 0: "auto"
+    int64_t seed;
+
+    struct {
+        lw_comm_backend backend;
+        double timeout_s;
+    } comm;
+    struct {              // exactly one of global and per_rank is not 0
+        int64_t global;   // samples of a step over all ranks
+        int64_t per_rank; // samples of a step on each rank
+        int64_t micro;    // samples of one pass on a rank; 0: its whole share of the step
+    } batch;
+    struct {
+        int64_t latents, d_z;
+        lw_compress compress;
+    } wire;
+    struct {
+        lw_encoder_kind kind;
+        char *path;
+        int64_t layers, width, heads;
+        int64_t ffn; // resolved: never 0
+    } encoder;
+    struct {
+        lw_pooler_kind kind;
+        int64_t layers, heads;
+        int64_t ffn; // resolved: never 0
+    } pooler;
+    struct {
+        int64_t hidden; // resolved: never 0
+    } adapter;
+    struct { // templates; each holds its placeholder exactly once
+        char *context, *question, *anchor, *answer;
+        lw_bos bos;
+        int64_t max_answer_tokens, max_prompt_tokens, max_source_bytes;
+    } prompt;
+    struct {
+        char *train, *eval; // "" where not set
+        lw_data_format format;
+        int64_t samples, eval_samples; // 0: all
+        int64_t max_bad_rows;
+        bool cache;
+    } data;
+    struct {
+        int64_t epochs;
+        int64_t max_steps; // 0: what the epochs give; else the run ends at the earlier of the two
+        double lr;
+        double warmup; // fraction of the steps
+        double min_lr; // fraction of lr
+        double beta1, beta2, eps, weight_decay, clip;
+        int64_t max_skipped;
+    } train;
+    struct {
+        double first_weight;
+        int64_t k;
+        double k_weight, kd_weight, kd_tau;
+    } loss;
+    struct {
+        char *dir; // resolved: never ""
+    } run;
+    struct {
+        int64_t every_steps, keep; // every_steps 0: only at the end
+    } checkpoint;
+    struct {
+        int64_t every_steps;
+    } log;
+    struct {
+        int64_t max_new_tokens;
+        int64_t batch; // samples of one generation pass
+        bool at_end;
+    } eval;
+    struct {
+        char *device;
+        double deadline_h, min_efficiency;
+    } plan;
+} lw_config;
+
+// Reads `path`, applies overrides in order ("train.lr=1e-3", "models.[0].path=DIR", "models.NAME.path=DIR",
+// "models=({...})"), checks, and returns a config to be destroyed by the caller.
+//
+// An override's value is a libconfig value; what is not one is taken as a bare string, without escapes. Setting
+// batch.per_rank by override drops the file's batch.global, and the other way round. Relative paths (models.path,
+// data.train, data.eval, encoder.path) start at the file's directory, in an override at the working directory; run.dir
+// always at the working directory. `@include` is refused: one file says all that a run was.
+//
+// LW_ERR_CONFIG (with file:line or "override KEY"), LW_ERR_UNSUPPORTED for what is known but not in this build,
+// LW_ERR_MEMORY.
+lw_status lw_config_load(const char *path, int64_t override_count, const char *const *overrides, lw_error *err,
+                         lw_config **out);
+
+// The same from text already read; `path` serves messages, name and dir.
+lw_status lw_config_parse(const char *text, size_t text_bytes, const char *path, int64_t override_count,
+                          const char *const *overrides, lw_error *err, lw_config **out);
+
+void lw_config_destroy(lw_config **config); // NULL is fine
+
+// libconfig text of every key with its resolved value, paths made absolute. Parsing it gives an equal config and the
+// same text again. malloc'd.
+lw_status lw_config_text(const lw_config *config, lw_error *err, char **out);
+
+// Writes lw_config_text to `file` under a comment with the hash. LW_ERR_IO.
+lw_status lw_config_write(const lw_config *config, FILE *file, lw_error *err);
+
+// xxHash64 over the keys that influence results (marked in the reference), paths by their last component.
+lw_status lw_config_hash(const lw_config *config, lw_error *err, uint64_t *out);
+
+// Keys that may not differ when `now` continues the run of `before`: one line each, "  train.lr: 0.0001 before, 0.001
+// now\n" ("" where there is none). Paths are compared by their last component: a moved directory is the same data, and
+// what is in the files is the checkpoint's to compare. malloc'd.
+lw_status lw_config_differences(const lw_config *before, const lw_config *now, lw_error *err, char **out);
+
+// Reference of all keys: type, default, range, meaning.
+void lw_config_help(FILE *file);
+
+// Words as they are written in the file: "cpu", "queries", ...
+const char *lw_device_kind_name(lw_device_kind value);
+const char *lw_comm_backend_name(lw_comm_backend value);
+const char *lw_compress_name(lw_compress value);
+const char *lw_encoder_kind_name(lw_encoder_kind value);
+const char *lw_pooler_kind_name(lw_pooler_kind value);
+const char *lw_data_format_name(lw_data_format value);
+
+#endif

@@ -1,0 +1,362 @@
+#include "config_keys.h"
+
+#include <float.h>
+#include <stdlib.h>
+#include <string.h>
+
+static const char *const device_words[] = {"auto", "cpu", "cuda", NULL};
+static const char *const backend_words[] = {"auto", "nccl", "mpi", NULL};
+static const char *const compress_words[] = {"prompt", "context", NULL};
+static const char *const encoder_words[] = {"byte", "bert", "llm", NULL};
+static const char *const pooler_words[] = {"queries", "mean", NULL};
+static const char *const bos_words[] = {"auto", "yes", "no", NULL};
+static const char *const format_words[] = {"jsonl", "squad", "hotpot", "text", NULL};
+const char *const lw_model_init_words[] = {"load", "random", NULL};
+
+_Static_assert(sizeof(lw_device_kind) == sizeof(unsigned), "choices are stored as unsigned");
+
+#define BIG (INT64_C(1) << 40)
+
+// The _Generic has no default: a row whose type is not the field's does not compile.
+#define FIELD(key, c_type) \
+    .path = #key, .offset = offsetof(lw_config, key) + 0 * sizeof(char[_Generic(((lw_config *)0)->key, c_type : 1)])
+
+#define INT(key, value, min, max, flag, text)                                                                \
+    {                                                                                                        \
+        FIELD(key, int64_t), .type = LW_KEY_INT, .int_default = (value), .int_min = (min), .int_max = (max), \
+                             .flags = (flag), .help = (text)                                                 \
+    }
+#define AUTO_INT(key, max, flag, text)                                                                                \
+    {                                                                                                                 \
+        FIELD(key, int64_t), .type = LW_KEY_AUTO_INT, .int_min = 1, .int_max = (max), .flags = (flag), .help = (text) \
+    }
+#define FLOAT(key, value, min, max, flag, text)                                                                     \
+    {                                                                                                               \
+        FIELD(key, double), .type = LW_KEY_FLOAT, .float_default = (value), .float_min = (min), .float_max = (max), \
+                            .flags = (flag), .help = (text)                                                         \
+    }
+#define BOOL(key, value, flag, text)                                                                   \
+    {                                                                                                  \
+        FIELD(key, bool), .type = LW_KEY_BOOL, .int_default = (value), .flags = (flag), .help = (text) \
+    }
+#define STRING(key, value, flag, text)                                                                      \
+    {                                                                                                       \
+        FIELD(key, char *), .type = LW_KEY_STRING, .text_default = (value), .flags = (flag), .help = (text) \
+    }
+#define PATH(key, flag, text)                                                                        \
+    {                                                                                                \
+        FIELD(key, char *), .type = LW_KEY_PATH, .text_default = "", .flags = (flag), .help = (text) \
+    }
+#define CHOICE(key, c_type, value, list, flag, text)                                                         \
+    {                                                                                                        \
+        FIELD(key, c_type), .type = LW_KEY_CHOICE, .int_default = (value), .words = (list), .flags = (flag), \
+                            .help = (text)                                                                   \
+    }
+
+static const lw_key keys[] = {
+    CHOICE(device, lw_device_kind, LW_DEVICE_AUTO, device_words, LW_KEY_FREE,
+           "where to compute; auto: cuda where this build and machine have it"),
+    AUTO_INT(gpus, 65536, LW_KEY_FREE, "GPUs of the job; auto: one for each rank"),
+    AUTO_INT(threads, 4096, LW_KEY_FREE, "CPU threads of each rank; auto: the node's cores shared by its ranks"),
+    INT(seed, 1, 0, INT64_MAX, 0, "of initial parameters and sample order"),
+
+    CHOICE(comm.backend, lw_comm_backend, LW_COMM_AUTO, backend_words, LW_KEY_FREE,
+           "data plane; auto: nccl between GPUs, else mpi"),
+    FLOAT(comm.timeout_s, 300, 0, 1e6, LW_KEY_FREE | LW_KEY_OPEN_LO, "deadline of every collective, seconds"),
+
+    INT(batch.global, 0, 1, BIG, LW_KEY_UNSET, "samples of a step over all ranks; or give batch.per_rank"),
+    INT(batch.per_rank, 0, 1, BIG, LW_KEY_UNSET, "samples of a step on each rank; or give batch.global"),
+    INT(batch.micro, 0, 0, BIG, LW_KEY_FREE, "samples of one pass on a rank; 0: its whole share of the step"),
+
+    INT(wire.latents, 32, 1, 65536, 0, "latent vectors of a sample"),
+    INT(wire.d_z, 256, 1, 65536, 0, "width of a latent vector"),
+    CHOICE(wire.compress, lw_compress, LW_COMPRESS_PROMPT, compress_words, 0,
+           "what goes through the wire; context: the question follows as text"),
+
+    CHOICE(encoder.kind, lw_encoder_kind, LW_ENCODER_BYTE, encoder_words, 0, "how the text is read"),
+    PATH(encoder.path, 0, "directory of a bert or llm encoder"),
+    INT(encoder.layers, 2, 0, 1024, 0, "transformer layers of the byte encoder"),
+    INT(encoder.width, 256, 2, 65536, 0, "width of the byte encoder"),
+    INT(encoder.heads, 4, 1, 4096, 0, "attention heads of the byte encoder"),
+    INT(encoder.ffn, 0, 0, 1 << 20, 0, "feed-forward width of the byte encoder; 0: 4 x encoder.width"),
+
+    CHOICE(pooler.kind, lw_pooler_kind, LW_POOLER_QUERIES, pooler_words, 0,
+           "queries: learned queries attend to the states; mean: contiguous spans averaged"),
+    INT(pooler.layers, 1, 1, 1024, 0, "cross-attention layers of pooler.kind = queries"),
+    INT(pooler.heads, 4, 1, 4096, 0, "attention heads of the pooler"),
+    INT(pooler.ffn, 0, 0, 1 << 20, 0, "feed-forward width of the pooler; 0: 4 x wire.d_z"),
+    INT(adapter.hidden, 0, 0, 1 << 20, 0, "hidden width of each adapter; 0: 4 x wire.d_z"),
+
+    STRING(prompt.context, "{context}\n", 0, "context part; left out where a sample has no context"),
+    STRING(prompt.question, "Question: {question}\n", 0, "question part"),
+    STRING(prompt.anchor, "Answer:", 0, "text right before the answer"),
+    STRING(prompt.answer, " {answer}", 0, "answer as it is trained"),
+    CHOICE(prompt.bos, lw_bos, LW_BOS_AUTO, bos_words, 0, "begin-of-text token; auto: as the tokenizer does"),
+    INT(prompt.max_answer_tokens, 16, 1, 1 << 20, 0, "longest trained answer, its end token included"),
+    INT(prompt.max_prompt_tokens, 1024, 2, 1 << 24, 0, "longest text prompt; the context is cut to fit"),
+    INT(prompt.max_source_bytes, 2048, 1, 1 << 26, 0, "longest text of the encoder; the context is cut to fit"),
+
+    PATH(data.train, 0, "training samples"),
+    PATH(data.eval, LW_KEY_FREE, "evaluation samples"),
+    CHOICE(data.format, lw_data_format, LW_DATA_JSONL, format_words, 0, "format of both files"),
+    INT(data.samples, 0, 0, BIG, 0, "use the first N training samples; 0: all"),
+    INT(data.eval_samples, 0, 0, BIG, LW_KEY_FREE, "use the first N evaluation samples; 0: all"),
+    INT(data.max_bad_rows, 0, 0, BIG, LW_KEY_FREE, "malformed rows of a file to pass over before giving up"),
+    BOOL(data.cache, true, LW_KEY_FREE, "keep tokens on disk between runs"),
+
+    INT(train.epochs, 1, 1, 1000000, 0, "passes over the training samples"),
+    INT(train.max_steps, 0, 0, BIG, 0, "end after N steps even if epochs are left; 0: no limit"),
+    FLOAT(train.lr, 1e-4, 0, 100, 0, "highest learning rate"),
+    FLOAT(train.warmup, 0.05, 0, 1, 0, "fraction of the steps in which the rate rises linearly"),
+    FLOAT(train.min_lr, 0.02, 0, 1, 0, "end of the cosine, as a fraction of train.lr"),
+    FLOAT(train.beta1, 0.9, 0, 1, LW_KEY_OPEN_HI, "AdamW, first moment"),
+    FLOAT(train.beta2, 0.999, 0, 1, LW_KEY_OPEN_HI, "AdamW, second moment"),
+    FLOAT(train.eps, 1e-8, 0, 1, LW_KEY_OPEN_LO, "AdamW, added to the root of the second moment"),
+    FLOAT(train.weight_decay, 0.01, 0, 10, 0, "AdamW, decoupled"),
+    FLOAT(train.clip, 1.0, 0, 1e30, LW_KEY_OPEN_LO, "largest global norm of the gradient"),
+    INT(train.max_skipped, 10, 0, BIG, LW_KEY_FREE, "non-finite steps in a row to skip before giving up"),
+
+    FLOAT(loss.first_weight, 0, 0, 1e6, 0, "extra weight of the first answer token"),
+    INT(loss.k, 4, 0, 1 << 20, 0, "the first K answer tokens ..."),
+    FLOAT(loss.k_weight, 0, 0, 1e6, 0, "... and their extra weight"),
+    FLOAT(loss.kd_weight, 0, 0, 1e6, 0, "weight of distillation from the text-prompted model"),
+    FLOAT(loss.kd_tau, 1, 0, 1e6, LW_KEY_OPEN_LO, "temperature of distillation"),
+
+    PATH(run.dir, LW_KEY_FREE | LW_KEY_CWD, "run directory; default: runs/NAME of the configuration file"),
+    INT(checkpoint.every_steps, 100, 0, BIG, LW_KEY_FREE, "0: only at the end"),
+    INT(checkpoint.keep, 3, 1, BIG, LW_KEY_FREE, "checkpoints to keep, the newest"),
+    INT(log.every_steps, 10, 1, BIG, LW_KEY_FREE, "steps between lines of metrics.jsonl"),
+
+    INT(eval.max_new_tokens, 16, 1, 1 << 20, LW_KEY_FREE, "longest generated answer"),
+    INT(eval.batch, 32, 1, 1 << 20, LW_KEY_FREE, "samples of one generation pass"),
+    BOOL(eval.at_end, true, LW_KEY_FREE, "evaluate when training ends"),
+
+    STRING(plan.device, "auto", LW_KEY_FREE, "GPU to plan for"),
+    FLOAT(plan.deadline_h, 12, 0, 1e6, LW_KEY_FREE | LW_KEY_OPEN_LO, "hours that the job may take"),
+    FLOAT(plan.min_efficiency, 0.5, 0, 1, LW_KEY_FREE, "least scaling efficiency worth its GPUs"),
+};
+
+#define KEY_COUNT ((int)(sizeof keys / sizeof keys[0]))
+_Static_assert(sizeof keys / sizeof keys[0] <= LW_KEY_MAX, "raise LW_KEY_MAX");
+
+int lw_key_count(void)
+{
+    return KEY_COUNT;
+}
+
+const lw_key *lw_key_at(int index)
+{
+    return &keys[index];
+}
+
+int lw_key_find(const char *path)
+{
+    for (int i = 0; i < KEY_COUNT; i++) {
+        if (strcmp(keys[i].path, path) == 0) {
+            return i;
+        }
+    }
+    return -1;
+}
+
+bool lw_key_is_group(const char *path)
+{
+    size_t length = strlen(path);
+    for (int i = 0; i < KEY_COUNT; i++) {
+        if (strncmp(keys[i].path, path, length) == 0 && keys[i].path[length] == '.') {
+            return true;
+        }
+    }
+    return false;
+}
+
+enum { LONGEST_WORD = 48 };
+
+int lw_edit_distance(const char *a, const char *b)
+{
+    size_t na = strlen(a);
+    size_t nb = strlen(b);
+    if (na > LONGEST_WORD || nb > LONGEST_WORD) {
+        return LONGEST_WORD;
+    }
+    int d[LONGEST_WORD + 1][LONGEST_WORD + 1];
+    for (size_t i = 0; i <= na; i++) {
+        d[i][0] = (int)i;
+    }
+    for (size_t j = 0; j <= nb; j++) {
+        d[0][j] = (int)j;
+    }
+    for (size_t i = 1; i <= na; i++) {
+        for (size_t j = 1; j <= nb; j++) {
+            int best = d[i - 1][j - 1] + (a[i - 1] == b[j - 1] ? 0 : 1);
+            best = d[i - 1][j] + 1 < best ? d[i - 1][j] + 1 : best;
+            best = d[i][j - 1] + 1 < best ? d[i][j - 1] + 1 : best;
+            if (i > 1 && j > 1 && a[i - 1] == b[j - 2] && a[i - 2] == b[j - 1] && d[i - 2][j - 2] + 1 < best) {
+                best = d[i - 2][j - 2] + 1;
+            }
+            d[i][j] = best;
+        }
+    }
+    return d[na][nb];
+}
+
+static const char *last_part(const char *path)
+{
+    const char *dot = strrchr(path, '.');
+    return dot == NULL ? path : dot + 1;
+}
+
+// Keeps `candidate` when it is nearer than what is in `best`.
+static void consider(const char *wrong, const char *candidate, size_t length, char *best, size_t size, int *nearest)
+{
+    char word[LONGEST_WORD + 1];
+    if (length > LONGEST_WORD || length >= size) {
+        return;
+    }
+    memcpy(word, candidate, length);
+    word[length] = '\0';
+    int distance = lw_edit_distance(wrong, word);
+    if (distance < *nearest) {
+        *nearest = distance;
+        memcpy(best, word, length + 1);
+    }
+}
+
+bool lw_key_suggest(const char *wrong, char *out, size_t size)
+{
+    int too_far = strlen(wrong) > LONGEST_WORD ? 0 : (int)strlen(wrong) / 3 + 1;
+    int nearest = too_far < 3 ? 3 : too_far;
+    bool top_level = strchr(wrong, '.') == NULL;
+    out[0] = '\0';
+    for (int i = 0; i < KEY_COUNT; i++) {
+        const char *path = keys[i].path;
+        consider(wrong, path, strlen(path), out, size, &nearest);
+        if (top_level && strchr(path, '.') != NULL) {
+            consider(wrong, path, (size_t)(strchr(path, '.') - path), out, size, &nearest);
+        }
+    }
+    if (top_level) {
+        consider(wrong, "models", strlen("models"), out, size, &nearest);
+    }
+    // The right name in the wrong group ("epochs", "run.seed") says more than a word of similar letters.
+    for (int i = 0; i < KEY_COUNT && (out[0] == '\0' || nearest > 1); i++) {
+        if (strcmp(last_part(wrong), last_part(keys[i].path)) == 0) {
+            snprintf(out, size, "%s", keys[i].path);
+            break;
+        }
+    }
+    return out[0] != '\0';
+}
+
+void lw_format_double(double value, char *out, size_t size)
+{
+    for (int digits = 15; digits <= 17; digits++) {
+        snprintf(out, size, "%.*g", digits, value);
+        if (strtod(out, NULL) == value) {
+            break;
+        }
+    }
+    size_t used = strlen(out);
+    if (strspn(out, "-0123456789") == used && used + 3 <= size) {
+        memcpy(out + used, ".0", 3);
+    }
+}
+
+static void describe_words(const char *const *words, char *out, size_t size)
+{
+    size_t used = (size_t)snprintf(out, size, "one of");
+    for (int i = 0; words[i] != NULL && used < size; i++) {
+        used += (size_t)snprintf(out + used, size - used, "%s \"%s\"", i == 0 ? "" : ",", words[i]);
+    }
+}
+
+void lw_key_describe(const lw_key *key, char *out, size_t size)
+{
+    switch (key->type) {
+    case LW_KEY_INT:
+    case LW_KEY_AUTO_INT: {
+        const char *word = key->type == LW_KEY_INT ? "" : "\"auto\" or ";
+        if (key->int_max >= BIG) {
+            snprintf(out, size, "%san integer of at least %lld", word, (long long)key->int_min);
+        } else {
+            snprintf(out, size, "%san integer from %lld to %lld", word, (long long)key->int_min,
+                     (long long)key->int_max);
+        }
+        break;
+    }
+    case LW_KEY_FLOAT:
+        snprintf(out, size, "a number in %c%g, %g%c", (key->flags & LW_KEY_OPEN_LO) != 0 ? '(' : '[', key->float_min,
+                 key->float_max, (key->flags & LW_KEY_OPEN_HI) != 0 ? ')' : ']');
+        break;
+    case LW_KEY_BOOL: snprintf(out, size, "true or false"); break;
+    case LW_KEY_STRING: snprintf(out, size, "a string"); break;
+    case LW_KEY_PATH: snprintf(out, size, "a path"); break;
+    case LW_KEY_CHOICE: describe_words(key->words, out, size); break;
+    }
+}
+
+// The default as it would be written in a file.
+static void describe_default(const lw_key *key, char *out, size_t size)
+{
+    switch (key->type) {
+    case LW_KEY_INT: snprintf(out, size, "%lld", (long long)key->int_default); break;
+    case LW_KEY_AUTO_INT: snprintf(out, size, "\"auto\""); break;
+    case LW_KEY_FLOAT: snprintf(out, size, "%g", key->float_default); break;
+    case LW_KEY_BOOL: snprintf(out, size, "%s", key->int_default != 0 ? "true" : "false"); break;
+    case LW_KEY_CHOICE: snprintf(out, size, "\"%s\"", key->words[key->int_default]); break;
+    case LW_KEY_STRING:
+    case LW_KEY_PATH: {
+        size_t used = (size_t)snprintf(out, size, "\"");
+        for (const char *c = key->text_default; *c != '\0' && used + 4 < size; c++) {
+            used += (size_t)snprintf(out + used, size - used, *c == '\n' ? "\\n" : "%c", *c);
+        }
+        snprintf(out + used, size - used, "\"");
+        break;
+    }
+    }
+}
+
+void lw_config_help(FILE *file)
+{
+    fputs(
+        "Keys of the configuration (libconfig), also as overrides KEY=VALUE. Those marked * influence results: a run\n"
+        "is not continued when one of them differs.\n\n"
+        "  models *\n"
+        "      a list of { name = \"NAME\"; path = \"DIR\"; init = \"load\"; }: the frozen models, Hugging Face\n"
+        "      directories. init = \"random\" takes only the shapes from DIR. Override: models.NAME.path=DIR\n",
+        file);
+    for (int i = 0; i < KEY_COUNT; i++) {
+        char wanted[256];
+        char value[128];
+        lw_key_describe(&keys[i], wanted, sizeof wanted);
+        describe_default(&keys[i], value, sizeof value);
+        bool unset = (keys[i].flags & LW_KEY_UNSET) != 0;
+        fprintf(file, "  %s%s%s%s\n      %s; %s\n", keys[i].path, unset ? "" : " = ", unset ? "" : value,
+                (keys[i].flags & LW_KEY_FREE) != 0 ? "" : " *", wanted, keys[i].help);
+    }
+}
+
+const char *lw_device_kind_name(lw_device_kind value)
+{
+    return device_words[value];
+}
+const char *lw_comm_backend_name(lw_comm_backend value)
+{
+    return backend_words[value];
+}
+const char *lw_compress_name(lw_compress value)
+{
+    return compress_words[value];
+}
+const char *lw_encoder_kind_name(lw_encoder_kind value)
+{
+    return encoder_words[value];
+}
+const char *lw_pooler_kind_name(lw_pooler_kind value)
+{
+    return pooler_words[value];
+}
+const char *lw_data_format_name(lw_data_format value)
+{
+    return format_words[value];
+}

@@ -1,0 +1,70 @@
+// config_keys.h: the table of configuration keys, the one place that says what a key is. Internal to config*.c. Local.
+#ifndef LW_CONFIG_KEYS_H
+#define LW_CONFIG_KEYS_H
+
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+
+#include "config.h"
+
+typedef enum lw_key_type {
+    LW_KEY_INT,      // int64_t
+    LW_KEY_AUTO_INT, // int64_t; the word "auto" is 0
+    LW_KEY_FLOAT,    // double
+    LW_KEY_BOOL,     // bool
+    LW_KEY_STRING,   // char *
+    LW_KEY_PATH,     // char *
+    LW_KEY_CHOICE    // an enum whose values count the words from 0
+} lw_key_type;
+
+enum {
+    LW_KEY_FREE = 1,    // does not influence results: not in the hash, may change when a run is continued
+    LW_KEY_UNSET = 2,   // 0 means "not set"; it is then not written and cannot be given
+    LW_KEY_OPEN_LO = 4, // the bounds themselves are excluded
+    LW_KEY_OPEN_HI = 8,
+    LW_KEY_CWD = 16, // a path that always starts at the working directory
+    LW_KEY_MAX = 96  // most keys in the table
+};
+
+typedef struct lw_key {
+    const char *path;
+    lw_key_type type;
+    unsigned flags;
+    size_t offset;                         // of the field in lw_config
+    int64_t int_default, int_min, int_max; // int_default: of choices and booleans too
+    double float_default, float_min, float_max;
+    const char *text_default;
+    const char *const *words; // choices, NULL at the end
+    const char *help;
+} lw_key;
+
+int lw_key_count(void);
+const lw_key *lw_key_at(int index);
+int lw_key_find(const char *path); // index or -1
+bool lw_key_is_group(const char *path);
+
+// The key, group or "models" that `wrong` was probably meant to be; false when none is near.
+bool lw_key_suggest(const char *wrong, char *out, size_t size);
+// Edits (insert, delete, replace, swap neighbours) from a to b; large when a string is longer than any key.
+int lw_edit_distance(const char *a, const char *b);
+
+// Words of the models' `init`.
+extern const char *const lw_model_init_words[];
+
+// "an integer", "one of \"byte\", \"bert\", \"llm\"", ... with the range where there is one.
+void lw_key_describe(const lw_key *key, char *out, size_t size);
+
+// Shortest decimal that reads back as the same double, always with '.' or an exponent.
+void lw_format_double(double value, char *out, size_t size);
+
+static inline void *lw_key_field(lw_config *config, const lw_key *key)
+{
+    return (char *)config + key->offset;
+}
+static inline const void *lw_key_field_const(const lw_config *config, const lw_key *key)
+{
+    return (const char *)config + key->offset;
+}
+
+#endif

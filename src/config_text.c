@@ -1,0 +1,282 @@
+// The configuration written out: as a file that reads back to the same, as a hash, as differences.
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "config_internal.h"
+#include "file_util.h"
+
+// How paths are written: in full for a file that may be read from anywhere; by their last component where they stand
+// for the thing they name.
+typedef struct style {
+    const char *cwd; // NULL: last component only
+} style;
+
+static void print_string(FILE *file, const char *text)
+{
+    fputc('"', file);
+    for (const char *c = text; *c != '\0'; c++) {
+        unsigned char byte = (unsigned char)*c;
+        switch (*c) {
+        case '"': fputs("\\\"", file); break;
+        case '\\': fputs("\\\\", file); break;
+        case '\n': fputs("\\n", file); break;
+        case '\r': fputs("\\r", file); break;
+        case '\t': fputs("\\t", file); break;
+        default:
+            if (byte < 0x20 || byte == 0x7F) {
+                fprintf(file, "\\x%02X", byte);
+            } else {
+                fputc(*c, file);
+            }
+        }
+    }
+    fputc('"', file);
+}
+
+static void print_path(FILE *file, const char *path, style how)
+{
+    size_t length = strlen(path);
+    size_t start = 0;
+    char *text = NULL;
+    if (how.cwd == NULL) {
+        while (length > 1 && path[length - 1] == '/') {
+            length--;
+        }
+        for (size_t i = 0; i + 1 < length; i++) {
+            start = path[i] == '/' ? i + 1 : start;
+        }
+        text = strndup(path + start, length - start);
+    } else if (length > 0 && path[0] != '/') {
+        while (path[start] == '.' && path[start + 1] == '/') {
+            start += 2;
+        }
+        bool root = strcmp(how.cwd, "/") == 0;
+        if (asprintf(&text, "%s/%s", root ? "" : how.cwd, path + start) < 0) {
+            text = NULL;
+        }
+    } else {
+        text = strdup(path);
+    }
+    if (text == NULL) {
+        fputs("\"\"", file); // and the stream itself has no memory either: its closing fails
+        return;
+    }
+    print_string(file, text);
+    free(text);
+}
+
+static void print_integer(FILE *file, int64_t value)
+{
+    fprintf(file, value > INT32_MAX || value < INT32_MIN ? "%lldL" : "%lld", (long long)value);
+}
+
+static void print_value(FILE *file, const lw_config *config, const lw_key *key, style how)
+{
+    const void *field = lw_key_field_const(config, key);
+    switch (key->type) {
+    case LW_KEY_INT: print_integer(file, *(const int64_t *)field); break;
+    case LW_KEY_AUTO_INT:
+        if (*(const int64_t *)field == 0) {
+            fputs("\"auto\"", file);
+        } else {
+            print_integer(file, *(const int64_t *)field);
+        }
+        break;
+    case LW_KEY_FLOAT: {
+        char number[64];
+        lw_format_double(*(const double *)field, number, sizeof number);
+        fputs(number, file);
+        break;
+    }
+    case LW_KEY_BOOL: fputs(*(const bool *)field ? "true" : "false", file); break;
+    case LW_KEY_STRING: print_string(file, *(char *const *)field); break;
+    case LW_KEY_PATH: print_path(file, *(char *const *)field, how); break;
+    case LW_KEY_CHOICE: {
+        unsigned value;
+        memcpy(&value, field, sizeof value);
+        print_string(file, key->words[value]);
+        break;
+    }
+    }
+}
+
+static bool is_set(const lw_config *config, const lw_key *key)
+{
+    return (key->flags & LW_KEY_UNSET) == 0 || *(const int64_t *)lw_key_field_const(config, key) != 0;
+}
+
+static void print_models(FILE *file, const lw_config *config, style how)
+{
+    fputs("models = (", file);
+    for (int64_t i = 0; i < config->model_count; i++) {
+        const lw_model_config *model = &config->models[i];
+        fprintf(file, "%s\n    { name = \"%s\"; path = ", i == 0 ? "" : ",", model->name);
+        print_path(file, model->path, how);
+        fprintf(file, "; init = \"%s\"; }", lw_model_init_words[model->init]);
+    }
+    fputs("\n);\n", file);
+}
+
+// A string that grows: open_memstream, and its closing checked.
+typedef struct text_stream {
+    FILE *file;
+    char *text;
+    size_t bytes;
+} text_stream;
+
+static lw_status stream_open(text_stream *stream, lw_error *err)
+{
+    stream->text = NULL;
+    stream->file = open_memstream(&stream->text, &stream->bytes);
+    return stream->file == NULL ? lw_fail(err, LW_ERR_MEMORY, "no memory to write the configuration") : LW_OK;
+}
+
+static lw_status stream_close(text_stream *stream, lw_error *err)
+{
+    bool failed = ferror(stream->file) != 0;
+    failed = fclose(stream->file) != 0 || failed;
+    if (failed || stream->text == NULL) {
+        free(stream->text);
+        stream->text = NULL;
+        return lw_fail(err, LW_ERR_MEMORY, "no memory to write the configuration");
+    }
+    return LW_OK;
+}
+
+static void print_all(FILE *file, const lw_config *config, style how)
+{
+    char group[64] = "";
+    print_models(file, config, how);
+    for (int i = 0; i < lw_key_count(); i++) {
+        const lw_key *key = lw_key_at(i);
+        const char *dot = strchr(key->path, '.');
+        size_t length = dot == NULL ? 0 : (size_t)(dot - key->path);
+        if (strncmp(group, key->path, length) != 0 || group[length] != '\0') {
+            fprintf(file, "%s%.*s: {\n", group[0] == '\0' ? "" : "};\n", (int)length, key->path);
+            snprintf(group, sizeof group, "%.*s", (int)length, key->path);
+        }
+        if (is_set(config, key)) {
+            fprintf(file, "%s%s = ", dot == NULL ? "" : "    ", dot == NULL ? key->path : dot + 1);
+            print_value(file, config, key, how);
+            fputs(";\n", file);
+        }
+    }
+    fputs("};\n", file);
+}
+
+lw_status lw_config_text(const lw_config *config, lw_error *err, char **out)
+{
+    char *cwd = getcwd(NULL, 0);
+    if (cwd == NULL) {
+        return lw_fail_errno(err, LW_ERR_IO, errno, "the working directory cannot be named");
+    }
+    text_stream stream;
+    lw_status status = stream_open(&stream, err);
+    if (status == LW_OK) {
+        print_all(stream.file, config, (style){.cwd = cwd});
+        status = stream_close(&stream, err);
+    }
+    free(cwd);
+    if (status == LW_OK) {
+        *out = stream.text;
+    }
+    return status;
+}
+
+lw_status lw_config_write(const lw_config *config, FILE *file, lw_error *err)
+{
+    uint64_t hash;
+    char *text;
+    LW_TRY(lw_config_hash(config, err, &hash));
+    LW_TRY(lw_config_text(config, err, &text));
+    bool failed =
+        fprintf(file, "# lwmpi: resolved configuration, hash %016llx\n%s", (unsigned long long)hash, text) < 0;
+    failed = fflush(file) != 0 || failed;
+    free(text);
+    return failed ? lw_fail_errno(err, LW_ERR_IO, errno, "the configuration cannot be written") : LW_OK;
+}
+
+lw_status lw_config_hash(const lw_config *config, lw_error *err, uint64_t *out)
+{
+    text_stream stream;
+    style how = {.cwd = NULL};
+    LW_TRY(stream_open(&stream, err));
+    print_models(stream.file, config, how);
+    for (int i = 0; i < lw_key_count(); i++) {
+        const lw_key *key = lw_key_at(i);
+        if ((key->flags & LW_KEY_FREE) == 0 && is_set(config, key)) {
+            fprintf(stream.file, "%s = ", key->path);
+            print_value(stream.file, config, key, how);
+            fputc('\n', stream.file);
+        }
+    }
+    LW_TRY(stream_close(&stream, err));
+    *out = lw_xxh64(stream.text, stream.bytes, 0);
+    free(stream.text);
+    return LW_OK;
+}
+
+// The value of one key (NULL: the models) as text. malloc'd.
+static lw_status value_text(const lw_config *config, const lw_key *key, lw_error *err, char **out)
+{
+    text_stream stream;
+    LW_TRY(stream_open(&stream, err));
+    if (key == NULL) {
+        for (int64_t i = 0; i < config->model_count; i++) {
+            const lw_model_config *model = &config->models[i];
+            fprintf(stream.file, "%s%s = ", i == 0 ? "" : ", ", model->name);
+            print_path(stream.file, model->path, (style){.cwd = NULL});
+            fputs(model->init == LW_MODEL_INIT_RANDOM ? " (random)" : "", stream.file);
+        }
+    } else if (is_set(config, key)) {
+        print_value(stream.file, config, key, (style){.cwd = NULL});
+    } else {
+        fputs("not set", stream.file);
+    }
+    LW_TRY(stream_close(&stream, err));
+    *out = stream.text;
+    return LW_OK;
+}
+
+static lw_status print_difference(FILE *file, const char *name, const lw_key *key, const lw_config *before,
+                                  const lw_config *now, lw_error *err)
+{
+    char *old_value = NULL;
+    char *new_value = NULL;
+    lw_status status = value_text(before, key, err, &old_value);
+    if (status == LW_OK) {
+        status = value_text(now, key, err, &new_value);
+    }
+    if (status == LW_OK && strcmp(old_value, new_value) != 0) {
+        fprintf(file, "  %s: %s before, %s now\n", name, old_value, new_value);
+    }
+    free(old_value);
+    free(new_value);
+    return status;
+}
+
+lw_status lw_config_differences(const lw_config *before, const lw_config *now, lw_error *err, char **out)
+{
+    text_stream stream;
+    LW_TRY(stream_open(&stream, err));
+    lw_status status = print_difference(stream.file, "models", NULL, before, now, err);
+    for (int i = 0; i < lw_key_count() && status == LW_OK; i++) {
+        const lw_key *key = lw_key_at(i);
+        if ((key->flags & LW_KEY_FREE) == 0) {
+            status = print_difference(stream.file, key->path, key, before, now, err);
+        }
+    }
+    lw_error ignored;
+    lw_status closed = stream_close(&stream, status == LW_OK ? err : &ignored);
+    if (status == LW_OK) {
+        status = closed;
+    } else if (closed == LW_OK) {
+        free(stream.text);
+    }
+    if (status == LW_OK) {
+        *out = stream.text;
+    }
+    return status;
+}

@@ -1,0 +1,34 @@
+// corpus.h: a data set made ready for the step: what the encoder reads and the tokens of every LLM. Local.
+#ifndef LW_CORPUS_H
+#define LW_CORPUS_H
+
+#include "data.h"
+#include "step.h"
+
+// How one LLM's text is made into tokens.
+typedef struct lw_llm_text {
+    const lw_tokenizer *tokenizer; // borrowed
+    int32_t bos, eos;              // -1: none
+} lw_llm_text;
+
+typedef struct lw_corpus {
+    lw_dataset data;
+    int64_t count;
+    char *sources;        // all sources, one after another
+    int64_t *source_start; // (count + 1)
+    int64_t cut_sources;  // sources that had to be cut to prompt.max_source_bytes
+    int64_t llm_count;
+    lw_token_set tokens[LW_MAX_MODELS];
+    lw_step_sample *samples; // (count) views into the above
+} lw_corpus;
+
+// Reads and tokenises `path`. cache_dir NULL: no token cache. Empty after a failure.
+lw_status lw_corpus_read(const lw_config *config, const char *path, int64_t limit, const lw_llm_text *llms,
+                         const char *cache_dir, lw_error *err, lw_corpus *out);
+void lw_corpus_free(lw_corpus *corpus);
+
+// Rows of the longest sequence that LLM j sees, with what is generated: the larger of text prompt and latents + suffix,
+// plus the larger of answer and max_new_tokens.
+int64_t lw_corpus_max_positions(const lw_corpus *corpus, int64_t llm, int64_t latents, int64_t max_new_tokens);
+
+#endif

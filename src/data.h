@@ -1,0 +1,92 @@
+// data.h: question-answering samples, their order, and their tokens for one LLM.
+#ifndef LW_DATA_H
+#define LW_DATA_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "config.h"
+#include "status.h"
+#include "tokenizer.h"
+
+// --- samples
+typedef struct lw_sample {
+    char *id;      // SQuAD id, or "FILE:LINE"
+    char *context; // "" where a row has only a prompt
+    char *question;
+    char **answers;       // all gold answers; the first one is the training target
+    int64_t answer_count; // >= 1
+} lw_sample;
+
+typedef struct lw_dataset {
+    lw_sample *samples;
+    int64_t count;
+    int64_t bad_rows;     // malformed rows passed over (at most data.max_bad_rows)
+    char *first_bad_row;  // "FILE:LINE: reason" of the first of them, for the log; NULL where there is none
+    uint64_t fingerprint; // of the samples' content, in order
+} lw_dataset;
+
+// Reads `path` as `format` ("jsonl" or "squad"), at most `limit` samples (0: all; reading ends there). Local.
+//
+// jsonl: an object a line, {"context", "question"} or {"prompt"} (a question without context), with "answers": [...] or
+// "answer": "..."; other keys are ignored. Read as a stream, lines of at most 64 MiB; CRLF, a BOM, blank lines and a
+// missing last newline are fine. squad: the v1.1 layout; a question without answers (v2) is a malformed row, "no
+// answer". Malformed too: bad JSON, a missing key or wrong type, an empty question or answer, NUL or bad UTF-8.
+//
+// More than max_bad_rows malformed rows: LW_ERR_FORMAT naming file, line and reason of the first. No sample at all, or
+// path "": LW_ERR_CONFIG. LW_ERR_IO, LW_ERR_MEMORY.
+lw_status lw_dataset_read(const char *path, lw_data_format format, int64_t limit, int64_t max_bad_rows, lw_error *err,
+                          lw_dataset *out);
+void lw_dataset_free(lw_dataset *dataset);
+
+// --- order: a function, not a state. The index of the sample at `position` (0 .. count-1) of `epoch`: a keyed
+// permutation of 0 .. count-1 (Feistel network with cycle walking). shuffle off: the identity is the caller's choice.
+int64_t lw_order_index(uint64_t seed, int64_t epoch, int64_t position, int64_t count);
+
+// --- prompts
+// The context part is prompt.context with its placeholder replaced, and nothing at all for an empty context; the
+// question part is prompt.question likewise.
+//
+// Text that the encoder reads: the prompt's context part, and the question part with wire.compress = "prompt"; at most
+// prompt.max_source_bytes, cut at a UTF-8 boundary at the end of the context, never in the question. malloc'd.
+// LW_ERR_CONFIG naming the sample where the question part alone is too long, or where nothing is left to read.
+lw_status lw_prompt_source(const lw_config *config, const lw_sample *sample, lw_error *err, char **out,
+                           int64_t *out_bytes, bool *out_cut);
+// The full text prompt of the `text` mode: context part, question part, anchor. malloc'd.
+lw_status lw_prompt_text(const lw_config *config, const lw_sample *sample, lw_error *err, char **out);
+// What an LLM reads after the latents: the question part with wire.compress = "context", then the anchor. malloc'd.
+lw_status lw_prompt_suffix(const lw_config *config, const lw_sample *sample, lw_error *err, char **out);
+// The first `context_bytes` bytes of the context only, as lw_prompt_text otherwise: the cut text prompt. malloc'd.
+lw_status lw_prompt_text_cut(const lw_config *config, const lw_sample *sample, size_t context_bytes, lw_error *err,
+                             char **out);
+// The answer as it is trained: prompt.answer around the first gold answer. malloc'd.
+lw_status lw_prompt_answer(const lw_config *config, const lw_sample *sample, lw_error *err, char **out);
+
+// --- tokens of a data set for one LLM, packed
+typedef struct lw_token_list { // sample i owns ids[start[i] .. start[i+1])
+    int32_t *ids;
+    int64_t *start; // (count + 1)
+} lw_token_list;
+
+typedef struct lw_token_set {
+    int64_t count;        // samples
+    lw_token_list prompt; // [bos] text prompt, at most prompt.max_prompt_tokens: a longer one is the prompt of the
+                          // longest beginning of the context that bisection over its bytes finds to fit
+    lw_token_list suffix; // [bos] suffix
+    lw_token_list answer; // first gold answer, then the end token; the first prompt.max_answer_tokens of these
+    int64_t cut_prompts, cut_answers;
+    int64_t vocab;        // one more than the largest id used
+    bool from_cache;      // read, not tokenised
+    char cache_note[512]; // why the tokens could not be cached ("" when they were): for the log, no failure
+} lw_token_set;
+
+// Tokenises `dataset`, or reads the result from the cache directory (a file named by a hash of content, templates and
+// tokenizer; written atomically; a damaged file is made again). cache_dir NULL: no cache; it is made where it is
+// missing. Local.
+// bos, eos: ids or -1 for none. Prompt, suffix and answer are each tokenised as one string; the text of a special token
+// is plain text. LW_ERR_CONFIG names the sample whose question alone exceeds prompt.max_prompt_tokens.
+lw_status lw_token_set_make(const lw_config *config, const lw_dataset *dataset, const lw_tokenizer *tokenizer,
+                            int32_t bos, int32_t eos, const char *cache_dir, lw_error *err, lw_token_set *out);
+void lw_token_set_free(lw_token_set *set);
+
+#endif

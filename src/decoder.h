@@ -1,0 +1,102 @@
+// decoder.h: a frozen causal LLM (Llama, Qwen2): forward pass, gradient with respect to its input, cached generation.
+//
+// Written once against device.h; the families differ by data (biases, tying, RoPE scaling), not by code. Because the
+// weights are frozen, the backward pass is dX = dY W alone and keeps only what that needs.
+// Architecture: Touvron et al. 2023; Qwen Team 2024; names after transformers' modeling_llama and modeling_qwen2.
+// All functions are Local.
+#ifndef LW_DECODER_H
+#define LW_DECODER_H
+
+#include "arena.h"
+#include "device.h"
+#include "hf_config.h"
+#include "packing.h"
+
+typedef struct lw_decoder lw_decoder;
+
+typedef struct lw_decoder_options {
+    int64_t max_positions; // the longest sequence that will be run; sizes the RoPE table
+    bool random;           // random weights of the shapes in config.json (for benchmarks); no weight file is read
+    uint64_t seed;         // of the random weights
+} lw_decoder_options;
+
+// Loads DIR/config.json and the weights. Messages name file and tensor.
+lw_status lw_decoder_load(lw_device *dev, const char *dir, const lw_decoder_options *options, lw_error *err,
+                          lw_decoder **out);
+void lw_decoder_destroy(lw_decoder **decoder);
+
+const lw_hf_config *lw_decoder_config(const lw_decoder *decoder);
+float lw_decoder_embedding_rms(const lw_decoder *decoder); // RMS of all elements of the embedding table
+uint64_t lw_decoder_fingerprint(const lw_decoder *decoder); // xxh64 of config and weights as loaded
+
+// Device bytes of the frozen weights in `type`, without reading any: what lw_decoder_load allocates.
+size_t lw_decoder_weight_bytes(const lw_hf_config *config, lw_dtype type, int64_t max_positions);
+
+// --- one pass over packed sequences
+// Buffers of a pass. The layout is one function for training (keeps what the backward pass needs) and for scoring or
+// generation (keeps nothing between layers). Buffers of several decoders may share memory: only one pass is live.
+typedef enum lw_pass_mode { LW_PASS_TRAIN, LW_PASS_INFER } lw_pass_mode;
+
+typedef struct lw_decoder_layer_buffers {
+    float *x_in, *x_mid;      // (rows, d) residual stream before attention and before the MLP
+    float *rstd_in, *rstd_mid; // (rows)
+    void *qkv;                // (rows, (heads + 2 kv_heads) head_dim), rotated
+    void *attn;               // (rows, heads head_dim)
+    float *lse;               // (rows, heads)
+    void *gate_up;            // (rows, 2 ffn)
+} lw_decoder_layer_buffers;
+
+typedef struct lw_decoder_buffers {
+    lw_pass_mode mode;
+    lw_pass_limits limits;
+    lw_decoder_layer_buffers *layers; // host array of `layers` entries, owned; infer: all entries share memory
+    int64_t layer_count;
+    float *x_out;       // (rows, d) after the last layer
+    void *normed;       // (rows, d) operand of the products after a norm
+    void *mlp;          // (rows, ffn)
+    float *scored;      // (supervised, d)
+    float *scored_rstd; // (supervised)
+    void *hidden;       // (supervised, d) final-norm hidden states
+    float *logits;      // (supervised, vocab)
+    float *nll;         // (supervised)
+    int32_t *argmax;    // (supervised)
+    float *dx;          // (rows, d) train only, from here on
+    void *dx_operand;   // (rows, d) dx as an operand; is dx where the operand type is f32
+    float *dnormed;     // (rows, d)
+    void *dmlp, *dgate_up, *dattn, *dqkv;
+    float *dscored;     // (supervised, d)
+    void *dlogits_operand; // (supervised, vocab)
+    void *work;         // attention
+} lw_decoder_buffers;
+
+// Call with a measuring arena, then with the real one. The host array is allocated at each call: free it with
+// lw_decoder_buffers_free.
+lw_status lw_decoder_buffers_layout(lw_arena *arena, lw_device *dev, const lw_hf_config *config, lw_pass_mode mode,
+                                    const lw_pass_limits *limits, lw_error *err, lw_decoder_buffers *out);
+void lw_decoder_buffers_free(lw_decoder_buffers *buffers);
+
+// Keys and values of earlier positions, (slots * capacity, kv_heads head_dim) per layer.
+typedef struct lw_kv_cache {
+    void **keys, **values; // host arrays of layer_count pointers, owned
+    int64_t slots, capacity;
+} lw_kv_cache;
+
+lw_status lw_kv_cache_layout(lw_arena *arena, lw_device *dev, const lw_hf_config *config, int64_t slots,
+                             int64_t capacity, lw_error *err, lw_kv_cache *out);
+void lw_kv_cache_free(lw_kv_cache *cache);
+
+// Runs the packed sequences (uploaded before) and leaves the final-norm states of the scored rows in buffers->hidden
+// and their logits in buffers->logits. soft_tokens (.., d): what prefix_source indexes; may be NULL without prefix
+// rows. cache NULL: the keys are the rows of the pass; else keys and values go to and come from the cache.
+void lw_decoder_forward(const lw_decoder *decoder, const lw_packing *packing, const float *soft_tokens,
+                        const lw_kv_cache *cache, lw_decoder_buffers *buffers);
+
+// Turns buffers->logits into nll, argmax and, with `gradient`, into d(sum weight nll)/dlogits in place.
+void lw_decoder_loss(const lw_decoder *decoder, const lw_packing *packing, bool gradient, lw_decoder_buffers *buffers);
+
+// From the gradient in buffers->logits to that of the soft tokens: d_soft[prefix_source[i]] = gradient of prefix row i.
+// The buffers must have mode LW_PASS_TRAIN and hold the forward pass of the same packing.
+void lw_decoder_backward(const lw_decoder *decoder, const lw_packing *packing, lw_decoder_buffers *buffers,
+                         float *d_soft);
+
+#endif

@@ -1,0 +1,72 @@
+// device.c: element types and the registry of devices.
+#include "device.h"
+
+#include <string.h>
+
+#include "../kernels/cpu/device_cpu.h"
+#ifdef LWMPI_HAVE_CUDA
+#include "../kernels/cuda/device_cuda.h"
+#endif
+
+size_t lw_dtype_bytes(lw_dtype type)
+{
+    switch (type) {
+    case LW_F32:
+    case LW_I32: return 4;
+    case LW_BF16:
+    case LW_F16: return 2;
+    }
+    return 0;
+}
+
+const char *lw_dtype_name(lw_dtype type)
+{
+    switch (type) {
+    case LW_F32: return "F32";
+    case LW_BF16: return "BF16";
+    case LW_F16: return "F16";
+    case LW_I32: return "I32";
+    }
+    return "unknown";
+}
+
+lw_status lw_device_open(const char *kind, int index, int threads, lw_error *err, lw_device **out)
+{
+    if (strcmp(kind, "cpu") == 0) {
+        return lw_cpu_open(NULL, threads, err, out);
+    }
+    if (strncmp(kind, "cpu:", 4) == 0) { // one instruction set by name: tests, and equal bits on unequal machines
+        return lw_cpu_open(kind + 4, threads, err, out);
+    }
+    if (strcmp(kind, "cuda") == 0) {
+#ifdef LWMPI_HAVE_CUDA
+        return lw_cuda_open(index, err, out);
+#else
+        (void)index;
+        return lw_fail(err, LW_ERR_UNSUPPORTED,
+                       "device \"cuda\" is not compiled into this lwmpi; build it where the CUDA toolkit is installed: "
+                       "cmake --preset cuda && cmake --build --preset cuda, or use device = \"cpu\"");
+#endif
+    }
+    return lw_fail(err, LW_ERR_UNSUPPORTED, "device \"%s\" is unknown; lwmpi knows \"cpu\" and \"cuda\"", kind);
+}
+
+void lw_device_close(lw_device **dev)
+{
+    if (dev != NULL && *dev != NULL) {
+        (*dev)->ops->destroy(*dev);
+        *dev = NULL;
+    }
+}
+
+bool lw_device_available(const char *kind)
+{
+    if (strcmp(kind, "cuda") == 0) {
+#ifdef LWMPI_HAVE_CUDA
+        return lw_cuda_device_count() > 0;
+#else
+        return false;
+#endif
+    }
+    return strcmp(kind, "cpu") == 0;
+}

@@ -1,0 +1,301 @@
+#include "eval.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#include "clock.h"
+#include "score.h"
+
+const char *lw_eval_mode_key(lw_eval_mode mode)
+{
+    static const char *const keys[] = {
+#define LW_EVAL_KEY(name, key, meaning) [name] = key,
+        LW_EVAL_MODES(LW_EVAL_KEY)
+#undef LW_EVAL_KEY
+    };
+    return keys[mode];
+}
+
+// What is kept of one sample, one LLM and one mode.
+enum { LW_RECORD_EXACT, LW_RECORD_F1, LW_RECORD_NLL, LW_RECORD_TOKENS, LW_RECORD_FIRST, LW_RECORD_COUNT };
+
+struct lw_eval {
+    int64_t chunk; // samples of a pass
+    lw_encoder_buffers encoder;
+    lw_encoder_batch batch;
+    lw_adapter_buffers adapters[LW_MAX_MODELS];
+    lw_generator generators[LW_MAX_MODELS];
+    int64_t *partner; // (samples) whose latents the shuffled control reads; -1: none
+    double *records;  // (samples, LLMs, modes, LW_RECORD_COUNT)
+};
+
+// --- buffers
+
+// The most that any chunk of consecutive samples needs. A text prompt takes the place of latents and suffix.
+static void llm_limits(const lw_job *job, int64_t chunk, int64_t j, lw_pass_limits *out)
+{
+    const lw_config *c = job->config;
+    *out = (lw_pass_limits){.sequences = chunk, .prefix_rows = chunk * c->wire.latents};
+    for (int64_t first = 0; first < job->eval.count; first += chunk) {
+        int64_t rows = 0;
+        int64_t scored = 0;
+        for (int64_t i = first; i < first + chunk && i < job->eval.count; i++) {
+            const lw_step_sample *s = &job->eval.samples[i];
+            int64_t wire = c->wire.latents + s->suffix[j].count + 1; // + 1: a truncated prompt keeps its BOS
+            int64_t text = s->prompt[j].count;
+            rows += (wire > text ? wire : text) + s->answer[j].count;
+            scored += s->answer[j].count;
+        }
+        out->rows = rows > out->rows ? rows : out->rows;
+        out->supervised = scored > out->supervised ? scored : out->supervised;
+    }
+    out->max_len = lw_corpus_max_positions(&job->eval, j, c->wire.latents + 1, c->eval.max_new_tokens);
+}
+
+// Any `chunk` samples may meet as partners, so the encoder is sized for the longest.
+static lw_encoder_limits encoder_limits(const lw_job *job, int64_t chunk)
+{
+    lw_encoder_limits l = {.samples = chunk};
+    for (int64_t i = 0; i < job->eval.count; i++) {
+        int64_t bytes = job->eval.samples[i].source_bytes;
+        l.max_bytes = bytes > l.max_bytes ? bytes : l.max_bytes;
+    }
+    l.bytes = chunk * l.max_bytes;
+    return l;
+}
+
+// The next sample from the middle of the set on that has another context; latents of the same one would not be a
+// control.
+static int64_t find_partner(const lw_job *job, int64_t i)
+{
+    const lw_dataset *d = &job->eval.data;
+    for (int64_t k = 0; k < d->count; k++) {
+        int64_t other = (i + d->count / 2 + k) % d->count;
+        const lw_sample *a = &d->samples[i];
+        const lw_sample *b = &d->samples[other];
+        bool same = a->context[0] != '\0' || b->context[0] != '\0' ? strcmp(a->context, b->context) == 0
+                                                                   : strcmp(a->question, b->question) == 0;
+        if (!same) {
+            return other;
+        }
+    }
+    return -1;
+}
+
+static lw_status create(const lw_job *job, lw_error *err, lw_eval **out)
+{
+    lw_eval *e = calloc(1, sizeof *e);
+    int64_t n = job->eval.count;
+    if (e != NULL) {
+        e->chunk = job->config->eval.batch < n ? job->config->eval.batch : n;
+        e->partner = calloc((size_t)n, sizeof *e->partner);
+        e->records = calloc((size_t)(n * job->llm_count * LW_EVAL_MODE_COUNT), LW_RECORD_COUNT * sizeof *e->records);
+    }
+    if (e == NULL || e->partner == NULL || e->records == NULL) {
+        lw_eval_destroy(&e);
+        return lw_fail(err, LW_ERR_MEMORY, "no memory for the evaluation of %lld samples", (long long)n);
+    }
+    for (int64_t i = 0; i < n; i++) {
+        e->partner[i] = find_partner(job, i);
+    }
+    *out = e;
+    return LW_OK;
+}
+
+lw_status lw_eval_layout(lw_arena *arena, lw_job *job, lw_error *err, lw_eval **eval)
+{
+    if (*eval == NULL) {
+        LW_TRY(create(job, err, eval));
+    }
+    lw_eval *e = *eval;
+    lw_encoder_limits limits = encoder_limits(job, e->chunk);
+    lw_encoder_buffers_free(&e->encoder);
+    LW_TRY(lw_encoder_layout(arena, job->dev, &job->wire.encoder, &limits, err, &e->encoder));
+    lw_arena_mark mark = lw_arena_save(arena);
+    for (int64_t j = 0; j < job->llm_count; j++) {
+        lw_pass_limits llm;
+        llm_limits(job, e->chunk, j, &llm);
+        lw_arena_rewind(arena, mark);
+        lw_adapter_layout(arena, &job->wire.adapters[j], e->chunk * job->wire.encoder.latents, &e->adapters[j]);
+        LW_TRY(lw_generator_layout(arena, job->dev, &job->llms[j].config, &llm, job->config->eval.max_new_tokens, err,
+                                   &e->generators[j]));
+    }
+    return LW_OK;
+}
+
+void lw_eval_destroy(lw_eval **eval)
+{
+    lw_eval *e = *eval;
+    if (e != NULL) {
+        for (int64_t j = 0; j < LW_MAX_MODELS; j++) {
+            lw_generator_free(&e->generators[j]);
+        }
+        lw_encoder_batch_free(&e->batch);
+        lw_encoder_buffers_free(&e->encoder);
+        free(e->partner);
+        free(e->records);
+        free(e);
+    }
+    *eval = NULL;
+}
+
+static lw_status start(lw_job *job, lw_eval *e, lw_error *err)
+{
+    LW_TRY(lw_encoder_buffers_start(job->dev, &job->wire.encoder, &e->encoder, err));
+    LW_TRY(lw_encoder_batch_create(&job->wire.encoder, &e->encoder, err, &e->batch));
+    for (int64_t j = 0; j < job->llm_count; j++) {
+        LW_TRY(lw_generator_start(&e->generators[j], job->llms[j].decoder, err));
+    }
+    return LW_OK;
+}
+
+// --- one chunk
+
+static lw_status encode(lw_job *job, lw_eval *e, int64_t first, int64_t count, bool partners, lw_error *err)
+{
+    lw_encoder_batch_clear(&e->batch);
+    for (int64_t i = first; i < first + count; i++) {
+        int64_t from = partners && e->partner[i] >= 0 ? e->partner[i] : i;
+        const lw_step_sample *s = &job->eval.samples[from];
+        if (lw_encoder_batch_add(&e->batch, s->source, s->source_bytes) < 0) {
+            return lw_fail(err, LW_ERR_INTERNAL, "an evaluation chunk exceeds the limits it was sized for");
+        }
+    }
+    lw_encoder_batch_upload(&e->batch, job->dev);
+    lw_encoder_forward(job->dev, &job->wire.params, &job->wire.encoder, &e->batch, &e->encoder);
+    return LW_OK;
+}
+
+// Adds sample `at` of the chunk as `mode` shows it to LLM j.
+static bool add(lw_job *job, lw_eval *e, int64_t j, lw_eval_mode mode, const lw_step_sample *s, int64_t at)
+{
+    lw_generator *g = &e->generators[j];
+    int64_t latents = job->wire.encoder.latents;
+    lw_tokens none = {NULL, 0};
+    lw_tokens suffix = s->suffix[j];
+    if (mode == LW_EVAL_TEXT) {
+        return lw_generator_add(g, 0, 0, s->prompt[j], none, s->answer[j]);
+    }
+    if (mode == LW_EVAL_NO_CONTEXT) {
+        return lw_generator_add(g, 0, 0, suffix, none, s->answer[j]);
+    }
+    if (mode == LW_EVAL_TRUNCATED) {
+        int64_t bos = job->llms[j].bos >= 0 ? 1 : 0;
+        lw_tokens tail = {suffix.ids + bos, suffix.count - bos};
+        int64_t text = s->prompt[j].count - tail.count;
+        int64_t keep = text < bos + latents ? text : bos + latents;
+        return lw_generator_add(g, 0, 0, (lw_tokens){s->prompt[j].ids, keep > 0 ? keep : 0}, tail, s->answer[j]);
+    }
+    return lw_generator_add(g, at * latents, latents, suffix, none, s->answer[j]);
+}
+
+static lw_status score(lw_job *job, lw_eval *e, int64_t j, lw_eval_mode mode, int64_t i, const lw_generated *g,
+                       lw_error *err)
+{
+    double *record = e->records + ((i * job->llm_count + j) * LW_EVAL_MODE_COUNT + (int64_t)mode) * LW_RECORD_COUNT;
+    const lw_sample *sample = &job->eval.data.samples[i];
+    const lw_tokens *answer = &job->eval.samples[i].answer[j];
+    char *text = NULL;
+    size_t bytes = 0;
+    lw_score s;
+    LW_TRY(lw_tokenizer_decode(job->llms[j].tokenizer, g->ids, (size_t)g->count, true, err, &text, &bytes));
+    lw_status status = lw_score_answer(text, bytes, sample->answers, sample->answer_count, err, &s);
+    free(text);
+    LW_TRY(status);
+    record[LW_RECORD_EXACT] = s.exact;
+    record[LW_RECORD_F1] = s.f1;
+    record[LW_RECORD_NLL] = g->nll;
+    record[LW_RECORD_TOKENS] = (double)answer->count;
+    record[LW_RECORD_FIRST] = g->first_token == answer->ids[0] ? 1.0 : 0.0;
+    return LW_OK;
+}
+
+static lw_status run_mode(lw_job *job, lw_eval *e, int64_t j, lw_eval_mode mode, int64_t first, int64_t count,
+                          lw_error *err)
+{
+    lw_generator *g = &e->generators[j];
+    lw_generator_clear(g);
+    for (int64_t i = 0; i < count; i++) {
+        if (!add(job, e, j, mode, &job->eval.samples[first + i], i)) {
+            return lw_fail(err, LW_ERR_INTERNAL, "an evaluation chunk exceeds the limits it was sized for");
+        }
+    }
+    LW_TRY(lw_generator_run(g, e->adapters[j].soft, job->llms[j].eos, err));
+    for (int64_t i = 0; i < count; i++) {
+        if (mode != LW_EVAL_SHUFFLED || e->partner[first + i] >= 0) {
+            LW_TRY(score(job, e, j, mode, first + i, &g->sequences[i], err));
+        }
+    }
+    return LW_OK;
+}
+
+static lw_status run_chunk(lw_job *job, lw_eval *e, int64_t first, int64_t count, lw_error *err)
+{
+    for (int partners = 0; partners < 2; partners++) {
+        LW_TRY(encode(job, e, first, count, partners == 1, err));
+        for (int64_t j = 0; j < job->llm_count; j++) {
+            lw_adapter_forward(job->dev, &job->wire.params, &job->wire.adapters[j], e->batch.z_rows, e->encoder.z.y,
+                               &e->adapters[j]);
+            for (int mode = 0; mode < LW_EVAL_MODE_COUNT; mode++) {
+                if ((mode == LW_EVAL_SHUFFLED) == (partners == 1)) {
+                    LW_TRY(run_mode(job, e, j, (lw_eval_mode)mode, first, count, err));
+                }
+            }
+        }
+    }
+    return LW_OK;
+}
+
+// --- the whole
+
+static lw_status run_share(lw_job *job, lw_eval *e, lw_error *err)
+{
+    int64_t n = job->eval.count;
+    int64_t chunks = (n + e->chunk - 1) / e->chunk;
+    LW_TRY(start(job, e, err));
+    for (int64_t c = job->rank; c < chunks; c += job->ranks) {
+        int64_t first = c * e->chunk;
+        int64_t count = n - first < e->chunk ? n - first : e->chunk;
+        lw_comm_phase(job->comm, "evaluation, samples %lld to %lld", (long long)first, (long long)(first + count - 1));
+        LW_TRY(run_chunk(job, e, first, count, err));
+        lw_run_dir_progress(job->run, &(lw_progress_state){.label = "eval",
+                                                           .done = first + count,
+                                                           .total = n,
+                                                           .loss = __builtin_nan(""),
+                                                           .left_s = -1.0});
+    }
+    return LW_OK;
+}
+
+static void sum_up(const lw_job *job, const lw_eval *e, lw_eval_result *out)
+{
+    out->samples = job->eval.count;
+    const double *record = e->records;
+    for (int64_t i = 0; i < job->eval.count; i++) {
+        for (int64_t j = 0; j < job->llm_count; j++) {
+            for (int mode = 0; mode < LW_EVAL_MODE_COUNT; mode++, record += LW_RECORD_COUNT) {
+                lw_eval_sums *s = &out->sums[j][mode];
+                s->exact += record[LW_RECORD_EXACT];
+                s->f1 += record[LW_RECORD_F1];
+                s->nll += record[LW_RECORD_NLL];
+                s->answer_tokens += record[LW_RECORD_TOKENS];
+                s->first_correct += record[LW_RECORD_FIRST];
+                s->samples += record[LW_RECORD_TOKENS] > 0.0 ? 1.0 : 0.0;
+            }
+        }
+    }
+}
+
+lw_status lw_eval_run(lw_job *job, lw_eval *e, lw_error *err, lw_eval_result *out)
+{
+    double start_s = lw_now_s();
+    int64_t values = job->eval.count * job->llm_count * LW_EVAL_MODE_COUNT * LW_RECORD_COUNT;
+    memset(e->records, 0, (size_t)values * sizeof *e->records);
+    LW_TRY(lw_comm_agree(job->comm, run_share(job, e, err), err));
+    // Each record is written by one rank and zero elsewhere, so the sum is exact.
+    LW_TRY(lw_comm_sum_f64(job->comm, e->records, values, err));
+    *out = (lw_eval_result){0};
+    sum_up(job, e, out);
+    out->wall_s = lw_now_s() - start_s;
+    return LW_OK;
+}

@@ -1,0 +1,64 @@
+// eval.h: what the wire carries, measured: answers from latents beside answers from text and from controls.
+#ifndef LW_EVAL_H
+#define LW_EVAL_H
+
+#include <jansson.h>
+#include <stdio.h>
+
+#include "generate.h"
+#include "job.h"
+
+// What a model reads before the anchor. X(name, key, meaning)
+#define LW_EVAL_MODES(X)                                                                                        \
+    X(LW_EVAL_TEXT, "text", "the full text prompt")                                                             \
+    X(LW_EVAL_LATENT, "latent", "the latents of the sample")                                                    \
+    X(LW_EVAL_NO_CONTEXT, "no_context", "the suffix alone")                                                     \
+    X(LW_EVAL_SHUFFLED, "shuffled", "the latents of another sample, with another context")                      \
+    X(LW_EVAL_TRUNCATED, "truncated", "the first M tokens of the text prompt, M being the latents, and the suffix")
+
+typedef enum lw_eval_mode {
+#define LW_EVAL_ENUM(name, key, meaning) name,
+    LW_EVAL_MODES(LW_EVAL_ENUM)
+#undef LW_EVAL_ENUM
+    LW_EVAL_MODE_COUNT
+} lw_eval_mode;
+
+const char *lw_eval_mode_key(lw_eval_mode mode);
+
+// Sums over the samples.
+typedef struct lw_eval_sums {
+    double exact, f1;     // of generated answers
+    double nll;           // of the first gold answer's tokens, end token included
+    double answer_tokens; // of these
+    double first_correct; // samples whose likeliest first token is the gold one
+    double samples;
+} lw_eval_sums;
+
+typedef struct lw_eval_result {
+    int64_t samples;
+    lw_eval_sums sums[LW_MAX_MODELS][LW_EVAL_MODE_COUNT];
+    double wall_s;
+} lw_eval_result;
+
+typedef struct lw_eval lw_eval;
+
+// Buffers of an evaluation of job->eval. Measuring and placing as everywhere; *eval is made at the first call.
+lw_status lw_eval_layout(lw_arena *arena, lw_job *job, lw_error *err, lw_eval **eval);
+void lw_eval_destroy(lw_eval **eval);
+
+// Evaluates with the parameters as they are. The samples are cut into fixed chunks that the ranks share, and all sums
+// are taken in the order of samples: the figures are the same at any rank count. The result is on every rank.
+// Collective.
+lw_status lw_eval_run(lw_job *job, lw_eval *eval, lw_error *err, lw_eval_result *out);
+
+// eval.json. New reference. Local.
+lw_status lw_eval_json(const lw_job *job, const lw_eval_result *result, lw_error *err, json_t **out);
+// The same as a table for people, to `file`, or to the run's log where it is NULL. Local.
+void lw_eval_print(const lw_job *job, const lw_eval_result *result, FILE *file);
+
+static inline double lw_eval_f1(const lw_eval_result *r, int64_t llm, lw_eval_mode mode)
+{
+    return r->sums[llm][mode].f1 / r->sums[llm][mode].samples;
+}
+
+#endif

@@ -1,0 +1,92 @@
+#include "flops.h"
+
+#include "clock.h"
+
+lw_sample_shape lw_sample_shape_of(const lw_step_sample *samples, int64_t count, int64_t latents, int64_t llm_count)
+{
+    lw_sample_shape s = {0};
+    for (int64_t i = 0; i < count; i++) {
+        s.source_bytes += (double)samples[i].source_bytes / (double)count;
+        for (int64_t j = 0; j < llm_count; j++) {
+            int64_t answer = samples[i].answer[j].count;
+            s.rows[j] += (double)(latents + samples[i].suffix[j].count + answer - 1) / (double)count;
+            s.answer[j] += (double)answer / (double)count;
+        }
+    }
+    return s;
+}
+
+static double linear(const lw_linear *l, double rows)
+{
+    return 6.0 * (double)l->in * (double)l->out * rows;
+}
+
+static double layers(const lw_transformer_layer *list, int64_t count, double q_rows, double k_rows)
+{
+    double flop = 0.0;
+    for (int64_t i = 0; i < count; i++) {
+        const lw_attend *a = &list[i].attend;
+        flop += linear(&a->q, q_rows) + linear(&a->k, k_rows) + linear(&a->v, k_rows) + linear(&a->o, q_rows);
+        flop += linear(&list[i].ffn.up, q_rows) + linear(&list[i].ffn.down, q_rows);
+    }
+    return flop;
+}
+
+double lw_step_flop(const lw_wire *wire, const lw_hf_config *const *configs, const lw_sample_shape *shape)
+{
+    const lw_encoder *e = &wire->encoder;
+    double latents = (double)e->latents;
+    double flop = layers(e->layers, e->layer_count, shape->source_bytes, shape->source_bytes);
+    if (e->pooler == LW_POOLER_QUERIES) {
+        flop += layers(e->pooler_layers, e->pooler_count, latents, shape->source_bytes);
+    } else {
+        flop += linear(&e->mean_linear, latents);
+    }
+    for (int64_t j = 0; j < wire->llm_count; j++) {
+        const lw_adapter *a = &wire->adapters[j];
+        const lw_hf_config *c = configs[j];
+        int64_t q_width = c->heads * c->head_dim;
+        int64_t kv_width = c->kv_heads * c->head_dim;
+        double layer = (double)(c->d * (2 * q_width + 2 * kv_width + 3 * c->ffn));
+        flop += linear(&a->up, latents) + linear(&a->down, latents) + linear(&a->skip, latents);
+        flop += 4.0 * layer * (double)c->layers * shape->rows[j];
+        flop += 4.0 * (double)c->d * (double)c->vocab * shape->answer[j];
+    }
+    return flop;
+}
+
+lw_status lw_gemm_rate(lw_device *dev, lw_error *err, double *out)
+{
+    bool host = dev->frozen_type == LW_F32;
+    int64_t n = host ? 512 : 8192; // large enough for the device's full rate
+    size_t operand = (size_t)(n * n) * lw_dtype_bytes(dev->frozen_type);
+    unsigned char *memory = NULL;
+    void *block = NULL;
+    LW_TRY(dev->ops->alloc(dev, 2 * operand + (size_t)(n * n) * sizeof(float), err, &block));
+    memory = block;
+    dev->ops->zero(dev, 2 * operand, memory);
+    lw_gemm g = {.trans_b = true,
+                 .m = n,
+                 .n = n,
+                 .k = n,
+                 .alpha = 1.0F,
+                 .a = memory,
+                 .b = memory + operand,
+                 .c = memory + 2 * operand,
+                 .lda = n,
+                 .ldb = n,
+                 .ldc = n,
+                 .ab_type = dev->frozen_type};
+    double best_s = 0.0;
+    lw_status status = LW_OK;
+    for (int i = 0; i < 5 && status == LW_OK; i++) {
+        double start_s = lw_now_s();
+        dev->ops->gemm(dev, &g);
+        status = dev->ops->sync(dev, err);
+        double wall_s = lw_now_s() - start_s;
+        best_s = i == 0 || wall_s < best_s ? wall_s : best_s;
+    }
+    dev->ops->free(dev, block);
+    *out = 2.0 * (double)n * (double)n * (double)n / best_s;
+    return status;
+}

@@ -1,0 +1,25 @@
+// flops.h: arithmetic of a training step, counted from shapes, and the rate of products on a device. Local.
+#ifndef LW_FLOPS_H
+#define LW_FLOPS_H
+
+#include "hf_config.h"
+#include "step.h"
+
+// Mean sizes of a sample.
+typedef struct lw_sample_shape {
+    double source_bytes;
+    double rows[LW_MAX_MODELS];   // latents, suffix and answer but its last token
+    double answer[LW_MAX_MODELS]; // supervised rows
+} lw_sample_shape;
+
+lw_sample_shape lw_sample_shape_of(const lw_step_sample *samples, int64_t count, int64_t latents, int64_t llm_count);
+
+// Floating-point operations of the products of one mean sample: 4 per frozen layer weight and row (forward and dX), 4
+// per lm_head weight and supervised row, 6 per trained weight and row. Attention scores are left out: less than 2 % at
+// the lengths of this project.
+double lw_step_flop(const lw_wire *wire, const lw_hf_config *const *configs, const lw_sample_shape *shape);
+
+// Rate of one square product of frozen operands on this device, in FLOP/s: the yardstick of `mfu`. Takes about 50 ms.
+lw_status lw_gemm_rate(lw_device *dev, lw_error *err, double *out);
+
+#endif

@@ -1,0 +1,286 @@
+#include "job.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "file_util.h"
+#include "threads.h"
+#include "version.h"
+
+const char *lw_job_device(const lw_config *config)
+{
+    if (config->device == LW_DEVICE_CUDA) {
+        return "cuda";
+    }
+    return config->device == LW_DEVICE_CPU || !lw_device_available("cuda") ? "cpu" : "cuda";
+}
+
+// --- text
+
+static lw_status choose_bos(const lw_job *job, lw_llm *m, lw_error *err)
+{
+    int32_t from_tokenizer = lw_tokenizer_bos_id(m->tokenizer);
+    m->bos = -1;
+    if (job->config->prompt.bos == LW_BOS_AUTO) {
+        m->bos = from_tokenizer;
+    } else if (job->config->prompt.bos == LW_BOS_YES) {
+        m->bos = from_tokenizer >= 0 ? from_tokenizer : (int32_t)m->config.bos_id;
+        if (m->bos < 0) {
+            return lw_fail(err, LW_ERR_CONFIG,
+                           "prompt.bos = \"yes\", but neither tokenizer.json nor config.json of model \"%s\" names a "
+                           "BOS token",
+                           m->name);
+        }
+    }
+    return LW_OK;
+}
+
+static lw_status open_text(lw_job *job, lw_llm *m, lw_error *err)
+{
+    char *path = NULL;
+    LW_TRY(lw_path_join(m->path, "tokenizer.json", err, &path));
+    lw_status status = lw_tokenizer_load(path, err, &m->tokenizer);
+    free(path);
+    LW_TRY(status);
+    int64_t vocab = lw_tokenizer_vocab_size(m->tokenizer);
+    if (vocab > m->config.vocab) {
+        return lw_fail(err, LW_ERR_FORMAT,
+                       "%s: tokenizer.json has ids up to %lld, but config.json says vocab_size %lld; the files belong "
+                       "to different models",
+                       m->path, (long long)vocab - 1, (long long)m->config.vocab);
+    }
+    m->eos = m->config.eos_count > 0 ? (int32_t)m->config.eos_id[0] : -1;
+    LW_TRY(choose_bos(job, m, err));
+    if (m->bos >= m->config.vocab || m->eos >= m->config.vocab) {
+        return lw_fail(err, LW_ERR_FORMAT, "%s: the BOS or EOS id lies outside vocab_size %lld", m->path,
+                       (long long)m->config.vocab);
+    }
+    return LW_OK;
+}
+
+static lw_status read_corpus(lw_job *job, const char *key, const char *path, int64_t limit, lw_error *err,
+                             lw_corpus *out)
+{
+    lw_llm_text texts[LW_MAX_MODELS];
+    char *cache = NULL;
+    if (path[0] == '\0') {
+        return lw_fail(err, LW_ERR_CONFIG, "%s is not set; name the file with the samples", key);
+    }
+    for (int64_t j = 0; j < job->llm_count; j++) {
+        texts[j] = (lw_llm_text){job->llms[j].tokenizer, job->llms[j].bos, job->llms[j].eos};
+    }
+    if (job->config->data.cache) {
+        LW_TRY(lw_path_join(job->config->run.dir, "cache", err, &cache));
+    }
+    lw_status status = lw_corpus_read(job->config, path, limit, texts, cache, err, out);
+    free(cache);
+    return status;
+}
+
+static lw_status open_data(lw_job *job, int what, lw_error *err)
+{
+    const lw_config *c = job->config;
+    job->llm_count = c->model_count;
+    for (int64_t j = 0; j < job->llm_count; j++) {
+        lw_llm *m = &job->llms[j];
+        m->name = c->models[j].name;
+        m->path = c->models[j].path;
+        lw_status status = lw_hf_config_read(m->path, err, &m->config);
+        if (status == LW_OK && (what & LW_JOB_SYNTHETIC) == 0) {
+            status = open_text(job, m, err);
+        }
+        if (status != LW_OK) {
+            return lw_fail_in(err, status, "model \"%s\"", m->name);
+        }
+    }
+    if ((what & LW_JOB_TRAIN) != 0) {
+        LW_TRY(read_corpus(job, "data.train", c->data.train, c->data.samples, err, &job->train));
+    }
+    if ((what & LW_JOB_EVAL) != 0) {
+        LW_TRY(read_corpus(job, "data.eval", c->data.eval, c->data.eval_samples, err, &job->eval));
+    }
+    return LW_OK;
+}
+
+// --- device and models
+
+static int64_t max_positions(const lw_job *job, int64_t j)
+{
+    const lw_config *c = job->config;
+    int64_t a = lw_corpus_max_positions(&job->train, j, c->wire.latents, c->eval.max_new_tokens);
+    int64_t b = lw_corpus_max_positions(&job->eval, j, c->wire.latents, c->eval.max_new_tokens);
+    int64_t most = a > b ? a : b;
+    return most > job->min_positions ? most : job->min_positions;
+}
+
+static lw_status open_models(lw_job *job, int what, lw_error *err)
+{
+    const lw_config *c = job->config;
+    int64_t d[LW_MAX_MODELS];
+    LW_TRY(lw_device_open(lw_job_device(c), lw_comm_local_rank(job->comm), job->threads, err, &job->dev));
+    for (int64_t j = 0; j < job->llm_count; j++) {
+        lw_llm *m = &job->llms[j];
+        lw_decoder_options options = {.max_positions = max_positions(job, j),
+                                      .random = (what & LW_JOB_SYNTHETIC) != 0 || c->models[j].init == LW_MODEL_INIT_RANDOM,
+                                      .seed = (uint64_t)c->seed};
+        lw_status status = lw_decoder_load(job->dev, m->path, &options, err, &m->decoder);
+        if (status != LW_OK) {
+            return lw_fail_in(err, status, "model \"%s\"", m->name);
+        }
+        job->frozen_bytes += lw_decoder_weight_bytes(&m->config, job->dev->frozen_type, options.max_positions);
+        d[j] = m->config.d;
+    }
+    LW_TRY(lw_wire_declare(c, d, err, &job->wire));
+    lw_arena arena = lw_arena_measure();
+    lw_wire_layout(&arena, true, &job->wire);
+    LW_TRY(lw_arena_alloc(job->dev, &arena, "trainable parameters", err, &job->wire_memory));
+    arena = job->wire_memory;
+    lw_wire_layout(&arena, true, &job->wire);
+    for (int64_t j = 0; j < job->llm_count; j++) {
+        job->wire.adapters[j].scale = lw_decoder_embedding_rms(job->llms[j].decoder);
+    }
+    return lw_wire_init(job->dev, &job->wire, (uint64_t)c->seed, err);
+}
+
+static lw_status choose_threads(lw_job *job, lw_error *err)
+{
+    if (job->config->threads > 0) {
+        job->threads = (int)job->config->threads;
+        return LW_OK;
+    }
+    return lw_threads_auto(job->comm, err, &job->threads);
+}
+
+lw_status lw_job_open(lw_job *job, int what, lw_error *err)
+{
+    job->rank = lw_comm_rank(job->comm);
+    job->ranks = lw_comm_size(job->comm);
+    lw_comm_set_timeout(job->comm, job->config->comm.timeout_s);
+    LW_TRY(choose_threads(job, err));
+    // One rank of a node writes the token cache, the others then find it.
+    lw_status status = LW_OK;
+    lw_comm_phase(job->comm, "reading tokenizers and data");
+    if (lw_comm_local_rank(job->comm) == 0) {
+        status = open_data(job, what, err);
+    }
+    LW_TRY(lw_comm_agree(job->comm, status, err));
+    if (lw_comm_local_rank(job->comm) != 0) {
+        status = open_data(job, what, err);
+    }
+    LW_TRY(lw_comm_agree(job->comm, status, err));
+    lw_comm_phase(job->comm, "loading models");
+    return lw_comm_agree(job->comm, open_models(job, what, err), err);
+}
+
+void lw_job_close(lw_job *job)
+{
+    if (job->dev != NULL) {
+        lw_arena_free(job->dev, &job->wire_memory);
+    }
+    lw_wire_free(&job->wire);
+    lw_corpus_free(&job->train);
+    lw_corpus_free(&job->eval);
+    for (int64_t j = 0; j < LW_MAX_MODELS; j++) {
+        lw_decoder_destroy(&job->llms[j].decoder);
+        lw_tokenizer_destroy(&job->llms[j].tokenizer);
+    }
+    lw_device_close(&job->dev);
+    lw_config_destroy(&job->config);
+    *job = (lw_job){0};
+}
+
+// --- what people see
+
+static void describe_models(lw_job *job)
+{
+    for (int64_t j = 0; j < job->llm_count; j++) {
+        const lw_llm *m = &job->llms[j];
+        lw_hf_counts n = lw_hf_config_counts(&m->config);
+        lw_log(job->run, "model %s: %s, %lld layers, width %lld, %lld heads (%lld kv), ffn %lld, vocabulary %lld%s, "
+                         "%.2f M parameters, frozen, %s",
+               m->name, m->config.model_type, (long long)m->config.layers, (long long)m->config.d,
+               (long long)m->config.heads, (long long)m->config.kv_heads, (long long)m->config.ffn,
+               (long long)m->config.vocab, m->config.tied ? " (tied)" : "", (double)n.total / 1e6,
+               lw_dtype_name(job->dev->frozen_type));
+    }
+}
+
+static void describe_corpus(lw_job *job, const char *what, const lw_corpus *c)
+{
+    if (c->count == 0) {
+        return;
+    }
+    lw_log(job->run, "%s: %lld samples, %.0f source bytes on average", what, (long long)c->count,
+           (double)c->source_start[c->count] / (double)c->count);
+    if (c->data.bad_rows > 0) {
+        lw_log(job->run, "warning: %s: %lld malformed rows passed over; the first: %s", what,
+               (long long)c->data.bad_rows, c->data.first_bad_row);
+    }
+    if (c->cut_sources > 0) {
+        lw_log(job->run, "warning: %s: %lld sources cut to prompt.max_source_bytes = %lld", what,
+               (long long)c->cut_sources, (long long)job->config->prompt.max_source_bytes);
+    }
+    for (int64_t j = 0; j < c->llm_count; j++) {
+        const lw_token_set *t = &c->tokens[j];
+        if (t->cut_prompts > 0 || t->cut_answers > 0) {
+            lw_log(job->run, "warning: %s, model %s: %lld prompts and %lld answers cut to their token limits", what,
+                   job->llms[j].name, (long long)t->cut_prompts, (long long)t->cut_answers);
+        }
+        if (t->cache_note[0] != '\0') {
+            lw_log(job->run, "note: %s", t->cache_note);
+        }
+    }
+}
+
+typedef struct lw_place {
+    char host[64];
+    int threads;
+    char device[128];
+} lw_place;
+
+static lw_status describe_places(lw_job *job, lw_error *err)
+{
+    lw_place mine = {.threads = job->threads};
+    snprintf(mine.host, sizeof mine.host, "%s", lw_comm_host(job->comm));
+    snprintf(mine.device, sizeof mine.device, "%s", job->dev->description);
+    lw_place *all = job->rank == 0 ? calloc((size_t)job->ranks, sizeof *all) : NULL;
+    LW_TRY(lw_comm_gather(job->comm, 0, &mine, sizeof mine, err, all));
+    for (int r = 0; all != NULL && r < job->ranks; r++) {
+        lw_log(job->run, "rank %d on %s: %s", r, all[r].host, all[r].device);
+    }
+    free(all);
+    return LW_OK;
+}
+
+lw_status lw_job_describe(lw_job *job, lw_error *err)
+{
+    if (job->rank == 0) {
+        const lw_config *c = job->config;
+        lw_log(job->run, "lwmpi %s, configuration %s, %d rank%s", lw_version(), c->path, job->ranks,
+               job->ranks == 1 ? "" : "s");
+        describe_models(job);
+        lw_log(job->run, "wire: %lld latents x %lld from %s by encoder %s (%lld layers, width %lld) and pooler %s; "
+                         "%.3f M trainable parameters",
+               (long long)c->wire.latents, (long long)c->wire.d_z, lw_compress_name(c->wire.compress),
+               lw_encoder_kind_name(c->encoder.kind), (long long)c->encoder.layers, (long long)c->encoder.width,
+               lw_pooler_kind_name(c->pooler.kind), (double)job->wire.params.elements / 1e6);
+        describe_corpus(job, "training data", &job->train);
+        describe_corpus(job, "evaluation data", &job->eval);
+    }
+    return describe_places(job, err);
+}
+
+lw_status lw_job_checkpoint_info(const lw_job *job, lw_error *err, lw_checkpoint_info *out)
+{
+    lw_checkpoint_info info = {.data_hash = job->train.data.fingerprint, .model_count = (int)job->llm_count};
+    LW_TRY(lw_config_hash(job->config, err, &info.config_hash));
+    for (int64_t j = 0; j < job->llm_count; j++) {
+        snprintf(info.models[j].name, sizeof info.models[j].name, "%s", job->llms[j].name);
+        info.models[j].weights_hash = lw_decoder_fingerprint(job->llms[j].decoder);
+        info.models[j].tokenizer_hash = lw_tokenizer_fingerprint(job->llms[j].tokenizer);
+    }
+    snprintf(info.lwmpi_version, sizeof info.lwmpi_version, "%s", lw_version());
+    *out = info;
+    return LW_OK;
+}

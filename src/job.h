@@ -1,0 +1,58 @@
+// job.h: what training and evaluation share: ranks, device, frozen models, data, and the wire.
+#ifndef LW_JOB_H
+#define LW_JOB_H
+
+#include "comm.h"
+#include "config.h"
+#include "corpus.h"
+#include "run_dir.h"
+#include "wire.h"
+
+typedef struct lw_llm {
+    const char *name; // the configuration's
+    const char *path;
+    lw_hf_config config;
+    lw_tokenizer *tokenizer;
+    int32_t bos, eos; // -1: none
+    lw_decoder *decoder;
+} lw_llm;
+
+typedef struct lw_job {
+    lw_config *config;
+    lw_comm *comm; // borrowed
+    int rank, ranks;
+    int threads; // of this rank
+    lw_device *dev;
+    lw_progress *progress; // rank 0 alone
+    lw_run_dir *run;       // rank 0 alone; NULL where nothing is written
+    int64_t llm_count;
+    lw_llm llms[LW_MAX_MODELS];
+    lw_corpus train, eval; // count 0 where not asked for
+    lw_wire wire;
+    lw_arena wire_memory;
+    int64_t min_positions; // of the LLMs, where data does not tell
+    size_t frozen_bytes;   // predicted, of all LLMs
+} lw_job;
+
+// Deadline of collectives before the configuration is known, in seconds.
+#define LW_START_TIMEOUT_S 300.0
+
+// What is read. Synthetic: random weights of the shapes in the config.json files, and neither tokenizers nor data.
+enum { LW_JOB_TRAIN = 1, LW_JOB_EVAL = 2, LW_JOB_SYNTHETIC = 4 };
+
+// Reads tokenizers and data, opens the device, loads the models, places and initialises the wire. Phases that can fail
+// end in agreement, so all ranks return the same status. job->config, comm, run and progress are set by the caller
+// and, config excepted, stay the caller's. Collective.
+lw_status lw_job_open(lw_job *job, int what, lw_error *err);
+void lw_job_close(lw_job *job);
+
+// Shows the resolved job on rank 0: models, shapes, parameters, data, ranks and where they run. Collective.
+lw_status lw_job_describe(lw_job *job, lw_error *err);
+
+// "cpu" or "cuda", resolving "auto".
+const char *lw_job_device(const lw_config *config);
+
+// What a checkpoint of this job says about its inputs (step and counters left 0). Local.
+lw_status lw_job_checkpoint_info(const lw_job *job, lw_error *err, lw_checkpoint_info *out);
+
+#endif

@@ -1,0 +1,76 @@
+#include "params.h"
+
+#include <stdlib.h>
+#include <string.h>
+#include <xxhash.h>
+
+#include "random.h"
+
+// Every tensor starts on a boundary of 64 bytes, so that the device may use wide loads on each.
+enum { LW_PARAM_ALIGN_ELEMENTS = 16 };
+
+float lw_init_normal(const lw_param *param, uint64_t seed, uint64_t stream, int64_t j)
+{
+    return (float)(param->scale * lw_random_normal(seed, stream, (uint64_t)j));
+}
+
+float lw_init_constant(const lw_param *param, uint64_t seed, uint64_t stream, int64_t j)
+{
+    (void)seed;
+    (void)stream;
+    (void)j;
+    return (float)param->scale;
+}
+
+int lw_params_add(lw_params *params, const lw_param *declaration)
+{
+    if (params->count == params->capacity) {
+        int64_t capacity = params->capacity == 0 ? 32 : 2 * params->capacity;
+        lw_param *list = realloc(params->list, (size_t)capacity * sizeof *list);
+        if (list == NULL) {
+            return -1;
+        }
+        params->list = list;
+        params->capacity = capacity;
+    }
+    lw_param *p = &params->list[params->count];
+    *p = *declaration;
+    p->elements = p->dims[0] * (p->dims[1] == 0 ? 1 : p->dims[1]);
+    return (int)params->count++;
+}
+
+void lw_params_place(lw_params *params)
+{
+    int64_t offset = 0;
+    for (int pass = 0; pass < 2; pass++) {
+        for (int64_t i = 0; i < params->count; i++) {
+            lw_param *p = &params->list[i];
+            if (p->decay == (pass == 0)) {
+                p->offset = offset;
+                offset += (p->elements + LW_PARAM_ALIGN_ELEMENTS - 1) / LW_PARAM_ALIGN_ELEMENTS * LW_PARAM_ALIGN_ELEMENTS;
+            }
+        }
+        if (pass == 0) {
+            params->decay_elements = offset;
+        }
+    }
+    params->elements = offset;
+}
+
+void lw_params_init(const lw_params *params, uint64_t seed, float *host_out)
+{
+    memset(host_out, 0, (size_t)params->elements * sizeof *host_out);
+    for (int64_t i = 0; i < params->count; i++) {
+        const lw_param *p = &params->list[i];
+        uint64_t stream = XXH3_64bits(p->name, strlen(p->name));
+        for (int64_t j = 0; j < p->elements; j++) {
+            host_out[p->offset + j] = p->init(p, seed, stream, j);
+        }
+    }
+}
+
+void lw_params_free(lw_params *params)
+{
+    free(params->list);
+    *params = (lw_params){0};
+}

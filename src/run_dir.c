@@ -1,0 +1,332 @@
+#include "run_dir.h"
+
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/file.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "clock.h"
+#include "file_util.h"
+#include "run_dir_internal.h"
+
+// --- opening
+
+static lw_status unusable(const char *path, lw_error *err)
+{
+    return lw_fail_in(err, LW_ERR_CONFIG, "run.dir = \"%s\" cannot be used (choose another with run.dir=PATH)", path);
+}
+
+// Opens RUN/NAME, made when missing.
+static lw_status open_in(const char *dir, const char *name, int flags, lw_error *err, int *out)
+{
+    char *path = NULL;
+    LW_TRY(lw_path_join(dir, name, err, &path));
+    int fd = open(path, flags | O_CREAT | O_CLOEXEC, 0666);
+    lw_status status = LW_OK;
+    if (fd < 0) {
+        status = lw_fail_errno(err, LW_ERR_IO, errno, "%s cannot be written", path);
+    } else {
+        *out = fd;
+    }
+    free(path);
+    return status;
+}
+
+// Who holds the lock, as the lock file says, in one line.
+static void read_holder(int fd, char *out, size_t size)
+{
+    ssize_t n = pread(fd, out, size - 1, 0);
+    out[n > 0 ? n : 0] = '\0';
+    out[strcspn(out, "\n")] = '\0';
+    for (char *c = out; *c != '\0'; c++) {
+        if ((unsigned char)*c < ' ' || (unsigned char)*c > '~') {
+            *c = '?';
+        }
+    }
+    if (out[0] == '\0') {
+        snprintf(out, size, "a process that has not said who it is");
+    }
+}
+
+static lw_status take_lock(lw_run_dir *run, lw_error *err)
+{
+    LW_TRY(open_in(run->path, "lock", O_RDWR, err, &run->lock_fd));
+    // flock and not a file's existence: the kernel gives it back when the process ends, however it ends.
+    if (flock(run->lock_fd, LOCK_EX | LOCK_NB) != 0) {
+        if (errno == EWOULDBLOCK) {
+            char holder[256];
+            read_holder(run->lock_fd, holder, sizeof holder);
+            return lw_fail(err, LW_ERR_CONFIG, "another job is using it: %s (%s/lock); wait for it to end or stop it",
+                           holder, run->path);
+        }
+        if (errno != ENOSYS && errno != ENOLCK && errno != EOPNOTSUPP) {
+            return lw_fail_errno(err, LW_ERR_IO, errno, "%s/lock cannot be locked", run->path);
+        }
+        run->unlocked = true; // some cluster file systems are mounted without locks
+    }
+    char host[128] = "unknown";
+    char utc[LW_UTC_BYTES];
+    char holder[256];
+    gethostname(host, sizeof host - 1);
+    lw_utc_now(utc);
+    int length = snprintf(holder, sizeof holder, "host %s, pid %ld, since %s\n", host, (long)getpid(), utc);
+    if (ftruncate(run->lock_fd, 0) != 0 || pwrite(run->lock_fd, holder, (size_t)length, 0) != length) {
+        return lw_fail_errno(err, LW_ERR_IO, errno, "%s/lock cannot be written", run->path);
+    }
+    return LW_OK;
+}
+
+static lw_status open_log(lw_run_dir *run, lw_error *err)
+{
+    LW_TRY(open_in(run->path, "log.txt", O_RDWR | O_APPEND, err, &run->log_fd));
+    // A crash may have cut the last line.
+    off_t size = lseek(run->log_fd, 0, SEEK_END);
+    char last = '\n';
+    if (size > 0 && pread(run->log_fd, &last, 1, size - 1) == 1 && last != '\n' && write(run->log_fd, "\n", 1) != 1) {
+        return lw_fail_errno(err, LW_ERR_IO, errno, "%s/log.txt cannot be written", run->path);
+    }
+    return LW_OK;
+}
+
+// A kill in the middle of an atomic replacement leaves its temporary behind; whoever has the lock may remove it.
+static void remove_temporaries(const char *dir)
+{
+    static const char *const ours[] = {"config.cfg", "metrics.jsonl", "summary.json", "eval.json", "latest"};
+    DIR *stream = opendir(dir);
+    if (stream == NULL) {
+        return;
+    }
+    for (const struct dirent *found = readdir(stream); found != NULL; found = readdir(stream)) {
+        for (size_t i = 0; i < sizeof ours / sizeof ours[0]; i++) {
+            size_t length = strlen(ours[i]);
+            if (strncmp(found->d_name, ours[i], length) == 0 && strncmp(found->d_name + length, ".tmp.", 5) == 0) {
+                unlinkat(dirfd(stream), found->d_name, 0); // one that stays does no harm
+            }
+        }
+    }
+    closedir(stream);
+}
+
+static lw_status open_all(lw_run_dir *run, lw_error *err)
+{
+    LW_TRY(lw_mkdir_p(run->path, err));
+    // Files are replaced in it later: that needs the directory itself to be writable.
+    if (access(run->path, W_OK | X_OK) != 0) {
+        return lw_fail_errno(err, LW_ERR_IO, errno, "%s cannot be written", run->path);
+    }
+    LW_TRY(take_lock(run, err));
+    remove_temporaries(run->path);
+    return open_log(run, err);
+}
+
+lw_status lw_run_dir_open(const char *path, lw_progress *progress, lw_error *err, lw_run_dir **out)
+{
+    lw_run_dir *run = calloc(1, sizeof *run);
+    if (run == NULL || (run->path = strdup(path)) == NULL) {
+        free(run);
+        return lw_fail(err, LW_ERR_MEMORY, "no memory for the run directory");
+    }
+    run->progress = progress;
+    run->lock_fd = run->log_fd = run->metrics_fd = -1;
+    lw_status status = open_all(run, err);
+    if (status != LW_OK) {
+        status = status == LW_ERR_MEMORY ? status : unusable(path, err);
+        lw_run_dir_close(&run);
+        return status;
+    }
+    if (run->unlocked) {
+        lw_log_warning(run, "this file system has no locks: nothing keeps a second job out of the run directory");
+    }
+    *out = run;
+    return LW_OK;
+}
+
+static void close_fd(int fd)
+{
+    if (fd >= 0) {
+        close(fd);
+    }
+}
+
+void lw_run_dir_close(lw_run_dir **run)
+{
+    if (*run == NULL) {
+        return;
+    }
+    close_fd((*run)->metrics_fd);
+    close_fd((*run)->log_fd);
+    close_fd((*run)->lock_fd); // and with it the lock; the file stays, for removing it would race with the next job
+    free((*run)->path);
+    free(*run);
+    *run = NULL;
+}
+
+const char *lw_run_dir_path(const lw_run_dir *run)
+{
+    return run->path;
+}
+
+// --- lines
+
+lw_status lw_append_line(int fd, const char *path, const char *name, const char *line, size_t bytes, lw_error *err)
+{
+    off_t start = lseek(fd, 0, SEEK_END);
+    size_t done = 0;
+    while (done < bytes) {
+        ssize_t n = write(fd, line + done, bytes - done);
+        if (n < 0 && errno == EINTR) {
+            continue;
+        }
+        if (n <= 0) {
+            int cause = n < 0 ? errno : ENOSPC;
+            // Half a line is worse than none.
+            if (done > 0 && start >= 0 && ftruncate(fd, start) != 0) {
+                return lw_fail_errno(err, LW_ERR_IO, cause, "%s/%s: cannot append; its last line is torn", path, name);
+            }
+            return lw_fail_errno(err, LW_ERR_IO, cause, "%s/%s: cannot append", path, name);
+        }
+        done += (size_t)n;
+    }
+    return LW_OK;
+}
+
+// Every line of `text` with the time in front, as one piece.
+static char *stamp_lines(const char *text)
+{
+    char utc[LW_UTC_BYTES];
+    lw_utc_now(utc);
+    size_t lines = 1;
+    for (const char *c = text; *c != '\0'; c++) {
+        lines += *c == '\n';
+    }
+    size_t room = strlen(text) + lines * (strlen(utc) + 2) + 1;
+    char *out = malloc(room);
+    if (out == NULL) {
+        return NULL;
+    }
+    char *at = out;
+    do {
+        size_t length = strcspn(text, "\n");
+        at += snprintf(at, room - (size_t)(at - out), "%s %.*s\n", utc, (int)length, text);
+        text += length;
+        text += *text == '\n';
+    } while (*text != '\0');
+    return out;
+}
+
+static void log_text(lw_run_dir *run, const char *text)
+{
+    char *lines = stamp_lines(text);
+    if (lines == NULL) {
+        return;
+    }
+    lw_error err = {{0}};
+    if (lw_append_line(run->log_fd, run->path, "log.txt", lines, strlen(lines), &err) != LW_OK && !run->log_failed) {
+        run->log_failed = true;
+        lw_progress_message(run->progress, "lwmpi: warning: %s", err.text);
+    }
+    free(lines);
+}
+
+void lw_log(lw_run_dir *run, const char *format, ...)
+{
+    if (run == NULL) {
+        return;
+    }
+    char *text = NULL;
+    va_list args;
+    va_start(args, format);
+    int length = vasprintf(&text, format, args);
+    va_end(args);
+    if (length < 0) {
+        return;
+    }
+    log_text(run, text);
+    lw_progress_message(run->progress, "%s", text);
+    free(text);
+}
+
+void lw_log_file(lw_run_dir *run, const char *format, ...)
+{
+    if (run == NULL) {
+        return;
+    }
+    char *text = NULL;
+    va_list args;
+    va_start(args, format);
+    int length = vasprintf(&text, format, args);
+    va_end(args);
+    if (length < 0) {
+        return;
+    }
+    log_text(run, text);
+    free(text);
+}
+
+void lw_log_warning(void *run, const char *message)
+{
+    lw_log(run, "warning: %s", message);
+}
+
+void lw_run_dir_progress(lw_run_dir *run, const lw_progress_state *state)
+{
+    if (run == NULL) {
+        return;
+    }
+    lw_progress_update(run->progress, state);
+    double now_s = lw_now_s();
+    bool last = state->total > 0 && state->done == state->total;
+    if (!last && run->progress_logged && now_s - run->progress_s < lw_progress_interval_s(run->progress)) {
+        return;
+    }
+    run->progress_logged = true;
+    run->progress_s = now_s;
+    char line[512];
+    lw_progress_state shown = *state;
+    shown.left_s = lw_progress_left_s(run->progress, state);
+    lw_progress_format(&shown, 0, line, sizeof line);
+    log_text(run, line);
+}
+
+// --- whole files
+
+lw_status lw_run_dir_write_config(lw_run_dir *run, const char *text, lw_error *err)
+{
+    char *path = NULL;
+    LW_TRY(lw_path_join(run->path, "config.cfg", err, &path));
+    lw_status status = lw_write_file_atomic(path, text, strlen(text), err);
+    free(path);
+    return status;
+}
+
+lw_status lw_run_dir_write_json(lw_run_dir *run, const char *name, const json_t *value, lw_error *err)
+{
+    if (strchr(name, '/') != NULL) {
+        return lw_fail(err, LW_ERR_INTERNAL, "\"%s\" is not a name in the run directory", name);
+    }
+    char *text = json_dumps(value, JSON_INDENT(2) | JSON_ENCODE_ANY);
+    if (text == NULL) {
+        return lw_fail(err, LW_ERR_MEMORY, "no memory to write %s/%s", run->path, name);
+    }
+    size_t bytes = strlen(text);
+    text[bytes++] = '\n'; // over the NUL: the bytes are counted
+    char *path = NULL;
+    lw_status status = lw_path_join(run->path, name, err, &path);
+    if (status == LW_OK) {
+        status = lw_write_file_atomic(path, text, bytes, err);
+    }
+    free(path);
+    free(text);
+    return status;
+}
+
+json_t *lw_json_number(double value)
+{
+    return isfinite(value) ? json_real(value) : json_null();
+}

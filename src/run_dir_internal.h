@@ -1,0 +1,26 @@
+// run_dir_internal.h: shared by run_dir.c and run_dir_metrics.c.
+#ifndef LW_RUN_DIR_INTERNAL_H
+#define LW_RUN_DIR_INTERNAL_H
+
+#include <stdbool.h>
+#include <stddef.h>
+
+#include "run_dir.h"
+
+enum { LW_METRICS_LINE_BYTES = 16384 };
+
+struct lw_run_dir {
+    char *path;
+    lw_progress *progress;           // borrowed
+    int lock_fd, log_fd, metrics_fd; // -1: not open
+    bool unlocked;                   // the file system has no locks
+    bool log_failed;                 // and that has been said
+    bool progress_logged;
+    double progress_s;                // when a progress line last went to the log
+    char line[LW_METRICS_LINE_BYTES]; // of metrics.jsonl, being made
+};
+
+// Appends `bytes` of text to PATH/NAME, all or nothing.
+lw_status lw_append_line(int fd, const char *path, const char *name, const char *line, size_t bytes, lw_error *err);
+
+#endif

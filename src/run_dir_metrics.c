@@ -1,0 +1,190 @@
+// metrics.jsonl: rows appended as the steps are logged, and cut back to the step that a run resumes from.
+#include <errno.h>
+#include <fcntl.h>
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "file_util.h"
+#include "run_dir_internal.h"
+
+static const char file_name[] = "metrics.jsonl";
+
+static lw_status open_metrics(lw_run_dir *run, lw_error *err)
+{
+    if (run->metrics_fd >= 0) {
+        return LW_OK;
+    }
+    char *path = NULL;
+    LW_TRY(lw_path_join(run->path, file_name, err, &path));
+    lw_status status = LW_OK;
+    run->metrics_fd = open(path, O_WRONLY | O_APPEND | O_CREAT | O_CLOEXEC, 0666);
+    if (run->metrics_fd < 0) {
+        status = lw_fail_errno(err, LW_ERR_IO, errno, "%s cannot be written", path);
+    }
+    free(path);
+    return status;
+}
+
+// --- one row
+
+typedef struct row {
+    char *text;
+    size_t used, size;
+    bool full;
+} row;
+
+__attribute__((format(printf, 2, 3))) static void add(row *r, const char *format, ...)
+{
+    va_list args;
+    va_start(args, format);
+    int n = vsnprintf(r->text + r->used, r->size - r->used, format, args);
+    va_end(args);
+    if (n < 0 || (size_t)n >= r->size - r->used) {
+        r->full = true;
+    } else {
+        r->used += (size_t)n;
+    }
+}
+
+static void add_string(row *r, const char *text)
+{
+    add(r, "\"");
+    for (const char *c = text; *c != '\0' && !r->full; c++) {
+        if (*c == '"' || *c == '\\') {
+            add(r, "\\%c", *c);
+        } else if ((unsigned char)*c < ' ') {
+            add(r, "\\u%04x", (unsigned)(unsigned char)*c);
+        } else {
+            add(r, "%c", *c);
+        }
+    }
+    add(r, "\"");
+}
+
+// The shortest of the forms that read back as the same bits; always with a point or exponent, so that a column keeps
+// its type.
+static void add_f64(row *r, double value)
+{
+    if (!isfinite(value)) {
+        add(r, "null");
+        return;
+    }
+    char text[40];
+    for (int digits = 9; digits <= 17; digits++) {
+        snprintf(text, sizeof text, "%.*g", digits, value);
+        double back = strtod(text, NULL);
+        if (memcmp(&back, &value, sizeof back) == 0) {
+            break;
+        }
+    }
+    add(r, "%s%s", text, strpbrk(text, ".e") == NULL ? ".0" : "");
+}
+
+lw_status lw_run_dir_metrics(lw_run_dir *run, const lw_metric *metrics, int count, lw_error *err)
+{
+    LW_TRY(open_metrics(run, err));
+    row r = {.text = run->line, .size = sizeof run->line};
+    add(&r, "{");
+    for (int i = 0; i < count; i++) {
+        add(&r, "%s", i > 0 ? ", " : "");
+        add_string(&r, metrics[i].key);
+        add(&r, ": ");
+        switch (metrics[i].kind) {
+        case LW_METRIC_F64: add_f64(&r, metrics[i].f64); break;
+        case LW_METRIC_I64: add(&r, "%lld", (long long)metrics[i].i64); break;
+        case LW_METRIC_TEXT: add_string(&r, metrics[i].text); break;
+        }
+    }
+    add(&r, "}\n");
+    if (r.full) {
+        return lw_fail(err, LW_ERR_INTERNAL, "%s/%s: a row of %d values exceeds %d bytes", run->path, file_name, count,
+                       LW_METRICS_LINE_BYTES);
+    }
+    return lw_append_line(run->metrics_fd, run->path, file_name, r.text, r.used, err);
+}
+
+// --- resuming
+
+// Whether a line belongs to the run up to `step`: a whole JSON object whose "step", if it has one, is not later.
+static bool keep_line(const char *line, size_t bytes, int64_t step)
+{
+    if (step <= 0 || bytes == 0 || line[bytes - 1] != '\n') {
+        return false;
+    }
+    json_error_t ignored;
+    json_t *object = json_loadb(line, bytes, 0, &ignored);
+    bool keep = json_is_object(object);
+    const json_t *at = json_object_get(object, "step");
+    if (json_is_number(at)) {
+        keep = json_number_value(at) <= (double)step;
+    }
+    json_decref(object);
+    return keep;
+}
+
+static lw_status copy_kept(FILE *in, const char *path, int64_t step, lw_atomic_file *out, lw_error *err,
+                           int64_t *dropped)
+{
+    char *line = NULL;
+    size_t capacity = 0;
+    lw_status status = LW_OK;
+    for (;;) {
+        errno = 0;
+        ssize_t n = getline(&line, &capacity, in);
+        if (n < 0) {
+            if (!feof(in)) {
+                status = lw_fail_errno(err, LW_ERR_IO, errno, "%s cannot be read", path);
+            }
+            break;
+        }
+        if (!keep_line(line, (size_t)n, step)) {
+            ++*dropped;
+            continue;
+        }
+        status = lw_atomic_write(out, line, (size_t)n, err);
+        if (status != LW_OK) {
+            break;
+        }
+    }
+    free(line);
+    return status;
+}
+
+static lw_status cut_back(const char *path, int64_t step, lw_error *err, int64_t *dropped)
+{
+    FILE *in = fopen(path, "re");
+    if (in == NULL) {
+        return errno == ENOENT ? LW_OK : lw_fail_errno(err, LW_ERR_IO, errno, "%s cannot be read", path);
+    }
+    lw_atomic_file *out = NULL;
+    lw_status status = lw_atomic_open(path, err, &out);
+    if (status == LW_OK) {
+        status = copy_kept(in, path, step, out, err, dropped);
+    }
+    if (status == LW_OK && *dropped > 0) {
+        status = lw_atomic_commit(&out, err);
+    }
+    lw_atomic_abort(&out); // also where nothing was dropped: the file is right as it is
+    fclose(in);
+    return status;
+}
+
+lw_status lw_run_dir_resume_metrics(lw_run_dir *run, int64_t step, lw_error *err)
+{
+    if (run->metrics_fd >= 0) {
+        return lw_fail(err, LW_ERR_INTERNAL, "%s/%s is being written already", run->path, file_name);
+    }
+    char *path = NULL;
+    LW_TRY(lw_path_join(run->path, file_name, err, &path));
+    int64_t dropped = 0;
+    lw_status status = cut_back(path, step, err, &dropped);
+    free(path);
+    LW_TRY(status);
+    if (dropped > 0) {
+        lw_log_file(run, "%s: dropped %lld lines of steps after %lld", file_name, (long long)dropped, (long long)step);
+    }
+    return open_metrics(run, err);
+}

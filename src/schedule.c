@@ -1,0 +1,66 @@
+#include <math.h>
+
+#include "trainer.h"
+
+lw_status lw_schedule_make(const lw_config *c, int64_t samples, int ranks, lw_error *err, lw_schedule *out)
+{
+    lw_schedule s = {.samples = samples, .seed = (uint64_t)c->seed};
+    s.global = c->batch.per_rank > 0 ? c->batch.per_rank * ranks : c->batch.global;
+    if (ranks > samples) {
+        return lw_fail(err, LW_ERR_CONFIG, "%d ranks for %lld training samples: start at most as many ranks as samples",
+                       ranks, (long long)samples);
+    }
+    if (ranks > s.global) {
+        return lw_fail(err, LW_ERR_CONFIG,
+                       "batch.global = %lld is less than the %d ranks that divide it; raise it or start fewer ranks",
+                       (long long)s.global, ranks);
+    }
+    if (__builtin_mul_overflow(samples, c->train.epochs, &s.total_samples)) {
+        return lw_fail(err, LW_ERR_CONFIG, "train.epochs = %lld is out of range for %lld samples",
+                       (long long)c->train.epochs, (long long)samples);
+    }
+    s.total_steps = s.total_samples / s.global + (s.total_samples % s.global != 0);
+    if (c->train.max_steps > 0 && c->train.max_steps < s.total_steps) {
+        s.total_steps = c->train.max_steps;
+        s.total_samples = s.total_steps * s.global;
+    }
+    int64_t share = (s.global + ranks - 1) / ranks;
+    s.micro = c->batch.micro > 0 && c->batch.micro < share ? c->batch.micro : share;
+    *out = s;
+    return LW_OK;
+}
+
+int64_t lw_schedule_sample(const lw_schedule *s, int64_t position)
+{
+    return lw_order_index(s->seed, position / s->samples, position % s->samples, s->samples);
+}
+
+void lw_schedule_step(const lw_schedule *s, int64_t step, int64_t *first, int64_t *count)
+{
+    int64_t rest = s->total_samples - step * s->global;
+    *first = step * s->global;
+    *count = rest < s->global ? rest : s->global;
+}
+
+void lw_schedule_share(const lw_schedule *s, int64_t step, int rank, int ranks, int64_t *first, int64_t *count)
+{
+    int64_t start;
+    int64_t size;
+    lw_schedule_step(s, step, &start, &size);
+    int64_t from = size / ranks * rank + size % ranks * rank / ranks;
+    int64_t to = size / ranks * (rank + 1) + size % ranks * (rank + 1) / ranks;
+    *first = start + from;
+    *count = to - from;
+}
+
+double lw_schedule_lr(const lw_config *c, const lw_schedule *s, int64_t step)
+{
+    double warmup = floor(c->train.warmup * (double)s->total_steps);
+    double at = (double)step;
+    if (at < warmup) {
+        return c->train.lr * (at + 1.0) / warmup;
+    }
+    double rest = (double)s->total_steps - warmup;
+    double phase = rest > 0.0 ? (at - warmup) / rest : 1.0;
+    return c->train.lr * (c->train.min_lr + (1.0 - c->train.min_lr) * 0.5 * (1.0 + cos(acos(-1.0) * phase)));
+}

@@ -1,0 +1,198 @@
+#include "step.h"
+
+#include <stdlib.h>
+
+// --- sizes
+
+// Sum of the `micro` largest of values[0..count).
+static int compare_descending(const void *a, const void *b)
+{
+    int64_t x = *(const int64_t *)a;
+    int64_t y = *(const int64_t *)b;
+    return (x < y) - (x > y);
+}
+
+typedef int64_t lw_measure(const lw_step_sample *sample, int64_t llm);
+
+static int64_t measure_source(const lw_step_sample *s, int64_t llm)
+{
+    (void)llm;
+    return s->source_bytes;
+}
+
+static int64_t measure_tokens(const lw_step_sample *s, int64_t llm)
+{
+    return s->suffix[llm].count + s->answer[llm].count - 1;
+}
+
+static int64_t measure_answer(const lw_step_sample *s, int64_t llm)
+{
+    return s->answer[llm].count;
+}
+
+// Sum of the `micro` largest, and the largest.
+static int64_t top_sum(const lw_step_sample *samples, int64_t count, int64_t micro, lw_measure *measure, int64_t llm,
+                       int64_t *scratch, int64_t *largest)
+{
+    for (int64_t i = 0; i < count; i++) {
+        scratch[i] = measure(&samples[i], llm);
+    }
+    qsort(scratch, (size_t)count, sizeof *scratch, compare_descending);
+    *largest = count > 0 ? scratch[0] : 0;
+    int64_t sum = 0;
+    for (int64_t i = 0; i < count && i < micro; i++) {
+        sum += scratch[i];
+    }
+    return sum;
+}
+
+lw_status lw_step_limits_of(const lw_step_sample *samples, int64_t count, int64_t micro, int64_t latents,
+                            int64_t llm_count, lw_error *err, lw_step_limits *out)
+{
+    int64_t *scratch = malloc((size_t)(count + 1) * sizeof *scratch);
+    if (scratch == NULL) {
+        return lw_fail(err, LW_ERR_MEMORY, "no memory to measure %lld samples", (long long)count);
+    }
+    int64_t largest;
+    *out = (lw_step_limits){.encoder.samples = micro};
+    out->encoder.bytes =
+        top_sum(samples, count, micro, measure_source, 0, scratch, &out->encoder.max_bytes);
+    for (int64_t j = 0; j < llm_count; j++) {
+        lw_pass_limits *l = &out->llm[j];
+        l->sequences = micro;
+        l->prefix_rows = micro * latents;
+        l->rows = l->prefix_rows + top_sum(samples, count, micro, measure_tokens, j, scratch, &largest);
+        l->max_len = latents + largest;
+        l->supervised = top_sum(samples, count, micro, measure_answer, j, scratch, &largest);
+    }
+    free(scratch);
+    return LW_OK;
+}
+
+// --- buffers
+
+lw_status lw_step_layout(lw_arena *arena, lw_device *dev, const lw_wire *wire, const lw_hf_config *const *configs,
+                         const lw_step_limits *limits, lw_error *err, lw_step *step)
+{
+    lw_step_free(step);
+    step->dev = dev;
+    step->limits = *limits;
+    int64_t z_rows = limits->encoder.samples * wire->encoder.latents;
+    step->dz = LW_TAKE(arena, z_rows * wire->encoder.d_z, float);
+    LW_TRY(lw_encoder_layout(arena, dev, &wire->encoder, &limits->encoder, err, &step->encoder));
+    lw_arena_mark mark = lw_arena_save(arena);
+    for (int64_t j = 0; j < wire->llm_count; j++) {
+        // The LLMs take turns: each has the same memory for its pass, adapter included.
+        lw_arena_rewind(arena, mark);
+        step->indices[j] = lw_arena_take(arena, (int64_t)lw_packing_device_bytes(&limits->llm[j]), 1);
+        lw_adapter_layout(arena, &wire->adapters[j], z_rows, &step->adapters[j]);
+        LW_TRY(lw_decoder_buffers_layout(arena, dev, configs[j], LW_PASS_TRAIN, &limits->llm[j], err, &step->llm[j]));
+    }
+    return LW_OK;
+}
+
+lw_status lw_step_start(lw_step *step, lw_wire *wire, lw_decoder *const *decoders, const lw_step_loss *loss,
+                        lw_error *err)
+{
+    step->wire = wire;
+    step->loss = *loss;
+    LW_TRY(lw_encoder_buffers_start(step->dev, &wire->encoder, &step->encoder, err));
+    LW_TRY(lw_encoder_batch_create(&wire->encoder, &step->encoder, err, &step->batch));
+    for (int64_t j = 0; j < wire->llm_count; j++) {
+        step->decoders[j] = decoders[j];
+        LW_TRY(lw_packing_create(&step->limits.llm[j], step->indices[j], err, &step->packing[j]));
+    }
+    return step->dev->ops->sync(step->dev, err);
+}
+
+void lw_step_free(lw_step *step)
+{
+    for (int64_t j = 0; j < LW_MAX_MODELS; j++) {
+        lw_packing_free(&step->packing[j]);
+        lw_decoder_buffers_free(&step->llm[j]);
+    }
+    lw_encoder_batch_free(&step->batch);
+    lw_encoder_buffers_free(&step->encoder);
+    *step = (lw_step){0};
+}
+
+// --- the step
+
+static double token_weight(const lw_step_loss *loss, int64_t t)
+{
+    return 1.0 + (t == 0 ? loss->first_weight : 0.0) + (t < loss->k ? loss->k_weight : 0.0);
+}
+
+static lw_status pack(lw_step *step, int64_t j, const lw_step_sample *const *samples, int64_t count, int64_t tokens,
+                      lw_error *err)
+{
+    lw_packing *p = &step->packing[j];
+    int64_t latents = step->wire->encoder.latents;
+    double scale = 1.0 / ((double)tokens * (double)step->wire->llm_count);
+    lw_packing_clear(p);
+    for (int64_t i = 0; i < count; i++) {
+        const lw_tokens *suffix = &samples[i]->suffix[j];
+        const lw_tokens *answer = &samples[i]->answer[j];
+        int64_t first = lw_packing_add(p, i * latents, latents, suffix->ids, suffix->count, 0);
+        int64_t rest = first < 0 ? -1 : lw_packing_extend(p, answer->ids, answer->count - 1);
+        if (rest < 0) {
+            return lw_fail(err, LW_ERR_INTERNAL, "a micro-batch exceeds the limits it was sized for");
+        }
+        for (int64_t t = 0; t < answer->count; t++) {
+            lw_packing_score(p, rest - 1 + t, answer->ids[t], (float)(scale * token_weight(&step->loss, t)));
+        }
+    }
+    return LW_OK;
+}
+
+static lw_status encode(lw_step *step, const lw_step_sample *const *samples, int64_t count, lw_error *err)
+{
+    lw_encoder_batch_clear(&step->batch);
+    for (int64_t i = 0; i < count; i++) {
+        if (lw_encoder_batch_add(&step->batch, samples[i]->source, samples[i]->source_bytes) < 0) {
+            return lw_fail(err, LW_ERR_INTERNAL, "a micro-batch exceeds the limits it was sized for");
+        }
+    }
+    lw_encoder_batch_upload(&step->batch, step->dev);
+    lw_encoder_forward(step->dev, &step->wire->params, &step->wire->encoder, &step->batch, &step->encoder);
+    return LW_OK;
+}
+
+static void tell(lw_step *step, lw_step_phase phase)
+{
+    if (step->after != NULL) {
+        step->after(step->after_context, phase);
+    }
+}
+
+lw_status lw_step_run(lw_step *step, const lw_step_sample *const *samples, int64_t count, const int64_t *tokens,
+                      lw_error *err)
+{
+    lw_device *dev = step->dev;
+    lw_wire *wire = step->wire;
+    LW_TRY(encode(step, samples, count, err));
+    tell(step, LW_PHASE_ENCODER_FORWARD);
+    int64_t z_rows = step->batch.z_rows;
+    const float *z = step->encoder.z.y;
+    dev->ops->zero(dev, (size_t)(z_rows * wire->encoder.d_z) * sizeof(float), step->dz);
+    for (int64_t j = 0; j < wire->llm_count; j++) {
+        lw_adapter_buffers *adapter = &step->adapters[j];
+        lw_packing *p = &step->packing[j];
+        LW_TRY(pack(step, j, samples, count, tokens[j], err));
+        lw_packing_upload(p, dev);
+        lw_adapter_forward(dev, &wire->params, &wire->adapters[j], z_rows, z, adapter);
+        tell(step, LW_PHASE_ADAPTER_FORWARD);
+        lw_decoder_forward(step->decoders[j], p, adapter->soft, NULL, &step->llm[j]);
+        tell(step, LW_PHASE_LLM_FORWARD);
+        lw_decoder_loss(step->decoders[j], p, true, &step->llm[j]);
+        dev->ops->dot(dev, p->supervised, p->on.weight, step->llm[j].nll, wire->stats + LW_STAT_LOSS + j);
+        tell(step, LW_PHASE_LOSS);
+        lw_decoder_backward(step->decoders[j], p, &step->llm[j], adapter->d_soft);
+        tell(step, LW_PHASE_LLM_BACKWARD);
+        lw_adapter_backward(dev, &wire->params, &wire->adapters[j], z_rows, z, adapter, step->dz);
+        tell(step, LW_PHASE_ADAPTER_BACKWARD);
+    }
+    lw_encoder_backward(dev, &wire->params, &wire->encoder, &step->batch, &step->encoder, step->dz);
+    tell(step, LW_PHASE_ENCODER_BACKWARD);
+    return LW_OK;
+}

@@ -1,0 +1,89 @@
+// step.h: forward and backward of one micro-batch through encoder, adapters and all LLMs.
+//
+// The caller zeroes the gradients, runs one or more micro-batches, reduces over ranks and updates. Loss and gradients
+// are those of  sum over LLMs j, samples, answer positions t of  weight_j(t) nll,
+//   weight_j(t) = (1 + first_weight [t = 0] + k_weight [t < k]) / (tokens_j * LLMs)
+// with tokens_j the answer tokens of the whole global batch, so that micro-batches and ranks add up exactly. Local.
+#ifndef LW_STEP_H
+#define LW_STEP_H
+
+#include "decoder.h"
+#include "wire.h"
+
+typedef struct lw_tokens { // borrowed
+    const int32_t *ids;
+    int64_t count;
+} lw_tokens;
+
+typedef struct lw_step_sample { // borrowed
+    const char *source; // what the encoder reads
+    int64_t source_bytes;
+    lw_tokens prompt[LW_MAX_MODELS]; // per LLM; the text prompt serves evaluation alone
+    lw_tokens suffix[LW_MAX_MODELS];
+    lw_tokens answer[LW_MAX_MODELS];
+} lw_step_sample;
+
+typedef struct lw_step_limits {
+    lw_encoder_limits encoder;
+    lw_pass_limits llm[LW_MAX_MODELS];
+} lw_step_limits;
+
+typedef struct lw_step_loss {
+    double first_weight, k_weight;
+    int64_t k;
+} lw_step_loss;
+
+// Parts of a step, for its break-down in time.
+#define LW_STEP_PHASES(X)                        \
+    X(LW_PHASE_ENCODER_FORWARD, "encoder_forward")   \
+    X(LW_PHASE_ADAPTER_FORWARD, "adapter_forward")   \
+    X(LW_PHASE_LLM_FORWARD, "llm_forward")           \
+    X(LW_PHASE_LOSS, "loss")                         \
+    X(LW_PHASE_LLM_BACKWARD, "llm_backward")         \
+    X(LW_PHASE_ADAPTER_BACKWARD, "adapter_backward") \
+    X(LW_PHASE_ENCODER_BACKWARD, "encoder_backward") \
+    X(LW_PHASE_REDUCE, "reduce")                     \
+    X(LW_PHASE_UPDATE, "update")
+
+typedef enum lw_step_phase {
+#define LW_PHASE_ENUM(phase, key) phase,
+    LW_STEP_PHASES(LW_PHASE_ENUM)
+#undef LW_PHASE_ENUM
+    LW_PHASE_COUNT
+} lw_step_phase;
+
+typedef struct lw_step {
+    lw_device *dev;
+    void (*after)(void *context, lw_step_phase phase); // called when a phase is enqueued; NULL: nobody asks
+    void *after_context;
+    lw_wire *wire;                          // borrowed
+    lw_decoder *decoders[LW_MAX_MODELS];    // borrowed
+    lw_step_limits limits;
+    lw_step_loss loss;
+    lw_encoder_buffers encoder;
+    lw_encoder_batch batch;
+    lw_adapter_buffers adapters[LW_MAX_MODELS];
+    lw_decoder_buffers llm[LW_MAX_MODELS];
+    void *indices[LW_MAX_MODELS];           // device blocks of the packings
+    lw_packing packing[LW_MAX_MODELS];
+    float *dz;                              // (latent rows, d_z)
+} lw_step;
+
+// The most that any micro-batch of `micro` samples out of these can need.
+lw_status lw_step_limits_of(const lw_step_sample *samples, int64_t count, int64_t micro, int64_t latents,
+                            int64_t llm_count, lw_error *err, lw_step_limits *out);
+
+// Places all buffers; configs[j] are the LLMs' shapes. Measuring needs no weights. Frees what an earlier call left.
+lw_status lw_step_layout(lw_arena *arena, lw_device *dev, const lw_wire *wire, const lw_hf_config *const *configs,
+                         const lw_step_limits *limits, lw_error *err, lw_step *step);
+// Once the memory is there: decoders[j] are borrowed.
+lw_status lw_step_start(lw_step *step, lw_wire *wire, lw_decoder *const *decoders, const lw_step_loss *loss,
+                        lw_error *err);
+void lw_step_free(lw_step *step);
+
+// Adds the micro-batch's gradients to the flat buffer and its losses to wire->stats. tokens[j]: answer tokens of the
+// global batch for LLM j.
+lw_status lw_step_run(lw_step *step, const lw_step_sample *const *samples, int64_t count, const int64_t *tokens,
+                      lw_error *err);
+
+#endif

@@ -1,0 +1,58 @@
+// trainer.h: the training loop: which samples a step sees, the step over ranks, state, checkpoints, metrics.
+#ifndef LW_TRAINER_H
+#define LW_TRAINER_H
+
+#include "job.h"
+#include "signals.h"
+#include "step.h"
+
+// Which samples are seen when: a function of the configuration, the data and the number of ranks.
+typedef struct lw_schedule {
+    int64_t samples;       // in the data set
+    int64_t global;        // samples of a step over all ranks
+    int64_t micro;         // most samples of a pass on this rank
+    int64_t total_samples; // of the run: samples * epochs, less where max_steps ends it
+    int64_t total_steps;   // the last step may be smaller than the others
+    uint64_t seed;
+} lw_schedule;
+
+// LW_ERR_CONFIG when there are more ranks than samples in a step or in the data.
+lw_status lw_schedule_make(const lw_config *config, int64_t samples, int ranks, lw_error *err, lw_schedule *out);
+// Sample number `position` of the run, counted over all epochs.
+int64_t lw_schedule_sample(const lw_schedule *schedule, int64_t position);
+// First position and count of `rank`'s share of step `step` (from 0). Shares differ by one sample at most.
+void lw_schedule_share(const lw_schedule *schedule, int64_t step, int rank, int ranks, int64_t *first, int64_t *count);
+// Positions of the whole step.
+void lw_schedule_step(const lw_schedule *schedule, int64_t step, int64_t *first, int64_t *count);
+// Linear warm-up, then cosine to min_lr * lr (Loshchilov & Hutter 2017). step from 0.
+double lw_schedule_lr(const lw_config *config, const lw_schedule *schedule, int64_t step);
+
+typedef struct lw_trainer {
+    lw_job *job;
+    lw_schedule schedule;
+    lw_step step;
+    lw_checkpoint_info state; // steps done, samples, skipped, time; and the fingerprints
+    int64_t last_saved;       // step of the newest checkpoint of this run; -1: none
+    double loss[LW_MAX_MODELS]; // of the last step
+    double mean_loss;
+    double grad_norm;
+    lw_signal signal;         // agreed by all ranks
+    double flop_per_sample;
+    double gemm_flop_per_s;   // products' rate of this device, measured at the start
+    const lw_step_sample **micro_batch; // (micro)
+    lw_flat_view *views;
+    float *host;              // (3 * elements) parameters and moments on their way to or from disk
+} lw_trainer;
+
+// Buffers of a step; measuring and placing as everywhere. Local.
+lw_status lw_trainer_layout(lw_arena *arena, lw_trainer *t, lw_error *err);
+// job must be open. Local.
+lw_status lw_trainer_create(lw_job *job, lw_error *err, lw_trainer *out);
+void lw_trainer_free(lw_trainer *t);
+
+// Continues the newest checkpoint of the run directory that verifies, if there is one. Collective.
+lw_status lw_trainer_resume(lw_trainer *t, lw_error *err);
+// Steps until the schedule ends or a signal comes; a failure that is one rank's alone ends the job there; LW_REQUEUE or LW_INTERRUPTED after a checkpoint for it. Collective.
+lw_status lw_trainer_run(lw_trainer *t, lw_error *err);
+
+#endif

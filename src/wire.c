@@ -1,0 +1,105 @@
+#include "wire.h"
+
+#include <stdlib.h>
+
+lw_status lw_wire_declare(const lw_config *config, const int64_t *d, lw_error *err, lw_wire *out)
+{
+    *out = (lw_wire){.llm_count = config->model_count};
+    lw_status status = lw_encoder_declare(config, &out->params, err, &out->encoder);
+    for (int64_t j = 0; j < config->model_count && status == LW_OK; j++) {
+        out->adapters[j] = lw_adapter_declare(&out->params, config->models[j].name, config->wire.d_z,
+                                              config->adapter.hidden, d[j]);
+        if (out->adapters[j].gain < 0) {
+            status = lw_fail(err, LW_ERR_MEMORY, "no memory for the table of parameters");
+        }
+    }
+    if (status != LW_OK) {
+        lw_wire_free(out);
+        return status;
+    }
+    lw_params_place(&out->params);
+    return LW_OK;
+}
+
+void lw_wire_free(lw_wire *wire)
+{
+    lw_params_free(&wire->params);
+    *wire = (lw_wire){0};
+}
+
+void lw_wire_layout(lw_arena *arena, bool optimizer, lw_wire *wire)
+{
+    lw_params *p = &wire->params;
+    wire->reduce_elements = p->elements + LW_STAT_COUNT;
+    p->param = LW_TAKE(arena, p->elements, float);
+    p->grad = LW_TAKE(arena, wire->reduce_elements, float);
+    wire->stats = p->grad != NULL ? p->grad + p->elements : NULL;
+    p->m = optimizer ? LW_TAKE(arena, p->elements, float) : NULL;
+    p->v = optimizer ? LW_TAKE(arena, p->elements, float) : NULL;
+    wire->sqnorm = LW_TAKE(arena, 1, float);
+    wire->zeros = LW_TAKE(arena, LW_STAT_COUNT, float);
+}
+
+lw_status lw_wire_init(lw_device *dev, lw_wire *wire, uint64_t seed, lw_error *err)
+{
+    lw_params *p = &wire->params;
+    size_t bytes = (size_t)p->elements * sizeof(float);
+    float *host = malloc(bytes);
+    if (host == NULL) {
+        return lw_fail(err, LW_ERR_MEMORY, "no memory for the initial parameters");
+    }
+    lw_params_init(p, seed, host);
+    dev->ops->upload(dev, host, bytes, p->param);
+    free(host);
+    dev->ops->zero(dev, (size_t)wire->reduce_elements * sizeof(float), p->grad);
+    if (p->m != NULL) {
+        dev->ops->zero(dev, bytes, p->m);
+        dev->ops->zero(dev, bytes, p->v);
+    }
+    dev->ops->zero(dev, LW_STAT_COUNT * sizeof(float), wire->zeros);
+    return dev->ops->sync(dev, err);
+}
+
+lw_status lw_wire_views(const lw_wire *wire, lw_error *err, lw_flat_view **out)
+{
+    const lw_params *p = &wire->params;
+    lw_flat_view *views = calloc((size_t)p->count, sizeof *views);
+    if (views == NULL) {
+        return lw_fail(err, LW_ERR_MEMORY, "no memory for the table of parameters");
+    }
+    for (int64_t i = 0; i < p->count; i++) {
+        const lw_param *q = &p->list[i];
+        views[i] = (lw_flat_view){.name = q->name,
+                                  .rank = q->dims[1] == 0 ? 1 : 2,
+                                  .dims = {q->dims[0], q->dims[1]},
+                                  .offset = q->offset};
+    }
+    *out = views;
+    return LW_OK;
+}
+
+void lw_wire_update(lw_device *dev, lw_wire *wire, const lw_update *u)
+{
+    const lw_device_ops *ops = dev->ops;
+    lw_params *p = &wire->params;
+    ops->sqnorm(dev, p->elements, p->grad, wire->sqnorm);
+    // 0 * x is NaN exactly when x is not finite: a loss that overflowed stops the update as a gradient would.
+    ops->dot(dev, wire->llm_count, wire->stats, wire->zeros, wire->sqnorm);
+    lw_adamw a = {.lr = (float)u->lr,
+                  .beta1 = (float)u->beta1,
+                  .beta2 = (float)u->beta2,
+                  .eps = (float)u->eps,
+                  .step = u->step,
+                  .clip = (float)u->clip,
+                  .grad_sqnorm = wire->sqnorm};
+    for (int part = 0; part < 2; part++) { // tensors with weight decay come first
+        int64_t first = part == 0 ? 0 : p->decay_elements;
+        a.n = (part == 0 ? p->decay_elements : p->elements) - first;
+        a.weight_decay = part == 0 ? (float)u->weight_decay : 0.0F;
+        a.param = p->param + first;
+        a.grad = p->grad + first;
+        a.m = p->m + first;
+        a.v = p->v + first;
+        ops->adamw(dev, &a);
+    }
+}

@@ -1,0 +1,51 @@
+// wire.h: the trainable model as a whole: encoder, one adapter per LLM, their flat buffers and optimizer. Local.
+#ifndef LW_WIRE_H
+#define LW_WIRE_H
+
+#include "adapter.h"
+#include "checkpoint.h"
+#include "config.h"
+#include "encoder.h"
+
+// Numbers that travel with the gradients in the one all-reduce of a step, as sums over the ranks.
+enum {
+    LW_STAT_LOSS = 0, // one per LLM: sum of weight * nll
+    LW_STAT_USR1 = LW_MAX_MODELS,
+    LW_STAT_TERM, // ranks that got this signal
+    LW_STAT_INT,
+    LW_STAT_COUNT = LW_MAX_MODELS + 16,
+};
+
+typedef struct lw_wire {
+    lw_params params;
+    lw_encoder encoder;
+    int64_t llm_count;
+    lw_adapter adapters[LW_MAX_MODELS];
+    float *stats;      // (LW_STAT_COUNT) device; behind the gradients, so that one all-reduce takes both
+    int64_t reduce_elements; // gradients and stats
+    float *sqnorm;     // device scalar: squared norm of the gradient
+    float *zeros;      // (LW_STAT_COUNT) device
+} lw_wire;
+
+// Declares the parameters; d[j]: width of LLM j.
+lw_status lw_wire_declare(const lw_config *config, const int64_t *d, lw_error *err, lw_wire *out);
+void lw_wire_free(lw_wire *wire);
+
+// Places parameters, gradients and, with `optimizer`, the moments.
+void lw_wire_layout(lw_arena *arena, bool optimizer, lw_wire *wire);
+
+// Initial values on the device; zero moments.
+lw_status lw_wire_init(lw_device *dev, lw_wire *wire, uint64_t seed, lw_error *err);
+
+// Views of the parameters as checkpoints hold them; borrowed names. The caller frees *out.
+lw_status lw_wire_views(const lw_wire *wire, lw_error *err, lw_flat_view **out);
+
+typedef struct lw_update {
+    double lr, beta1, beta2, eps, weight_decay, clip;
+    int64_t step; // updates done so far, plus one
+} lw_update;
+
+// Squared gradient norm, clip and AdamW. Non-finite gradients or losses make the norm NaN, and nothing is updated.
+void lw_wire_update(lw_device *dev, lw_wire *wire, const lw_update *update);
+
+#endif
