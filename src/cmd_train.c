@@ -132,6 +132,28 @@ static lw_status write_results(lw_job *job, const lw_trainer *t, const lw_eval_r
     return status;
 }
 
+// Whether a run that is at its last step has its results already. Collective.
+static lw_status is_finished(lw_job *job, const lw_trainer *t, lw_error *err, bool *out)
+{
+    char *summary = NULL;
+    bool finished = false;
+    lw_status status = LW_OK;
+    if (job->rank == 0 && t->state.step >= t->schedule.total_steps) {
+        status = lw_path_join(job->config->run.dir, "summary.json", err, &summary);
+        finished = status == LW_OK && lw_path_is_file(summary);
+        free(summary);
+    }
+    LW_TRY(lw_comm_agree(job->comm, status, err));
+    LW_TRY(lw_comm_broadcast(job->comm, 0, &finished, sizeof finished, err));
+    if (finished) {
+        lw_log(job->run, "nothing to do: all %lld steps are done and the results are in %s; raise train.epochs to go "
+                         "on, or give another run.dir to start anew",
+               (long long)t->state.step, job->config->run.dir);
+    }
+    *out = finished;
+    return LW_OK;
+}
+
 static lw_status train(lw_job *job, double start_s, lw_error *err)
 {
     lw_trainer trainer = {0};
@@ -148,6 +170,11 @@ static lw_status train(lw_job *job, double start_s, lw_error *err)
     LW_TRY_GOTO(lw_comm_agree(job->comm, lw_trainer_create(job, err, &trainer), err));
     LW_TRY_GOTO(lw_comm_agree(job->comm, open_workspace(job, &trainer, &eval, err, &workspace), err));
     LW_TRY_GOTO(lw_trainer_resume(&trainer, err));
+    bool finished;
+    LW_TRY_GOTO(is_finished(job, &trainer, err, &finished));
+    if (finished) {
+        goto done;
+    }
     LW_TRY_GOTO(lw_trainer_run(&trainer, err));
     if (evaluates) {
         LW_TRY_GOTO(lw_eval_run(job, eval, err, &evaluation));

@@ -76,15 +76,15 @@ static const lw_command commands[] = {
     {
         .name = "bench",
         .summary = "measure the training step",
-        .usage = "bench CONFIG [key=value ...] [--steps N] [--warmup N] [--answer N] [--source N] [--json]",
+        .usage = "bench [CONFIG] [key=value ...] [--steps N] [--warmup N] [--json]",
         .text =
-            "Runs training steps on synthetic weights of the shapes that CONFIG names, and reports their speed broken "
-            "down by phase, beside the rate of the bare matrix products of the same shapes in the same run. Nothing "
-            "is written to the run directory.",
+            "Runs training steps on synthetic samples, with the models and shapes that CONFIG names, and reports their speed "
+            "broken down by phase, beside the rate of the bare matrix products of the same shapes in the same run. Models "
+            "with init = \"random\" need only a config.json. Nothing is written.",
         .options = {{"--steps N", "steps that are timed; 20 when left out"},
-                    {"--warmup N", "steps before that; 3 when left out"},
+                    {"--warmup N", "steps before them; 3 when left out"},
                     {"--answer N", "answer tokens of a sample; 8 when left out"},
-                    {"--source N", "bytes that the encoder reads of a sample; 256 when left out"},
+                    {"--source N", "bytes of text that the encoder reads; 256 when left out"},
                     OPTION_JSON("the measurements"),
                     OPTION_OVERRIDE},
         .exits = {EXIT_DONE, EXIT_FAILED, EXIT_USAGE},

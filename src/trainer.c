@@ -9,7 +9,10 @@
 
 lw_status lw_trainer_create(lw_job *job, lw_error *err, lw_trainer *out)
 {
-    lw_trainer t = {.job = job, .last_saved = -1};
+    lw_trainer t = {.job = job, .last_saved = -1, .mean_loss = NAN};
+    for (int64_t j = 0; j < LW_MAX_MODELS; j++) {
+        t.loss[j] = NAN; // no step yet
+    }
     LW_TRY(lw_schedule_make(job->config, job->train.count, job->ranks, err, &t.schedule));
     LW_TRY(lw_job_checkpoint_info(job, err, &t.state));
     lw_status status = lw_step_limits_of(job->train.samples, job->train.count, t.schedule.micro,

@@ -139,7 +139,9 @@ extern const int gemm_case_count, row_case_count, attention_case_count, element_
 void *op_own(op_test *t, size_t count, size_t size); // zeroed, freed with the test
 double op_uniform(op_test *t);                       // [0, 1)
 int64_t op_below(op_test *t, int64_t bound);
-double op_round(double x, lw_dtype type);
+double op_round(double x, lw_dtype type); // to the nearest value of the type, ties to even
+void op_store(lw_dtype type, double x, unsigned char *out);
+double op_fetch(lw_dtype type, const unsigned char *in);
 double *op_normal(op_test *t, int64_t count, double scale, lw_dtype type); // values that `type` holds exactly
 double *op_copy(op_test *t, int64_t count, const double *x);
 double *op_rounded(op_test *t, int64_t count, const double *x, lw_dtype type);
