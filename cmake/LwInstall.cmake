@@ -2,7 +2,7 @@
 install(TARGETS lwmpi RUNTIME DESTINATION "${CMAKE_INSTALL_BINDIR}")
 install(DIRECTORY configs/ DESTINATION "${CMAKE_INSTALL_DATADIR}/lwmpi/configs"
         PATTERN make EXCLUDE PATTERN __pycache__ EXCLUDE)
-file(GLOB LW_SLURM CONFIGURE_DEPENDS slurm/*.sbatch)
+file(GLOB LW_SLURM CONFIGURE_DEPENDS slurm/*.sbatch slurm/*.sh)
 if(LW_SLURM)
   install(PROGRAMS ${LW_SLURM} DESTINATION "${CMAKE_INSTALL_DATADIR}/lwmpi/slurm")
 endif()

@@ -25,6 +25,14 @@ lw_status lw_comm_create(const lw_comm_options *options, lw_error *err, lw_comm 
 // Ends MPI. Collective.
 void lw_comm_destroy(lw_comm **comm);
 
+// A communicator of the first `ranks` ranks of `parent`; the others get NULL. To be destroyed before its parent.
+// Collective over `parent`.
+lw_status lw_comm_first(lw_comm *parent, int ranks, lw_error *err, lw_comm **out);
+// Waits until all ranks are here, and returns the worst of their statuses; a failure has been told by those that
+// failed, err->text is left alone. The one wait without a deadline, as ranks that are not needed wait for those that
+// are, for as long as a job takes: asleep, not spinning. When a rank dies, the launcher ends them all. Collective.
+lw_status lw_comm_rendezvous(lw_comm *comm, lw_status mine, lw_error *err);
+
 int lw_comm_rank(const lw_comm *comm);
 int lw_comm_size(const lw_comm *comm);
 int lw_comm_local_rank(const lw_comm *comm);  // among the ranks of this node (MPI_Comm_split_type, shared)

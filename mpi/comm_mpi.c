@@ -134,25 +134,27 @@ static lw_status start_mpi(lw_error *err, bool *started)
     return LW_OK;
 }
 
-static lw_status duplicate(lw_comm *comm, MPI_Comm *out, lw_error *err)
+static lw_status duplicate(lw_comm *comm, MPI_Comm from, MPI_Comm *out, lw_error *err)
 {
-    LW_TRY(lw_comm_check(comm, MPI_Comm_dup(MPI_COMM_WORLD, out), "MPI_Comm_dup", err));
+    LW_TRY(lw_comm_check(comm, MPI_Comm_dup(from, out), "MPI_Comm_dup", err));
     return lw_comm_check(comm, MPI_Comm_set_errhandler(*out, MPI_ERRORS_RETURN), "MPI_Comm_set_errhandler", err);
 }
 
-static lw_status set_up(lw_comm *comm, lw_error *err)
+static lw_status set_up(lw_comm *comm, MPI_Comm from, lw_error *err)
 {
-    LW_TRY(lw_comm_check(comm, MPI_Comm_rank(MPI_COMM_WORLD, &comm->rank), "MPI_Comm_rank", err));
-    LW_TRY(lw_comm_check(comm, MPI_Comm_size(MPI_COMM_WORLD, &comm->size), "MPI_Comm_size", err));
-    LW_TRY(lw_comm_check_launch(comm->size, err));
+    LW_TRY(lw_comm_check(comm, MPI_Comm_rank(from, &comm->rank), "MPI_Comm_rank", err));
+    LW_TRY(lw_comm_check(comm, MPI_Comm_size(from, &comm->size), "MPI_Comm_size", err));
+    if (from == MPI_COMM_WORLD) {
+        LW_TRY(lw_comm_check_launch(comm->size, err));
+    }
     comm->hosts = calloc((size_t)comm->size, sizeof *comm->hosts);
     comm->heard = calloc((size_t)comm->size, sizeof *comm->heard);
     comm->records = calloc((size_t)comm->size, sizeof *comm->records);
     if (comm->hosts == NULL || comm->heard == NULL || comm->records == NULL) {
         return lw_fail(err, LW_ERR_MEMORY, "no memory for the tables of %d ranks", comm->size);
     }
-    LW_TRY(duplicate(comm, &comm->world, err));
-    LW_TRY(duplicate(comm, &comm->watch, err));
+    LW_TRY(duplicate(comm, from, &comm->world, err));
+    LW_TRY(duplicate(comm, from, &comm->watch, err));
     LW_TRY(lw_comm_find_topology(comm, err));
     // With more ranks than cores, a rank that keeps asking for its turn takes time from one that computes.
     long cores = sysconf(_SC_NPROCESSORS_ONLN);
@@ -190,7 +192,7 @@ lw_status lw_comm_create(const lw_comm_options *options, lw_error *err, lw_comm 
     lw_comm_phase(comm, "start");
     lw_status status = start_mpi(err, &comm->owns_mpi);
     if (status == LW_OK) {
-        status = set_up(comm, err);
+        status = set_up(comm, MPI_COMM_WORLD, err);
     }
     if (status != LW_OK) {
         tear_down(comm);
@@ -198,6 +200,53 @@ lw_status lw_comm_create(const lw_comm_options *options, lw_error *err, lw_comm 
     }
     *out = comm;
     return LW_OK;
+}
+
+lw_status lw_comm_first(lw_comm *parent, int ranks, lw_error *err, lw_comm **out)
+{
+    MPI_Comm part = MPI_COMM_NULL;
+    lw_comm *comm = calloc(1, sizeof *comm);
+    lw_status status = comm == NULL ? lw_fail(err, LW_ERR_MEMORY, "no memory for the communicator") : LW_OK;
+    status = lw_comm_agree(parent, status, err);
+    if (status == LW_OK) {
+        int colour = parent->rank < ranks ? 0 : MPI_UNDEFINED;
+        status = lw_comm_check(parent, MPI_Comm_split(parent->world, colour, parent->rank, &part), "MPI_Comm_split", err);
+    }
+    if (status != LW_OK || part == MPI_COMM_NULL) {
+        free(comm);
+        *out = NULL;
+        return status;
+    }
+    comm->world = MPI_COMM_NULL;
+    comm->watch = MPI_COMM_NULL;
+    lw_comm_set_timeout(comm, parent->timeout_s);
+    lw_comm_phase(comm, "start");
+    status = set_up(comm, part, err);
+    MPI_Comm_free(&part);
+    if (status != LW_OK) {
+        tear_down(comm);
+        return status;
+    }
+    *out = comm;
+    return LW_OK;
+}
+
+// Fifty looks a second cost nothing that could be measured, and end the wait soon enough for people.
+lw_status lw_comm_rendezvous(lw_comm *comm, lw_status mine, lw_error *err)
+{
+    int worst = (int)mine;
+    int done = 0;
+    MPI_Request request;
+    lw_comm_enter(comm);
+    int code = MPI_Iallreduce(MPI_IN_PLACE, &worst, 1, MPI_INT, MPI_MAX, comm->world, &request);
+    LW_TRY(lw_comm_check(comm, code, "rendezvous", err));
+    for (;;) {
+        LW_TRY(lw_comm_check(comm, MPI_Test(&request, &done, MPI_STATUS_IGNORE), "rendezvous", err));
+        if (done) {
+            return (lw_status)worst;
+        }
+        sleep_s(20e-3);
+    }
 }
 
 void lw_comm_destroy(lw_comm **comm)

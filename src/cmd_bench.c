@@ -1,11 +1,13 @@
 // cmd_bench.c: `lwmpi bench`.
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 
 #include "bench.h"
 #include "clock.h"
 #include "command.h"
 #include "config_words.h"
+#include "forecast.h"
 #include "flops.h"
 #include "options.h"
 #include "trainer.h"
@@ -76,6 +78,33 @@ static void print_text(const json_t *o)
     }
 }
 
+// What was measured, for the planner. It serves later plans, not this command: what fails is told and passed over.
+static void leave_record(const lw_bench *b, const lw_hf_config *const *configs, const lw_sample_shape *shape)
+{
+    lw_error err;
+    lw_device_rates rates;
+    lw_calibration_record r;
+    bool known = false;
+    const lw_workload w = {.wire = &b->job->wire,
+                           .configs = configs,
+                           .shape = *shape,
+                           .share = (b->global + b->job->ranks - 1) / b->job->ranks,
+                           .micro = b->micro,
+                           .ranks = b->job->ranks};
+    lw_status status = lw_forecast_rates(b->job, &err, &rates, &known);
+    if (status == LW_OK && known) {
+        lw_calibration_describe(&rates, &w, b->job->threads, &r);
+        snprintf(r.source, sizeof r.source, "bench");
+        memcpy(r.measured_s, b->result.phase_s, sizeof r.measured_s);
+        r.step_s = b->result.step.median_s;
+        r.memory_bytes = b->job->dev->allocated_bytes;
+        status = lw_calibration_write(lw_calibration_folder(), &r, &err);
+    }
+    if (status != LW_OK) {
+        fprintf(stderr, "lwmpi: warning: no calibration record: %s\n", err.text);
+    }
+}
+
 // Device memory of the step, and the step itself on synthetic samples.
 static lw_status start(lw_bench *b, const lw_hf_config *const *configs, const lw_bench_samples *samples,
                        lw_arena *memory, lw_error *err)
@@ -135,6 +164,7 @@ static lw_status bench(lw_job *job, const lw_bench_options *options, bool json, 
     if (rank == 0) {
         uint64_t hash = 0;
         lw_sample_shape shape = lw_sample_shape_of(samples.list, samples.count, c->wire.latents, job->llm_count);
+        leave_record(&b, configs, &shape);
         status = lw_config_hash(c, err, &hash);
         json_t *o = result_json(&b, hash, lw_step_flop(&job->wire, configs, &shape));
         if (json) {

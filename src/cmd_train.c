@@ -7,6 +7,8 @@
 #include "config_words.h"
 #include "eval.h"
 #include "file_util.h"
+#include "forecast.h"
+#include "rank_choice.h"
 #include "trainer.h"
 #include "version.h"
 
@@ -79,7 +81,8 @@ static lw_status open_workspace(lw_job *job, lw_trainer *t, lw_eval **eval, lw_e
     return LW_OK;
 }
 
-static json_t *summary_json(const lw_job *job, const lw_trainer *t, const lw_eval_result *evaluation, double wall_s)
+static json_t *summary_json(const lw_job *job, const lw_trainer *t, const lw_forecast *forecast,
+                            const lw_eval_result *evaluation, double wall_s)
 {
     json_t *o = json_object();
     json_object_set_new(o, "lwmpi", json_string(lw_version()));
@@ -100,6 +103,7 @@ static json_t *summary_json(const lw_job *job, const lw_trainer *t, const lw_eva
         snprintf(key, sizeof key, "loss_%s", job->llms[j].name);
         json_object_set_new(o, key, lw_json_number(t->loss[j]));
     }
+    lw_forecast_summary(forecast, t, o);
     if (evaluation != NULL) {
         for (int64_t j = 0; j < job->llm_count; j++) {
             for (int mode = 0; mode < LW_EVAL_MODE_COUNT; mode++) {
@@ -112,9 +116,10 @@ static json_t *summary_json(const lw_job *job, const lw_trainer *t, const lw_eva
     return o;
 }
 
-static lw_status write_results(lw_job *job, const lw_trainer *t, const lw_eval_result *evaluation, double start_s,
-                               lw_error *err)
+static lw_status write_results(lw_job *job, const lw_trainer *t, lw_forecast *forecast,
+                               const lw_eval_result *evaluation, double start_s, lw_error *err)
 {
+    lw_forecast_leave_record(forecast, t);
     if (evaluation != NULL) {
         json_t *json = NULL;
         LW_TRY(lw_eval_json(job, evaluation, err, &json));
@@ -123,7 +128,7 @@ static lw_status write_results(lw_job *job, const lw_trainer *t, const lw_eval_r
         LW_TRY(status);
         lw_eval_print(job, evaluation, NULL);
     }
-    json_t *summary = summary_json(job, t, evaluation, lw_now_s() - start_s);
+    json_t *summary = summary_json(job, t, forecast, evaluation, lw_now_s() - start_s);
     lw_status status = lw_run_dir_write_json(job->run, "summary.json", summary, err);
     json_decref(summary);
     lw_log(job->run, "done: %lld steps, %lld samples, %.1f s of training at %.1f samples/s; results in %s",
@@ -146,8 +151,8 @@ static lw_status is_finished(lw_job *job, const lw_trainer *t, lw_error *err, bo
     LW_TRY(lw_comm_agree(job->comm, status, err));
     LW_TRY(lw_comm_broadcast(job->comm, 0, &finished, sizeof finished, err));
     if (finished) {
-        lw_log(job->run, "nothing to do: all %lld steps are done and the results are in %s; raise train.epochs to go "
-                         "on, or give another run.dir to start anew",
+        lw_log(job->run, "nothing to do: all %lld steps are done and the results are in %s; give another run.dir to "
+                         "start anew",
                (long long)t->state.step, job->config->run.dir);
     }
     *out = finished;
@@ -160,11 +165,10 @@ static lw_status train(lw_job *job, double start_s, lw_error *err)
     lw_eval *eval = NULL;
     lw_arena workspace = {0};
     lw_eval_result evaluation;
+    lw_forecast forecast = {0};
     const lw_config *c = job->config;
     bool evaluates = c->eval.at_end && c->data.eval[0] != '\0';
     lw_status status = LW_OK;
-    LW_TRY_GOTO(lw_comm_agree(job->comm, lw_signals_install(err), err));
-    LW_TRY_GOTO(lw_comm_agree(job->comm, lw_comm_rank(job->comm) == 0 ? open_run(job, err) : LW_OK, err));
     LW_TRY_GOTO(lw_job_open(job, LW_JOB_TRAIN | (evaluates ? LW_JOB_EVAL : 0), err));
     LW_TRY_GOTO(lw_job_describe(job, err));
     LW_TRY_GOTO(lw_comm_agree(job->comm, lw_trainer_create(job, err, &trainer), err));
@@ -175,12 +179,17 @@ static lw_status train(lw_job *job, double start_s, lw_error *err)
     if (finished) {
         goto done;
     }
+    if (job->rank == 0) {
+        size_t bytes = job->frozen_bytes + job->wire_memory.size_bytes + workspace.size_bytes;
+        status = lw_forecast_make(&trainer, bytes, err, &forecast);
+    }
+    LW_TRY_GOTO(lw_comm_agree(job->comm, status, err));
     LW_TRY_GOTO(lw_trainer_run(&trainer, err));
     if (evaluates) {
         LW_TRY_GOTO(lw_eval_run(job, eval, err, &evaluation));
     }
     if (job->rank == 0) {
-        status = write_results(job, &trainer, evaluates ? &evaluation : NULL, start_s, err);
+        status = write_results(job, &trainer, &forecast, evaluates ? &evaluation : NULL, start_s, err);
     }
     status = lw_comm_agree(job->comm, status, err);
 done:
@@ -192,20 +201,36 @@ done:
     return status;
 }
 
+// What all ranks do before it is known which of them train. Collective.
+static lw_status prepare(lw_job *job, lw_comm *world, lw_error *err)
+{
+    lw_comm_set_timeout(world, job->config->comm.timeout_s);
+    LW_TRY(lw_comm_agree(world, lw_signals_install(err), err));
+    LW_TRY(lw_comm_agree(world, lw_comm_rank(world) == 0 ? open_run(job, err) : LW_OK, err));
+    return lw_rank_choice(job, world, err);
+}
+
 lw_status lw_cmd_train(int argc, char **argv, lw_error *err)
 {
     double start_s = lw_now_s();
     lw_job job = {0};
-    lw_comm *comm = NULL;
+    lw_comm *world = NULL;
     lw_status status = LW_OK;
-    LW_TRY(lw_comm_create(&(lw_comm_options){.timeout_s = LW_START_TIMEOUT_S}, err, &comm));
-    job.comm = comm;
-    LW_TRY_GOTO(lw_comm_agree(comm, lw_config_from_words(argc - 1, argv + 1, err, &job.config), err));
-    status = train(&job, start_s, err);
+    LW_TRY(lw_comm_create(&(lw_comm_options){.timeout_s = LW_START_TIMEOUT_S}, err, &world));
+    LW_TRY_GOTO(lw_comm_agree(world, lw_config_from_words(argc - 1, argv + 1, err, &job.config), err));
+    LW_TRY_GOTO(prepare(&job, world, err));
+    lw_comm *mine = job.comm; // NULL: this rank is not needed
+    if (mine != NULL) {
+        status = train(&job, start_s, err);
+    }
+    if (mine != world) {
+        lw_comm_destroy(&mine);
+        status = lw_comm_rendezvous(world, status, err);
+    }
+done:
     lw_run_dir_close(&job.run);
     lw_progress_destroy(&job.progress);
-done:
     lw_job_close(&job);
-    lw_comm_destroy(&comm);
+    lw_comm_destroy(&world);
     return status;
 }

@@ -80,7 +80,8 @@ static const lw_command commands[] = {
         .text =
             "Runs training steps on synthetic samples, with the models and shapes that CONFIG names, and reports their speed "
             "broken down by phase, beside the rate of the bare matrix products of the same shapes in the same run. Models "
-            "with init = \"random\" need only a config.json. Nothing is written.",
+            "with init = \"random\" need only a config.json. A calibration record is left for lwmpi plan, in "
+            "runs/calibration or $LWMPI_CALIBRATION.",
         .options = {{"--steps N", "steps that are timed; 20 when left out"},
                     {"--warmup N", "steps before them; 3 when left out"},
                     {"--answer N", "answer tokens of a sample; 8 when left out"},
@@ -91,6 +92,49 @@ static const lw_command commands[] = {
         .examples = {{"mpirun -np 2 lwmpi bench configs/tiny.cfg --json", "two ranks, for a script"}},
         .takes_config = true,
         .run = lw_cmd_bench,
+    },
+    {
+        .name = "plan",
+        .summary = "how many GPUs the job is worth: memory, time, decision",
+        .usage = "plan [CONFIG] [key=value ...] [--gpus 1,2,4] [--json]",
+        .text =
+            "Computes what the job of CONFIG takes at each number of GPUs: memory, item by item, from the same layout "
+            "that train allocates with; time from a roofline of its operators, corrected by the measurements that bench "
+            "and train leave in runs/calibration ($LWMPI_CALIBRATION); what doubling samples, epochs, batch, latents or "
+            "answers would change; and the smallest count that fits and meets plan.deadline_h, or the time that is "
+            "left of a Slurm job. It needs no MPI launch, no GPU and no weights: of the models their config.json, and "
+            "where tokenizer or data are missing it says what it assumed instead.\n\n"
+            "plan.device names the GPU (h100-sxm, h100-pcie, h200-sxm, a100-40, a100-80, a6000, l40s, v100, rtx4090, "
+            "rtx3090), is cpu, or gives the numbers.",
+        .options = {{"--gpus 1,2,4", "counts to look at; 1,2,4,8 when left out"},
+                    {"--per-node N", "GPUs of a node; the device's usual number when left out"},
+                    {"--answer N", "mean answer tokens, where there is no data to count"},
+                    {"--source N", "mean bytes that the encoder reads, likewise"},
+                    OPTION_JSON("the plan"),
+                    OPTION_OVERRIDE},
+        .exits = {EXIT_DONE, EXIT_FAILED, {"2", "usage or configuration error, or the job fits no count"}},
+        .examples = {{"lwmpi plan configs/llama8b-qwen7b.cfg plan.device=h200-sxm", "the same job on another GPU"}},
+        .takes_config = true,
+        .run = lw_cmd_plan,
+    },
+    {
+        .name = "slurm",
+        .summary = "print a ready sbatch script",
+        .usage = "slurm [CONFIG] [key=value ...] [--gpus N] [--nodes N]",
+        .text =
+            "Prints an sbatch script for the job of CONFIG: as many GPUs as the plan decides on, or --gpus; host memory "
+            "from what is loaded; a time limit from the predicted time and its margin. The script checks the "
+            "configuration with a dry run, starts the ranks with srun or mpirun, passes the warning before the time "
+            "limit on to them, and goes back into the queue when they have written a checkpoint. Account, partition and "
+            "modules are in slurm/site.sh.",
+        .options = {{"--gpus N", "ranks of the job; the plan's decision when left out"},
+                    {"--nodes N", "nodes; as few as hold the GPUs when left out"},
+                    {"--per-node N", "GPUs of a node; the device's usual number when left out"},
+                    OPTION_OVERRIDE},
+        .exits = {EXIT_DONE, EXIT_FAILED, {"2", "usage or configuration error, or the job fits no count"}},
+        .examples = {{"lwmpi slurm my.cfg > my.sbatch && mkdir -p runs && sbatch my.sbatch", ""}},
+        .takes_config = true,
+        .run = lw_cmd_slurm,
     },
     {
         .name = "verify",

@@ -19,6 +19,8 @@ lw_command_run lw_cmd_eval;
 lw_command_run lw_cmd_verify;
 lw_command_run lw_cmd_bench;
 lw_command_run lw_cmd_tokenize;
+lw_command_run lw_cmd_plan;
+lw_command_run lw_cmd_slurm;
 lw_command_run lw_cmd_doctor;
 
 typedef struct lw_help_item {

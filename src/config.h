@@ -24,7 +24,7 @@ typedef enum lw_model_init {
     LW_MODEL_INIT_RANDOM // shapes of `path`/config.json, random weights: for benchmarks
 } lw_model_init;
 
-enum { LW_MAX_MODELS = 16 };
+enum { LW_MAX_MODELS = 16, LW_GPUS_ALL = -1 };
 
 typedef struct lw_model_config {
     char *name; // [A-Za-z0-9_-]+, distinct
@@ -42,7 +42,7 @@ typedef struct lw_config {
     lw_model_config *models; // model_count >= 1
     int64_t model_count;
     lw_device_kind device;
-    int64_t gpus;    // 0: "auto"
+    int64_t gpus;    // 0: "auto", LW_GPUS_ALL: "all"
     int64_t threads; // CPU threads of each rank; 0: "auto"
     int64_t seed;
 

@@ -56,7 +56,9 @@ _Static_assert(sizeof(lw_device_kind) == sizeof(unsigned), "choices are stored a
 static const lw_key keys[] = {
     CHOICE(device, lw_device_kind, LW_DEVICE_AUTO, device_words, LW_KEY_FREE,
            "where to compute; auto: cuda where this build and machine have it"),
-    AUTO_INT(gpus, 65536, LW_KEY_FREE, "GPUs of the job; auto: one for each rank"),
+    {FIELD(gpus, int64_t), .type = LW_KEY_AUTO_INT, .int_default = LW_GPUS_ALL, .int_min = 1, .int_max = 65536,
+     .flags = LW_KEY_FREE | LW_KEY_ALL,
+     .help = "ranks that train, a GPU each; auto: as many as lwmpi plan finds the job worth, the others wait"},
     AUTO_INT(threads, 4096, LW_KEY_FREE, "CPU threads of each rank; auto: the node's cores shared by its ranks"),
     INT(seed, 1, 0, INT64_MAX, 0, "of initial parameters and sample order"),
 
@@ -275,7 +277,9 @@ void lw_key_describe(const lw_key *key, char *out, size_t size)
     switch (key->type) {
     case LW_KEY_INT:
     case LW_KEY_AUTO_INT: {
-        const char *word = key->type == LW_KEY_INT ? "" : "\"auto\" or ";
+        const char *word = key->type == LW_KEY_INT         ? ""
+                           : (key->flags & LW_KEY_ALL) != 0 ? "\"all\", \"auto\" or "
+                                                            : "\"auto\" or ";
         if (key->int_max >= BIG) {
             snprintf(out, size, "%san integer of at least %lld", word, (long long)key->int_min);
         } else {
@@ -300,7 +304,7 @@ static void describe_default(const lw_key *key, char *out, size_t size)
 {
     switch (key->type) {
     case LW_KEY_INT: snprintf(out, size, "%lld", (long long)key->int_default); break;
-    case LW_KEY_AUTO_INT: snprintf(out, size, "\"auto\""); break;
+    case LW_KEY_AUTO_INT: snprintf(out, size, key->int_default == LW_GPUS_ALL ? "\"all\"" : "\"auto\""); break;
     case LW_KEY_FLOAT: snprintf(out, size, "%g", key->float_default); break;
     case LW_KEY_BOOL: snprintf(out, size, "%s", key->int_default != 0 ? "true" : "false"); break;
     case LW_KEY_CHOICE: snprintf(out, size, "\"%s\"", key->words[key->int_default]); break;

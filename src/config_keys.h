@@ -24,6 +24,7 @@ enum {
     LW_KEY_OPEN_LO = 4, // the bounds themselves are excluded
     LW_KEY_OPEN_HI = 8,
     LW_KEY_CWD = 16, // a path that always starts at the working directory
+    LW_KEY_ALL = 32, // LW_KEY_AUTO_INT: the word "all" is LW_GPUS_ALL, and the default
     LW_KEY_MAX = 96  // most keys in the table
 };
 

@@ -90,7 +90,7 @@ static lw_status override_key(lw_config_loader *loader, const char *key, const c
     int index = lw_key_find(key);
     lw_key_type type = index >= 0 ? lw_key_at(index)->type : LW_KEY_INT;
     bool takes_text = type == LW_KEY_STRING || type == LW_KEY_PATH || type == LW_KEY_CHOICE;
-    if (index >= 0 && (takes_text || (type == LW_KEY_AUTO_INT && strcmp(value, "auto") == 0))) {
+    if (index >= 0 && (takes_text || (type == LW_KEY_AUTO_INT && (strcmp(value, "auto") == 0 || strcmp(value, "all") == 0)))) {
         return lw_config_apply_text(loader, index, LW_FROM_OVERRIDE, text_of(setting, value), err);
     }
     if (index < 0 && strcmp(key, "models") != 0 && !lw_key_is_group(key)) {

@@ -117,14 +117,15 @@ lw_status lw_config_apply_text(lw_config_loader *loader, int index, int line, co
     } else {
         int word = key->type == LW_KEY_CHOICE ? word_index(key->words, text) : -1;
         bool is_auto = key->type == LW_KEY_AUTO_INT && strcmp(text, "auto") == 0;
-        if (word < 0 && !is_auto) {
+        bool is_all = (key->flags & LW_KEY_ALL) != 0 && strcmp(text, "all") == 0;
+        if (word < 0 && !is_auto && !is_all) {
             char wanted[256];
             lw_key_describe(key, wanted, sizeof wanted);
             return lw_fail(err, LW_ERR_CONFIG, "%s wants %s, not \"%.80s\"", lw_config_at(loader, line, key->path).text,
                            wanted, text);
         }
-        if (is_auto) {
-            *(int64_t *)field = 0;
+        if (is_auto || is_all) {
+            *(int64_t *)field = is_auto ? 0 : LW_GPUS_ALL;
         } else {
             unsigned value = (unsigned)word;
             memcpy(field, &value, sizeof value);

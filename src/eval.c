@@ -123,6 +123,15 @@ lw_status lw_eval_layout(lw_arena *arena, lw_job *job, lw_error *err, lw_eval **
     return LW_OK;
 }
 
+lw_eval_part lw_eval_part_bytes(const lw_eval *e, int64_t j)
+{
+    const lw_generator *g = &e->generators[j];
+    const lw_hf_config *c = g->config;
+    size_t row = (size_t)(2 * c->layers * c->kv_heads * c->head_dim) * lw_dtype_bytes(g->dev->frozen_type);
+    return (lw_eval_part){.logits = (size_t)(g->limits.supervised * c->vocab) * sizeof(float),
+                          .caches = (size_t)(g->cache.slots * g->cache.capacity) * row};
+}
+
 void lw_eval_destroy(lw_eval **eval)
 {
     lw_eval *e = *eval;

@@ -46,6 +46,12 @@ typedef struct lw_eval lw_eval;
 lw_status lw_eval_layout(lw_arena *arena, lw_job *job, lw_error *err, lw_eval **eval);
 void lw_eval_destroy(lw_eval **eval);
 
+// Of LLM j's part of the layout: logits, and keys and values of generation. Local.
+typedef struct lw_eval_part {
+    size_t logits, caches;
+} lw_eval_part;
+lw_eval_part lw_eval_part_bytes(const lw_eval *eval, int64_t j);
+
 // Evaluates with the parameters as they are. The samples are cut into fixed chunks that the ranks share, and all sums
 // are taken in the order of samples: the figures are the same at any rank count. The result is on every rank.
 // Collective.

@@ -78,7 +78,7 @@ static lw_status read_corpus(lw_job *job, const char *key, const char *path, int
     return status;
 }
 
-static lw_status open_data(lw_job *job, int what, lw_error *err)
+lw_status lw_job_read(lw_job *job, int what, lw_error *err)
 {
     const lw_config *c = job->config;
     job->llm_count = c->model_count;
@@ -105,7 +105,7 @@ static lw_status open_data(lw_job *job, int what, lw_error *err)
 
 // --- device and models
 
-static int64_t max_positions(const lw_job *job, int64_t j)
+int64_t lw_job_max_positions(const lw_job *job, int64_t j)
 {
     const lw_config *c = job->config;
     int64_t a = lw_corpus_max_positions(&job->train, j, c->wire.latents, c->eval.max_new_tokens);
@@ -121,7 +121,7 @@ static lw_status open_models(lw_job *job, int what, lw_error *err)
     LW_TRY(lw_device_open(lw_job_device(c), lw_comm_local_rank(job->comm), job->threads, err, &job->dev));
     for (int64_t j = 0; j < job->llm_count; j++) {
         lw_llm *m = &job->llms[j];
-        lw_decoder_options options = {.max_positions = max_positions(job, j),
+        lw_decoder_options options = {.max_positions = lw_job_max_positions(job, j),
                                       .random = (what & LW_JOB_SYNTHETIC) != 0 || c->models[j].init == LW_MODEL_INIT_RANDOM,
                                       .seed = (uint64_t)c->seed};
         lw_status status = lw_decoder_load(job->dev, m->path, &options, err, &m->decoder);
@@ -162,11 +162,11 @@ lw_status lw_job_open(lw_job *job, int what, lw_error *err)
     lw_status status = LW_OK;
     lw_comm_phase(job->comm, "reading tokenizers and data");
     if (lw_comm_local_rank(job->comm) == 0) {
-        status = open_data(job, what, err);
+        status = lw_job_read(job, what, err);
     }
     LW_TRY(lw_comm_agree(job->comm, status, err));
     if (lw_comm_local_rank(job->comm) != 0) {
-        status = open_data(job, what, err);
+        status = lw_job_read(job, what, err);
     }
     LW_TRY(lw_comm_agree(job->comm, status, err));
     lw_comm_phase(job->comm, "loading models");

@@ -46,6 +46,10 @@ enum { LW_JOB_TRAIN = 1, LW_JOB_EVAL = 2, LW_JOB_SYNTHETIC = 4 };
 lw_status lw_job_open(lw_job *job, int what, lw_error *err);
 void lw_job_close(lw_job *job);
 
+// The parts of lw_job_open that a plan needs too. job->config is set. Local.
+lw_status lw_job_read(lw_job *job, int what, lw_error *err);          // models' shapes, tokenizers, samples
+int64_t lw_job_max_positions(const lw_job *job, int64_t j);           // rows of the longest sequence of LLM j
+
 // Shows the resolved job on rank 0: models, shapes, parameters, data, ranks and where they run. Collective.
 lw_status lw_job_describe(lw_job *job, lw_error *err);
 

@@ -44,6 +44,8 @@ lw_status lw_run_dir_write_config(lw_run_dir *run, const char *text, lw_error *e
 // Makes metrics.jsonl fit for going on after `step`: drops lines of later steps (0: all), which a crash left behind a
 // checkpoint, and a torn last line, so that the file has each step once. To be called once, before lw_run_dir_metrics.
 lw_status lw_run_dir_resume_metrics(lw_run_dir *run, int64_t step, lw_error *err);
+// The last row of metrics.jsonl as an object; NULL where there is none. The caller drops the reference.
+lw_status lw_run_dir_last_metrics(const lw_run_dir *run, lw_error *err, json_t **out);
 
 // Appends one line. Numbers round-trip; a non-finite number becomes null. LW_ERR_IO leaves no torn line.
 // The list is {key, kind, value}, for rows that allocate nothing; see LW_METRIC_*.

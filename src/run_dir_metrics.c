@@ -188,3 +188,29 @@ lw_status lw_run_dir_resume_metrics(lw_run_dir *run, int64_t step, lw_error *err
     }
     return open_metrics(run, err);
 }
+
+lw_status lw_run_dir_last_metrics(const lw_run_dir *run, lw_error *err, json_t **out)
+{
+    char *path = NULL;
+    char *line = NULL;
+    size_t capacity = 0;
+    json_t *last = NULL;
+    LW_TRY(lw_path_join(run->path, file_name, err, &path));
+    FILE *in = fopen(path, "rbe");
+    while (in != NULL && getline(&line, &capacity, in) >= 0) {
+        json_error_t ignored;
+        json_t *object = json_loads(line, 0, &ignored);
+        if (json_is_object(object)) {
+            json_decref(last);
+            last = json_incref(object);
+        }
+        json_decref(object);
+    }
+    if (in != NULL) {
+        fclose(in);
+    }
+    free(line);
+    free(path);
+    *out = last;
+    return LW_OK;
+}

@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "tokenizer_internal.h"
+#include "utf8.h"
 
 lw_status lw_tokenizer_load(const char *path, lw_error *err, lw_tokenizer **out)
 {
@@ -86,7 +87,7 @@ lw_status lw_tokenizer_encode_with(const lw_tokenizer *tokenizer, lw_tokenizer_s
     if (scratch->tokenizer != tokenizer) {
         return lw_fail(err, LW_ERR_INTERNAL, "the scratch belongs to another tokenizer");
     }
-    const size_t bad = lw_utf8_check(text, bytes);
+    const size_t bad = lw_utf8_first_bad(text, bytes);
     if (bad < bytes) {
         return lw_fail(err, LW_ERR_FORMAT, "the text is not UTF-8: byte 0x%02X at offset %zu",
                        (unsigned)(unsigned char)text[bad], bad);
@@ -116,14 +117,12 @@ static lw_status append_lossy(lw_text_buffer *text, const char *raw, size_t len,
 {
     size_t at = 0;
     while (at < len) {
-        const size_t good = lw_utf8_check(raw + at, len - at);
+        const size_t good = lw_utf8_first_bad(raw + at, len - at);
         LW_TRY(lw_text_append(text, raw + at, good, err));
         at += good;
         if (at < len) {
-            size_t bad_len = 1;
-            (void)lw_utf8_sequence(raw + at, len - at, &bad_len);
             LW_TRY(lw_text_append(text, "\xEF\xBF\xBD", 3, err));
-            at += bad_len;
+            at += lw_utf8_bad_part(raw + at, len - at);
         }
     }
     return LW_OK;

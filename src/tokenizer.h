@@ -6,8 +6,9 @@
 // change nothing), added_tokens, the BOS of the post_processor, decoder. Not read: truncation and padding
 // (transformers resets both at every call), offsets.
 //
-// Character classes come from the libraries linked: PCRE2 10.42 knows Unicode 14, as Oniguruma of `tokenizers` 0.20
-// does; later versions of `tokenizers` know newer characters, and differ on those only.
+// Character classes come from the libraries linked. Debian 12's PCRE2 10.42 knows Unicode 14, as does Oniguruma in
+// `tokenizers` 0.20; later versions (0.23: Unicode 16) cut at some characters newer than that differently. Digits and
+// the single_word flag of added tokens go by utf8proc (2.8: Unicode 15). NFC is Unicode 9's, as in all of these versions.
 //
 // A loaded tokenizer never changes and may be used by any number of threads; a scratch belongs to one at a time.
 // All functions are Local.

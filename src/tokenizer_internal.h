@@ -25,12 +25,9 @@ typedef struct lw_text_buffer {
 lw_status lw_text_reserve(lw_text_buffer *buffer, size_t more, lw_error *err);
 lw_status lw_text_append(lw_text_buffer *buffer, const char *data, size_t len, lw_error *err);
 
-// Length 1..4 of the UTF-8 sequence at s (left >= 1 bytes), or 0 with *bad_len (1..3) set to the length of the
-// longest part that could have begun one: what a lossy decoder replaces by a single U+FFFD.
-size_t lw_utf8_sequence(const char *s, size_t left, size_t *bad_len);
-
-// Offset of the first byte that is not UTF-8, or `len`.
-size_t lw_utf8_check(const char *s, size_t len);
+// Bytes (1..3) at s that a lossy decoder replaces by a single U+FFFD, where no valid sequence begins: the longest part
+// that could have begun one.
+size_t lw_utf8_bad_part(const char *s, size_t left);
 
 // The code point at s, which is valid UTF-8, and its length.
 static inline int32_t lw_utf8_at(const char *s, size_t *len)

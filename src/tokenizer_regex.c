@@ -303,6 +303,8 @@ lw_status lw_regex_compile(const char *where, const char *pattern, bool literal,
     } else {
         LW_TRY_GOTO(lw_regex_translate(where, pattern, err, &translated));
     }
+    LW_TRY_GOTO(lw_text_append(&translated, "", 1, err)); // for the message below
+    translated.len--;
     if (translated.len == 0) {
         status = lw_fail(err, LW_ERR_UNSUPPORTED, "%s: an empty pattern", where);
         goto done;

@@ -41,54 +41,26 @@ lw_status lw_text_append(lw_text_buffer *buffer, const char *data, size_t len, l
     return LW_OK;
 }
 
-// The Unicode standard, table 3-7: the second byte's range is what excludes overlong forms, surrogates and more than
-// U+10FFFF.
-size_t lw_utf8_sequence(const char *s, size_t left, size_t *bad_len)
+// The Unicode standard, table 3-7 and "maximal subpart": the second byte's range is what excludes overlong forms,
+// surrogates and more than U+10FFFF.
+size_t lw_utf8_bad_part(const char *s, size_t left)
 {
     const unsigned char *u = (const unsigned char *)s;
     const unsigned char lead = u[0];
-    if (lead < 0x80) {
-        return 1;
-    }
-    *bad_len = 1;
     if (lead < 0xC2 || lead > 0xF4) {
-        return 0;
+        return 1;
     }
     const size_t len = lead < 0xE0 ? 2 : lead < 0xF0 ? 3 : 4;
     const unsigned char low = lead == 0xE0 ? 0xA0 : lead == 0xF0 ? 0x90 : 0x80;
     const unsigned char high = lead == 0xED ? 0x9F : lead == 0xF4 ? 0x8F : 0xBF;
     if (left < 2 || u[1] < low || u[1] > high) {
-        return 0;
+        return 1;
     }
-    for (size_t i = 2; i < len; i++) {
-        if (i >= left || (u[i] & 0xC0) != 0x80) {
-            *bad_len = i;
-            return 0;
-        }
+    size_t good = 2;
+    while (good < len && good < left && (u[good] & 0xC0) == 0x80) {
+        good++;
     }
-    return len;
-}
-
-size_t lw_utf8_check(const char *s, size_t len)
-{
-    size_t at = 0;
-    while (at < len) {
-        uint64_t eight;
-        if (len - at >= sizeof eight) {
-            memcpy(&eight, s + at, sizeof eight);
-            if (!(eight & UINT64_C(0x8080808080808080))) {
-                at += sizeof eight;
-                continue;
-            }
-        }
-        size_t bad_len;
-        const size_t sequence = lw_utf8_sequence(s + at, len - at, &bad_len);
-        if (sequence == 0) {
-            return at;
-        }
-        at += sequence;
-    }
-    return len;
+    return good;
 }
 
 bool lw_is_space(int32_t c)

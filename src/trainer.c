@@ -99,6 +99,41 @@ static lw_status save(lw_trainer *t, lw_error *err)
     return LW_OK;
 }
 
+// The losses of the last logged step: those of the run, when no step is left to do.
+static lw_status recall_losses(lw_trainer *t, lw_error *err)
+{
+    json_t *row = NULL;
+    LW_TRY(lw_run_dir_last_metrics(t->job->run, err, &row));
+    const json_t *mean = json_object_get(row, "loss");
+    t->mean_loss = json_is_number(mean) ? json_number_value(mean) : NAN;
+    for (int64_t j = 0; j < t->job->llm_count; j++) {
+        char key[80];
+        snprintf(key, sizeof key, "loss_%s", t->job->llms[j].name);
+        const json_t *loss = json_object_get(row, key);
+        t->loss[j] = json_is_number(loss) ? json_number_value(loss) : NAN;
+    }
+    json_decref(row);
+    return LW_OK;
+}
+
+// With batch.per_rank the samples of a step depend on the number of ranks, and a step number alone no longer says which
+// samples have been seen.
+static lw_status check_same_steps(const lw_trainer *t, const lw_checkpoint_info *found, lw_error *err)
+{
+    int64_t first;
+    int64_t rest;
+    lw_schedule_step(&t->schedule, found->step, &first, &rest);
+    int64_t expected = first < t->schedule.total_samples ? first : t->schedule.total_samples;
+    if (found->samples == expected && found->step <= t->schedule.total_steps) {
+        return LW_OK;
+    }
+    return lw_fail(err, LW_ERR_CONFIG,
+                   "it has seen %lld samples in %lld steps, which are not steps of %lld samples as with "
+                   "batch.per_rank = %lld at %d ranks; start as many ranks as before, or give another run.dir",
+                   (long long)found->samples, (long long)found->step, (long long)t->schedule.global,
+                   (long long)t->job->config->batch.per_rank, t->job->ranks);
+}
+
 static lw_status load_newest(lw_trainer *t, lw_error *err, bool *found)
 {
     lw_job *job = t->job;
@@ -109,6 +144,9 @@ static lw_status load_newest(lw_trainer *t, lw_error *err, bool *found)
                                      &path));
     if (*found) {
         lw_status status = lw_checkpoint_same_inputs(&info, &t->state, err);
+        if (status == LW_OK) {
+            status = check_same_steps(t, &info, err);
+        }
         if (status != LW_OK) {
             lw_fail_in(err, status, "%s cannot be continued", path);
             free(path);
@@ -121,7 +159,8 @@ static lw_status load_newest(lw_trainer *t, lw_error *err, bool *found)
                (long long)t->schedule.total_steps);
     }
     free(path);
-    return lw_run_dir_resume_metrics(job->run, *found ? t->state.step : 0, err);
+    LW_TRY(lw_run_dir_resume_metrics(job->run, *found ? t->state.step : 0, err));
+    return recall_losses(t, err);
 }
 
 lw_status lw_trainer_resume(lw_trainer *t, lw_error *err)
@@ -277,7 +316,7 @@ static lw_status run_step(lw_trainer *t, lw_error *err, int64_t *rows)
         t->state.skipped_in_row = 0;
         return LW_OK;
     }
-    return count_skipped(t, first, count, err);
+    return lw_comm_agree(job->comm, count_skipped(t, first, count, err), err); // all ranks saw it; one tells
 }
 
 // --- the loop

@@ -55,7 +55,8 @@ static lw_status read_f32(const lw_reference *r, const char *name, int rank, con
     if (*out == NULL) {
         return lw_fail(err, LW_ERR_MEMORY, "no memory for tensor %s", name);
     }
-    return lw_tensor_to_f32(view, err, *out);
+    lw_status status = lw_tensor_to_f32(view, err, *out);
+    return status == LW_OK ? LW_OK : lw_fail_in(err, status, "%s", lw_safetensors_path(r->file));
 }
 
 static lw_status read_ids(const lw_reference *r, const char *name, int64_t *columns, lw_error *err, int32_t **out)
@@ -322,6 +323,9 @@ lw_status lw_cmd_verify(int argc, char **argv, lw_error *err)
     if (count != 2) {
         return lw_fail(err, LW_ERR_USAGE, "verify: MODEL_DIR and REFERENCE.safetensors are wanted; see: lwmpi verify "
                                           "--help");
+    }
+    if (strcmp(device, "cpu") != 0 && strncmp(device, "cpu:", 4) != 0 && strcmp(device, "cuda") != 0) {
+        return lw_fail(err, LW_ERR_USAGE, "--device %s: cpu or cuda is wanted", device);
     }
     return verify(argv[1], argv[2], device, (int)threads, json, err);
 }

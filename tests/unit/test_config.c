@@ -73,7 +73,7 @@ static void test_defaults(void **state)
     assert_int_equal(c->models[0].init, LW_MODEL_INIT_LOAD);
     assert_int_equal(c->batch.global, 8);
     assert_int_equal(c->batch.per_rank, 0);
-    assert_int_equal(c->gpus, 0);
+    assert_int_equal(c->gpus, LW_GPUS_ALL);
     assert_int_equal(c->wire.latents, 32);
     assert_int_equal(c->encoder.ffn, 1024);
     assert_int_equal(c->pooler.ffn, 1024);
@@ -132,7 +132,7 @@ static void test_bad_files(void **state)
     file_fails(GOOD "train: { beta1 = 1.0; };", "train.beta1 = 1 is out of range", "[0, 1)");
     file_fails(GOOD "train: { eps = 0; };", "train.eps = 0 is out of range", "(0, 1]");
     file_fails(GOOD "gpus = 0;", "gpus = 0 is out of range", "\"auto\" or");
-    file_fails(GOOD "gpus = \"two\";", "gpus wants \"auto\" or an integer", "\"two\"");
+    file_fails(GOOD "gpus = \"two\";", "gpus wants \"all\", \"auto\" or an integer", "\"two\"");
     file_fails(GOOD "device = \"gpu\";", "device wants one of \"auto\", \"cpu\", \"cuda\"", "\"gpu\"");
     file_fails(GOOD "data: { cache = 1; };", "data.cache wants true or false", "an integer");
     file_fails(GOOD "seed = 1;\nseed = 2;", "conf/tiny.cfg:4: duplicate", "libconfig");

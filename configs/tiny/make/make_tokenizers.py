@@ -17,8 +17,10 @@ def corpus(seed, n, terse):
     """Texts of the training side of the world; `terse` adds bare words, which shifts the merges."""
     rng = random.Random(seed)
     for _ in range(n):
-        row = world.make_row(rng, False)
-        yield f"{row['context']}\nQuestion: {row['question']}\nAnswer: {row['answers'][0]}"
+        rel, facts = world.make_facts(rng, False, 2, rng.choice([0, 1]))
+        asked = rng.choice([f for f in facts if f[0] == rel])
+        context = " ".join(world.state(rng, f) for f in facts)
+        yield f"{context}\nQuestion: {world.ask(rng, asked)}\nAnswer: {asked[2]}"
         if terse:
             yield "".join(" " + rng.choice(world.RELATIONS[r][k]) for r in world.NAMES for k in (0, 1))
 

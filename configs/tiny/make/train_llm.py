@@ -1,10 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Trains one of the two small frozen models on text: train_llm.py {llama,qwen} STEPS [more].
+"""Trains one of the two small frozen models on text: train_llm.py {llama,qwen} STEPS [more [mix]].
 
-Text only, from an unlimited generator over the training side of the world (no held-out triple ever appears).
-For robustness: 2-5 facts and 1-3 questions a text, BOS in different places, noise on the embeddings of half of the
-texts. "more" starts from the
-model written before instead of from scratch. The file written is BF16; the F1 printed at the end is of the rounded weights, by greedy generation."""
+Text only, from an unlimited generator over the training side of the world (no held-out triple ever appears): 1-6 facts
+and their questions, BOS in different places. "more" goes on from the model written before, under strong noise on the
+embeddings: a model that finds faint words in noise gives the wire a gradient long before its soft tokens look like
+words. "mix" adds contexts whose facts are all of different relations, as in train.jsonl. The file written is BF16; the
+F1 printed at the end is of the rounded weights, by greedy generation."""
 import functools
 import json
 import pathlib
@@ -44,7 +45,9 @@ def make_text(rng, easy):
 
     `easy`: many facts of one relation, many of them said again or asked; this is what makes tiny models learn whose
     value is whose (with two candidates only they guess for a very long time)."""
-    rel, facts = world.make_facts(rng, False, rng.choice([3, 4, 5] if easy else [2, 2, 3]), rng.choice([0, 0, 1]))
+    mix = "mix" in sys.argv
+    rel, facts = world.make_facts(rng, False, rng.choice([3, 4, 5] if easy else [1, 1, 2, 3] if mix else [2, 2, 3]),
+                                  rng.choice([0, 1, 2, 2] if mix and not easy else [0, 0, 1]))
     clear = [f for f in facts if sum(g[:2] == f[:2] for g in facts) == 1]
     terse = easy and rng.random() < 0.3                    # "Anna Paris, Boris Oslo, ..."
     say = (lambda f: f"{f[1]} {f[2]},") if terse else (lambda f: world.state(rng, f))
@@ -76,21 +79,8 @@ def encode(tok, pieces, eos, bos):
     return [t for t, _ in out], [w for _, w in out]
 
 
-def spread(rng, row, question):
-    """Lost tokens (id -1) strewn between those of the context, so that distances vary."""
-    ids, w, out, rate, inside = *row, [], rng.choice([0, 0.5]) * rng.random(), True
-    for pair in zip(ids, w):
-        inside = inside and pair[0] != question
-        out.append(pair)
-        while inside and rng.random() < rate:
-            out.append((-1, 0.0))
-    return [t for t, _ in out], [v for _, v in out]
-
-
-def batch(tok, rng, n, eos, bos, easy, more):
+def batch(tok, rng, n, eos, bos, easy):
     rows = [encode(tok, make_text(rng, easy), eos, bos) for _ in range(n)]
-    if more:
-        rows = [spread(rng, r, tok("Question")[0]) for r in rows]
     T = max(len(r[0]) for r in rows)
     ids, w = torch.zeros(n, T, dtype=torch.long), torch.zeros(n, T)
     for i, (a, b) in enumerate(rows):
@@ -142,20 +132,15 @@ def main():
         used = step / steps
         for g in opt.param_groups:
             g["lr"] = peak * min(1, (step + 1) / 50) * max(0.02, min(1.0, 1.6 * (1 - used)))
-        ids, w = batch(tok, rng, 32, eos, bos, used < 0.3 or rng.random() < 1.2 * (1 - used), more)
-        e = model.get_input_embeddings()(ids.clamp(min=0))
+        ids, w = batch(tok, rng, 32, eos, bos, used < 0.3 or rng.random() < 1.2 * (1 - used))
+        e = model.get_input_embeddings()(ids)
         if used > 0.6 or more:
-            scale = torch.rand(len(ids), 1, 1) * (torch.rand(len(ids), 1, 1) < 0.5)
-            e = e + 0.5 * scale * e.detach().pow(2).mean().sqrt() * torch.randn_like(e)
-        if more:                                           # blurred texts, and texts with lost tokens
-            blur = 0.5 * torch.rand(len(e), 1, 1) * (torch.rand(len(e), 1, 1) < 0.3)
-            e = e + blur * (e.roll(1, 1) - e)
-            lost = torch.rand(e.shape[:2] + (1,)) < torch.rand(len(e), 1, 1) * (torch.rand(len(e), 1, 1) < 0.5)
-            lost |= ids[..., None] < 0
-            rms = e.detach().pow(2).mean().sqrt()
-            other = e.detach().flatten(0, 1)[torch.randint(e.shape[0] * e.shape[1], e.shape[:2])]
-            junk = torch.where(torch.rand(len(e), 1, 1) < 0.3, other, rms * torch.randn_like(e))
-            e = torch.where(lost, junk, e)
+            top, share = (4.0, 0.75) if more else (0.5, 0.5)
+            level = top * torch.rand(len(e), 1, 1) * (torch.rand(len(e), 1, 1) < share)
+            noisy = e + level * e.detach().pow(2).mean().sqrt() * torch.randn_like(e)
+            if more:                                       # each row brought back to its length
+                noisy = noisy * (e.pow(2).mean(-1, keepdim=True) / noisy.pow(2).mean(-1, keepdim=True)).sqrt()
+            e = noisy
         h = model.model(inputs_embeds=e, use_cache=False).last_hidden_state[:, :-1]
         pick = (w[:, 1:] > TEXT) | ((w[:, 1:] > 0) & (torch.rand(w[:, 1:].shape) < 0.25))   # saves lm_head rows
         loss = torch.nn.functional.cross_entropy(model.lm_head(h[pick]), ids[:, 1:][pick], reduction="none")
@@ -171,7 +156,7 @@ def main():
             print(f"{name} step {step + 1} {time.time() - begin:.0f} s answer-loss {running:.4f} text-loss "
                   f"{loss[wt < 1].mean().item():.3f}", flush=True)
     model.to(torch.bfloat16)
-    model.generation_config.eos_token_id = eos
+    model.generation_config.eos_token_id, model.config._name_or_path = eos, name
     model.save_pretrained(HERE / name, safe_serialization=True)
     f1 = text_f1(model_class.from_pretrained(HERE / name, torch_dtype=torch.float32).eval(), tok, eos, bos, rows)
     print(f"{name}: {steps} steps of 32 texts, {time.time() - begin:.0f} s, text F1 on eval.jsonl {f1:.4f}", flush=True)

@@ -121,7 +121,7 @@ class Adapter(nn.Module):
             nn.init.normal_(m.weight, std=m.in_features ** -0.5)
             nn.init.zeros_(m.bias)
         with torch.no_grad():
-            self.skip.bias.copy_(centre / rms)             # soft tokens start around the mean word
+            self.skip.bias.copy_(centre / rms)             # --centre 1: start around the mean word (slower here)
         self.gain, self.rms = nn.Parameter(torch.ones(())), rms
 
     def forward(self, z):
@@ -157,7 +157,8 @@ class Frozen:
         """Final states (B,L,D) of [prefix | token ids], right-padded (harmless under causal attention)."""
         L = max(len(s) for s in seqs)
         ids = torch.tensor([s + [0] * (L - len(s)) for s in seqs])
-        return self.model.model(inputs_embeds=torch.cat([prefix, self.table[ids]], 1), use_cache=False).last_hidden_state
+        x = torch.cat([prefix, self.table[ids]], 1)
+        return self.model.model(inputs_embeds=x, use_cache=False).last_hidden_state
 
     def loss(self, prefix, items, w_first):
         h = self.states(prefix, [s + a[:-1] for s, a in items])
@@ -197,11 +198,11 @@ def main():
     for name, default in (("compress", "context"), ("pooler", "queries")):
         p.add_argument("--" + name, default=default)
     for name, default in (("latents", 16), ("dz", 64), ("width", 64), ("layers", 1), ("heads", 4), ("ffn", 2),
-                          ("pool-layers", 1), ("pool-heads", 4), ("hidden", 128), ("batch", 32), ("samples", 20000),
+                          ("pool-layers", 1), ("pool-heads", 4), ("hidden", 128), ("batch", 16), ("samples", 24000),
                           ("bos", 0), ("seed", 1), ("eval-every", 0), ("threads", 1), ("rows", 10000)):
         p.add_argument("--" + name, type=int, default=default)
-    for name, default in (("lr", 3e-3), ("decay", 0.01), ("w-first", 1.0), ("theta", 100.0), ("local", 4.0),
-                          ("beta2", 0.98), ("centre", 1.0), ("warm", 0.05)):
+    for name, default in (("lr", 2e-3), ("decay", 0.01), ("w-first", 1.0), ("theta", 100.0), ("local", 4.0),
+                          ("beta2", 0.98), ("centre", 0.0), ("warm", 0.05)):
         p.add_argument("--" + name, type=float, default=default)
     p.add_argument("--offsets", type=float, nargs="+", default=[-2, -1, 1, 2])
     p.add_argument("--pool-offsets", type=float, nargs="+", default=[-2, -1, 0, 1])
@@ -275,7 +276,8 @@ def main():
         opt.step()
         if (step + 1) % max(1, steps // 20) == 0:
             print(f"step {step + 1} samples {(step + 1) * o.batch} {time.time() - begin:.0f} s first-token loss "
-                  f"{mean[0]:.3f} {mean[1]:.3f} gain {adapters[0].gain.item():.2f} {adapters[1].gain.item():.2f}", flush=True)
+                  f"{mean[0]:.3f} {mean[1]:.3f} gain {adapters[0].gain.item():.2f} {adapters[1].gain.item():.2f}",
+                  flush=True)
         if o.eval_every and (step + 1) % o.eval_every == 0:
             print(evaluate(), flush=True)
     print(f"{time.time() - begin:.0f} s", evaluate(), flush=True)

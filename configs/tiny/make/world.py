@@ -77,7 +77,7 @@ def ask(rng, fact):
 
 
 def make_row(rng, evaluation):
-    """One row of train.jsonl or eval.jsonl: 2 or 3 facts, two of them of the relation that is asked."""
-    rel, facts = make_facts(rng, evaluation, 2, rng.choice([0, 1]))
+    """One row of train.jsonl or eval.jsonl: three facts of different relations, one of them asked."""
+    rel, facts = make_facts(rng, evaluation, 1, 2)
     asked = rng.choice([f for f in facts if f[0] == rel])
     return {"context": " ".join(state(rng, f) for f in facts), "question": ask(rng, asked), "answers": [asked[2]]}

@@ -1,0 +1,259 @@
+#include "plan_cost.h"
+
+// Adds up the time of one phase.
+typedef struct clock {
+    const lw_device_rates *rates;
+    double s;
+} clock;
+
+static double longest(double a, double b, double c)
+{
+    double most = a > b ? a : b;
+    return most > c ? most : c;
+}
+
+static void spend(clock *t, double flop, double flop_per_s, double bytes)
+{
+    t->s += longest(flop / flop_per_s, bytes / t->rates->bytes_per_s, t->rates->launch_s);
+}
+
+// rows x in x out; `accumulate` reads the result too.
+static void frozen_product(clock *t, double rows, double in, double out, double out_bytes, bool accumulate)
+{
+    double operand = (double)lw_dtype_bytes(t->rates->frozen_type);
+    double bytes = operand * (in * out + rows * in) + rows * out * out_bytes * (accumulate ? 2.0 : 1.0);
+    spend(t, 2.0 * rows * in * out, t->rates->matrix_flop_per_s, bytes);
+}
+
+static void f32_product(clock *t, double rows, double in, double out)
+{
+    spend(t, 2.0 * rows * in * out, t->rates->f32_flop_per_s, 4.0 * (in * out + rows * (in + out)));
+}
+
+// An operator that only moves `values` bytes.
+static void move(clock *t, double bytes)
+{
+    spend(t, 0.0, 1.0, bytes);
+}
+
+// Scores and weighted values: `passes` products of q_rows x k_rows x width each, and the operands' traffic.
+static void attention(clock *t, double q_rows, double k_len, double width, double bytes, double passes, double flop_rate)
+{
+    spend(t, 2.0 * passes * q_rows * k_len * width, flop_rate, bytes);
+}
+
+// --- frozen LLM
+
+typedef struct llm_shape {
+    double d, ffn, q, qkv, vocab, layers, rows, len, scored, operand;
+} llm_shape;
+
+static llm_shape shape_of(const lw_device_rates *rates, const lw_hf_config *c, double samples, double rows,
+                          double answer)
+{
+    return (llm_shape){.d = (double)c->d,
+                       .ffn = (double)c->ffn,
+                       .q = (double)(c->heads * c->head_dim),
+                       .qkv = (double)((c->heads + 2 * c->kv_heads) * c->head_dim),
+                       .vocab = (double)c->vocab,
+                       .layers = (double)c->layers,
+                       .rows = samples * rows,
+                       .len = rows,
+                       .scored = samples * answer,
+                       .operand = (double)lw_dtype_bytes(rates->frozen_type)};
+}
+
+static double llm_forward(const lw_device_rates *rates, const llm_shape *m)
+{
+    clock t = {.rates = rates};
+    double r = m->rows;
+    double o = m->operand;
+    move(&t, r * m->d * (4.0 + o)); // rmsnorm
+    frozen_product(&t, r, m->d, m->qkv, o, false);
+    move(&t, 2.0 * r * m->qkv * o);                                                                // rope
+    attention(&t, r, m->len / 2.0, m->q, r * (m->qkv + m->q) * o, 2.0, rates->matrix_flop_per_s); // causal: half
+    move(&t, 8.0 * r * m->d); // residual copy
+    frozen_product(&t, r, m->q, m->d, 4.0, true);
+    move(&t, r * m->d * (4.0 + o));
+    frozen_product(&t, r, m->d, 2.0 * m->ffn, o, false);
+    move(&t, 3.0 * r * m->ffn * o); // swiglu
+    move(&t, 8.0 * r * m->d);
+    frozen_product(&t, r, m->ffn, m->d, 4.0, true);
+    t.s *= m->layers;
+    move(&t, 8.0 * r * m->d); // gather of soft tokens and embeddings
+    move(&t, r * m->d * 4.0);
+    move(&t, m->scored * m->d * 12.0); // scored rows and their norm
+    frozen_product(&t, m->scored, m->d, m->vocab, 4.0, false);
+    return t.s;
+}
+
+static double llm_loss(const lw_device_rates *rates, const llm_shape *m)
+{
+    clock t = {.rates = rates};
+    move(&t, 3.0 * 4.0 * m->scored * m->vocab); // two reads, one write
+    move(&t, 8.0 * m->scored);
+    return t.s;
+}
+
+static double llm_backward(const lw_device_rates *rates, const llm_shape *m)
+{
+    clock t = {.rates = rates};
+    double r = m->rows;
+    double o = m->operand;
+    bool casts = rates->frozen_type != LW_F32;
+    for (int i = 0; i < 2 && casts; i++) { // the gradient of the stream as an operand, before down and o
+        move(&t, r * m->d * (4.0 + o));
+    }
+    frozen_product(&t, r, m->d, m->ffn, o, false);
+    move(&t, 5.0 * r * m->ffn * o); // swiglu_backward
+    frozen_product(&t, r, 2.0 * m->ffn, m->d, 4.0, false);
+    move(&t, 16.0 * r * m->d); // rmsnorm_backward accumulates
+    frozen_product(&t, r, m->d, m->q, o, false);
+    attention(&t, r, m->len / 2.0, m->q, 2.0 * r * (m->qkv + m->q) * o, 5.0, rates->matrix_flop_per_s);
+    move(&t, 2.0 * r * m->qkv * o);
+    frozen_product(&t, r, m->qkv, m->d, 4.0, false);
+    move(&t, 16.0 * r * m->d);
+    t.s *= m->layers;
+    if (casts) {
+        move(&t, m->scored * m->vocab * (4.0 + o));
+    }
+    frozen_product(&t, m->scored, m->vocab, m->d, 4.0, false);
+    move(&t, 16.0 * m->scored * m->d);
+    move(&t, 8.0 * r * m->d);
+    return t.s;
+}
+
+// --- trainables: forward, or backward (two products for each one of the forward pass)
+
+static void linear(clock *t, const lw_linear *l, double rows, bool backward)
+{
+    f32_product(t, rows, (double)l->in, (double)l->out);
+    if (backward) {
+        f32_product(t, rows, (double)l->out, (double)l->in);
+        move(t, 4.0 * rows * (double)l->out); // bias
+    }
+}
+
+static void layernorm(clock *t, double rows, double d, bool backward)
+{
+    move(t, rows * d * (backward ? 16.0 : 8.0));
+}
+
+static void feed_forward(clock *t, const lw_feed_forward *f, double rows, bool backward)
+{
+    layernorm(t, rows, (double)f->up.in, backward);
+    linear(t, &f->up, rows, backward);
+    move(t, rows * (double)f->up.out * (backward ? 12.0 : 8.0)); // gelu
+    linear(t, &f->down, rows, backward);
+    move(t, 8.0 * rows * (double)f->up.in); // residual
+}
+
+static void transformer_layer(clock *t, const lw_transformer_layer *l, double q_rows, double k_rows, double k_len,
+                              bool backward)
+{
+    const lw_attend *a = &l->attend;
+    double d = (double)a->d;
+    layernorm(t, q_rows, d, backward);
+    linear(t, &a->q, q_rows, backward);
+    linear(t, &a->k, k_rows, backward);
+    linear(t, &a->v, k_rows, backward);
+    move(t, 8.0 * q_rows * d); // rope
+    move(t, 8.0 * k_rows * d);
+    attention(t, q_rows, k_len, d, 4.0 * d * (2.0 * q_rows + 2.0 * k_rows) * (backward ? 2.0 : 1.0),
+              backward ? 5.0 : 2.0, t->rates->f32_flop_per_s);
+    move(t, 8.0 * q_rows * d);
+    linear(t, &a->o, q_rows, backward);
+    feed_forward(t, &l->ffn, q_rows, backward);
+}
+
+static double encoder(const lw_device_rates *rates, const lw_encoder *e, double samples, double source_bytes,
+                      bool backward)
+{
+    clock t = {.rates = rates};
+    double rows = samples * source_bytes;
+    double z = samples * (double)e->latents;
+    move(&t, 8.0 * rows * (double)e->width); // embedding, or its scatter
+    for (int64_t i = 0; i < e->layer_count; i++) {
+        transformer_layer(&t, &e->layers[i], rows, rows, source_bytes, backward);
+    }
+    layernorm(&t, rows, (double)e->width, backward);
+    for (int64_t i = 0; i < e->pooler_count; i++) {
+        transformer_layer(&t, &e->pooler_layers[i], z, rows, source_bytes, backward);
+    }
+    if (e->pooler != LW_POOLER_QUERIES) {
+        move(&t, 4.0 * (rows + z) * (double)e->width);
+        linear(&t, &e->mean_linear, z, backward);
+    }
+    layernorm(&t, z, (double)e->d_z, backward);
+    return t.s;
+}
+
+static double adapter(const lw_device_rates *rates, const lw_adapter *a, double z, bool backward)
+{
+    clock t = {.rates = rates};
+    layernorm(&t, z, (double)a->d_z, backward);
+    linear(&t, &a->up, z, backward);
+    move(&t, z * (double)a->hidden * (backward ? 12.0 : 8.0));
+    linear(&t, &a->down, z, backward);
+    linear(&t, &a->skip, z, backward);
+    move(&t, z * (double)a->d * (backward ? 12.0 : 8.0));
+    return t.s;
+}
+
+// --- a step
+
+// One pass of `samples` samples, added to the phases.
+static void add_pass(const lw_device_rates *rates, const lw_workload *w, double samples, lw_step_time *out)
+{
+    double *p = out->phase_s;
+    double z = samples * (double)w->wire->encoder.latents;
+    p[LW_PHASE_ENCODER_FORWARD] += encoder(rates, &w->wire->encoder, samples, w->shape.source_bytes, false);
+    p[LW_PHASE_ENCODER_BACKWARD] += encoder(rates, &w->wire->encoder, samples, w->shape.source_bytes, true);
+    for (int64_t j = 0; j < w->wire->llm_count; j++) {
+        llm_shape m = shape_of(rates, w->configs[j], samples, w->shape.rows[j], w->shape.answer[j]);
+        p[LW_PHASE_ADAPTER_FORWARD] += adapter(rates, &w->wire->adapters[j], z, false);
+        p[LW_PHASE_LLM_FORWARD] += llm_forward(rates, &m);
+        p[LW_PHASE_LOSS] += llm_loss(rates, &m);
+        p[LW_PHASE_LLM_BACKWARD] += llm_backward(rates, &m);
+        p[LW_PHASE_ADAPTER_BACKWARD] += adapter(rates, &w->wire->adapters[j], z, true);
+    }
+}
+
+static double reduce(const lw_device_rates *rates, double bytes, int64_t ranks)
+{
+    if (ranks < 2) {
+        return 0.0;
+    }
+    double n = (double)ranks;
+    const lw_link *link = rates->per_node > 0 && ranks > rates->per_node ? &rates->network : &rates->node;
+    return 2.0 * (n - 1.0) / n * bytes / link->bytes_per_s + 2.0 * (n - 1.0) * link->latency_s;
+}
+
+lw_step_time lw_predict_step(const lw_device_rates *rates, const lw_workload *w)
+{
+    lw_step_time out = {0};
+    for (int64_t done = 0; done < w->share; done += w->micro) {
+        int64_t n = w->share - done < w->micro ? w->share - done : w->micro;
+        int64_t whole = (w->share - done) / w->micro;
+        if (whole > 1) { // equal passes: once, times their number
+            lw_step_time pass = {0};
+            add_pass(rates, w, (double)n, &pass);
+            for (int p = 0; p < LW_PHASE_COUNT; p++) {
+                out.phase_s[p] += (double)whole * pass.phase_s[p];
+            }
+            done += (whole - 1) * w->micro;
+        } else {
+            add_pass(rates, w, (double)n, &out);
+        }
+    }
+    double elements = (double)w->wire->params.elements;
+    clock update = {.rates = rates};
+    move(&update, 4.0 * elements);  // norm
+    move(&update, 28.0 * elements); // AdamW reads four arrays and writes three
+    out.phase_s[LW_PHASE_UPDATE] = update.s;
+    out.phase_s[LW_PHASE_REDUCE] = reduce(rates, 4.0 * (double)w->wire->reduce_elements, w->ranks);
+    for (int p = 0; p < LW_PHASE_COUNT; p++) {
+        out.total_s += out.phase_s[p];
+    }
+    return out;
+}

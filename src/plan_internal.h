@@ -1,0 +1,29 @@
+// plan_internal.h: what plan*.c share. Local.
+#ifndef LW_PLAN_INTERNAL_H
+#define LW_PLAN_INTERNAL_H
+
+#include "plan.h"
+
+// --- plan_open.c
+// Models' shapes, samples or their guessed sizes, device and rates, wire, calibration, deadline.
+lw_status lw_plan_open(lw_plan *plan, lw_error *err);
+void lw_plan_close(lw_plan *plan);
+
+// The most tokens between latents and answer that a configuration admits.
+int64_t lw_plan_suffix_limit(const lw_config *config);
+// CPU threads of each of `ranks` ranks.
+int64_t lw_plan_threads(const lw_plan *plan, int64_t ranks);
+
+// "40.1 s", "12.3 min", "3.20 h"
+typedef struct lw_plan_time {
+    char text[32];
+} lw_plan_time;
+lw_plan_time lw_plan_time_text(double seconds);
+
+// --- plan_memory.c
+// Device memory of a rank whose passes hold `micro` samples, of the changed job. `job` is the plan's, or a copy with
+// another configuration and a wire declared for it.
+lw_status lw_plan_memory_measure(const lw_plan *plan, lw_job *job, int64_t answer_factor, int64_t micro, lw_error *err,
+                                 lw_plan_memory *out);
+
+#endif

@@ -1,0 +1,149 @@
+// plan_memory.c: the device memory of one rank, from the layout functions that `train` allocates with.
+#include "eval.h"
+#include "plan_internal.h"
+
+// Where data does not tell: every sample as large as the configuration admits.
+static void guess_limits(const lw_config *c, int64_t llm_count, int64_t micro, lw_step_limits *out)
+{
+    int64_t suffix = lw_plan_suffix_limit(c);
+    int64_t answer = c->prompt.max_answer_tokens;
+    *out = (lw_step_limits){.encoder = {.samples = micro,
+                                        .bytes = micro * c->prompt.max_source_bytes,
+                                        .max_bytes = c->prompt.max_source_bytes}};
+    for (int64_t j = 0; j < llm_count; j++) {
+        int64_t len = c->wire.latents + suffix + answer - 1;
+        out->llm[j] = (lw_pass_limits){.sequences = micro,
+                                       .rows = micro * len,
+                                       .prefix_rows = micro * c->wire.latents,
+                                       .supervised = micro * answer,
+                                       .max_len = len};
+    }
+}
+
+static lw_status step_limits(const lw_plan *plan, const lw_job *job, int64_t answer_factor, int64_t micro,
+                             lw_error *err, lw_step_limits *out)
+{
+    if (plan->from_data) {
+        LW_TRY(lw_step_limits_of(job->train.samples, job->train.count, micro, job->config->wire.latents,
+                                 job->llm_count, err, out));
+        for (int64_t i = job->train.count; i < micro; i++) { // fewer samples than a pass holds: what-if rows
+            out->encoder.bytes += out->encoder.max_bytes;
+        }
+    } else {
+        guess_limits(job->config, job->llm_count, micro, out);
+    }
+    for (int64_t j = 0; j < job->llm_count; j++) {
+        lw_pass_limits *l = &out->llm[j];
+        int64_t more = (answer_factor - 1) * l->supervised;
+        l->rows += more;
+        l->supervised += more;
+        l->max_len += micro > 0 ? (more + micro - 1) / micro : 0;
+    }
+    return LW_OK;
+}
+
+static size_t logits_bytes(const lw_job *job, int64_t j, int64_t scored, bool train)
+{
+    size_t row = (size_t)job->llms[j].config.vocab;
+    size_t operand = train && job->dev->frozen_type != LW_F32 ? lw_dtype_bytes(job->dev->frozen_type) : 0;
+    return (size_t)scored * row * (sizeof(float) + operand);
+}
+
+// Work space of a training step; *logits: of the LLM with most of them.
+static lw_status measure_step(const lw_plan *plan, lw_job *job, int64_t answer_factor, int64_t micro, lw_error *err,
+                              size_t *bytes, size_t *logits)
+{
+    const lw_hf_config *configs[LW_MAX_MODELS];
+    lw_step step = {0};
+    lw_step_limits limits;
+    lw_arena arena = lw_arena_measure();
+    LW_TRY(step_limits(plan, job, answer_factor, micro, err, &limits));
+    *logits = 0;
+    for (int64_t j = 0; j < job->llm_count; j++) {
+        configs[j] = &job->llms[j].config;
+        size_t mine = logits_bytes(job, j, limits.llm[j].supervised, true);
+        *logits = mine > *logits ? mine : *logits;
+    }
+    lw_status status = lw_step_layout(&arena, job->dev, &job->wire, configs, &limits, err, &step);
+    lw_step_free(&step);
+    LW_TRY(status);
+    if (arena.overflow) {
+        return lw_fail(err, LW_ERR_CONFIG, "the work space of a step does not fit any address space: a batch of %lld "
+                                           "samples in one pass; set batch.micro",
+                       (long long)micro);
+    }
+    *bytes = arena.high_water_bytes;
+    return LW_OK;
+}
+
+// Work space of the evaluation at the end; all 0 where there is none.
+static lw_status measure_eval(lw_job *job, lw_error *err, lw_plan_memory *out, size_t *logits, size_t *caches)
+{
+    lw_eval *eval = NULL;
+    lw_arena arena = lw_arena_measure();
+    *logits = 0;
+    *caches = 0;
+    out->evaluation = 0;
+    if (job->eval.count == 0) {
+        return LW_OK;
+    }
+    lw_status status = lw_eval_layout(&arena, job, err, &eval);
+    for (int64_t j = 0; j < job->llm_count && status == LW_OK; j++) {
+        lw_eval_part part = lw_eval_part_bytes(eval, j);
+        if (part.logits + part.caches > *logits + *caches) {
+            *logits = part.logits;
+            *caches = part.caches;
+        }
+    }
+    lw_eval_destroy(&eval);
+    if (status == LW_OK && arena.overflow) {
+        status = lw_fail(err, LW_ERR_CONFIG, "the work space of an evaluation does not fit any address space: lower "
+                                             "eval.batch");
+    }
+    out->evaluation = arena.high_water_bytes;
+    return status;
+}
+
+static void measure_wire(lw_job *job, lw_plan_memory *out)
+{
+    lw_arena with = lw_arena_measure();
+    lw_arena without = lw_arena_measure();
+    lw_arena gradients = lw_arena_measure();
+    lw_wire_layout(&without, false, &job->wire);
+    lw_wire_layout(&with, true, &job->wire);
+    LW_TAKE(&gradients, job->wire.reduce_elements, float);
+    out->optimizer = with.high_water_bytes - without.high_water_bytes;
+    out->gradients = gradients.high_water_bytes;
+    out->parameters = without.high_water_bytes - out->gradients;
+}
+
+lw_status lw_plan_memory_measure(const lw_plan *plan, lw_job *job, int64_t answer_factor, int64_t micro, lw_error *err,
+                                 lw_plan_memory *out)
+{
+    lw_plan_memory m = {.runtime = (size_t)plan->rates.runtime_bytes};
+    size_t step_logits;
+    size_t eval_logits;
+    size_t eval_caches;
+    for (int64_t j = 0; j < job->llm_count; j++) {
+        m.llm[j] = lw_decoder_weight_bytes(&job->llms[j].config, job->dev->frozen_type, lw_job_max_positions(job, j));
+        if (m.llm[j] == SIZE_MAX) {
+            return lw_fail(err, LW_ERR_FORMAT, "model \"%s\": its shapes overflow any address space",
+                           job->llms[j].name);
+        }
+        m.frozen += m.llm[j];
+    }
+    measure_wire(job, &m);
+    LW_TRY(measure_step(plan, job, answer_factor, micro, err, &m.step, &step_logits));
+    LW_TRY(measure_eval(job, err, &m, &eval_logits, &eval_caches));
+    bool step_needs_most = m.step >= m.evaluation;
+    size_t workspace = step_needs_most ? m.step : m.evaluation;
+    m.logits = step_needs_most ? step_logits : eval_logits;
+    m.caches = step_needs_most ? 0 : eval_caches;
+    if (m.logits + m.caches > workspace) { // of an LLM that does not set the mark
+        m.logits = workspace - m.caches;
+    }
+    m.activations = workspace - m.logits - m.caches;
+    m.total = m.frozen + m.parameters + m.gradients + m.optimizer + workspace + m.runtime;
+    *out = m;
+    return LW_OK;
+}

@@ -1,0 +1,289 @@
+// plan_open.c: what a plan stands on: shapes, samples, device, calibration, deadline.
+#include <sched.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+#include "child.h"
+#include "file_util.h"
+#include "plan_internal.h"
+
+// Guesses where no data tells: stated in the plan's note and changed with --answer and --source.
+enum { GUESSED_ANSWER_TOKENS = 8 }; // a short answer and its end token
+
+__attribute__((format(printf, 2, 3))) static void add_note(lw_plan *plan, const char *format, ...)
+{
+    size_t used = strlen(plan->note);
+    va_list args;
+    if (used > 0 && used + 2 < sizeof plan->note) {
+        plan->note[used++] = ';';
+        plan->note[used++] = ' ';
+    }
+    va_start(args, format);
+    vsnprintf(plan->note + used, sizeof plan->note - used, format, args);
+    va_end(args);
+}
+
+int64_t lw_plan_suffix_limit(const lw_config *c)
+{
+    // Tokens of byte-level BPE are at least a byte long: a text has no more of them than bytes. One more for BOS.
+    int64_t anchor = (int64_t)strlen(c->prompt.anchor) + 1;
+    if (c->wire.compress == LW_COMPRESS_PROMPT) {
+        return anchor;
+    }
+    return anchor > c->prompt.max_prompt_tokens ? anchor : c->prompt.max_prompt_tokens;
+}
+
+// --- samples
+
+static bool in_model(const char *dir, const char *name)
+{
+    lw_error ignored;
+    char *path = NULL;
+    bool found = lw_path_join(dir, name, &ignored, &path) == LW_OK && lw_path_is_file(path);
+    free(path);
+    return found;
+}
+
+// The first thing that is missing to know the samples' sizes; NULL: nothing is.
+static const char *missing_text(const lw_config *c)
+{
+    if (c->data.train[0] == '\0') {
+        return "data.train is not set";
+    }
+    if (!lw_path_is_file(c->data.train)) {
+        return "the file of data.train is not here";
+    }
+    for (int64_t j = 0; j < c->model_count; j++) {
+        if (!in_model(c->models[j].path, "tokenizer.json")) {
+            return "a model has no tokenizer.json here";
+        }
+    }
+    return NULL;
+}
+
+static lw_status count_samples(const lw_plan *plan, lw_error *err, int64_t *out)
+{
+    const lw_config *c = plan->config;
+    lw_dataset data = {0};
+    if (c->data.samples > 0) {
+        *out = c->data.samples;
+        return LW_OK;
+    }
+    if (c->data.train[0] == '\0' || !lw_path_is_file(c->data.train)) {
+        return lw_fail(err, LW_ERR_CONFIG,
+                       "how many samples are there? data.train%s%s is not here and data.samples is 0: set data.samples "
+                       "to their number",
+                       c->data.train[0] != '\0' ? " = " : "", c->data.train);
+    }
+    LW_TRY(lw_dataset_read(c->data.train, c->data.format, 0, c->data.max_bad_rows, err, &data));
+    *out = data.count;
+    lw_dataset_free(&data);
+    return LW_OK;
+}
+
+// job->eval as the largest samples that the configuration admits, one chunk of them: sizes without content.
+static lw_status guess_eval(lw_plan *plan, lw_error *err)
+{
+    lw_job *job = &plan->job;
+    const lw_config *c = plan->config;
+    static char empty[] = "";
+    lw_corpus *e = &job->eval;
+    int64_t count = c->data.eval_samples > 0 && c->data.eval_samples < c->eval.batch ? c->data.eval_samples
+                                                                                     : c->eval.batch;
+    if (!c->eval.at_end || c->data.eval[0] == '\0') {
+        return LW_OK;
+    }
+    e->samples = calloc((size_t)count, sizeof *e->samples);
+    e->data.samples = calloc((size_t)count, sizeof *e->data.samples);
+    if (e->samples == NULL || e->data.samples == NULL) {
+        return lw_fail(err, LW_ERR_MEMORY, "no memory for %lld samples", (long long)count);
+    }
+    for (int64_t i = 0; i < count; i++) {
+        lw_step_sample *s = &e->samples[i];
+        e->data.samples[i] = (lw_sample){.id = empty, .context = empty, .question = empty};
+        s->source_bytes = c->prompt.max_source_bytes;
+        for (int64_t j = 0; j < job->llm_count; j++) {
+            s->prompt[j].count = c->prompt.max_prompt_tokens;
+            s->suffix[j].count = lw_plan_suffix_limit(c);
+            s->answer[j].count = c->prompt.max_answer_tokens;
+        }
+    }
+    e->count = count;
+    e->data.count = count;
+    return LW_OK;
+}
+
+static void guess_mean(lw_plan *plan)
+{
+    const lw_config *c = plan->config;
+    const lw_plan_options *o = &plan->options;
+    int64_t most = c->prompt.max_answer_tokens;
+    int64_t answer = o->answer_tokens > 0 ? o->answer_tokens : GUESSED_ANSWER_TOKENS;
+    double source = o->source_bytes > 0 ? (double)o->source_bytes : (double)c->prompt.max_source_bytes / 2.0;
+    answer = answer < most ? answer : most;
+    // Anchors of a few words: four bytes to a token.
+    double suffix = 1.0 + (double)strlen(c->prompt.anchor) / 4.0;
+    if (c->wire.compress == LW_COMPRESS_CONTEXT) {
+        suffix += (double)strlen(c->prompt.question) / 4.0 + 12.0; // a question of a dozen words
+    }
+    plan->mean = (lw_sample_shape){.source_bytes = source};
+    for (int64_t j = 0; j < plan->job.llm_count; j++) {
+        plan->mean.rows[j] = (double)c->wire.latents + suffix + (double)answer - 1.0;
+        plan->mean.answer[j] = (double)answer;
+    }
+    add_note(plan,
+             "memory is for the largest samples that prompt.max_* admit, time for a mean of %lld answer tokens and %.0f "
+             "source bytes (--answer, --source)",
+             (long long)answer, source);
+}
+
+static int64_t larger(int64_t a, int64_t b)
+{
+    return a > b ? a : b;
+}
+
+static lw_status open_samples(lw_plan *plan, lw_error *err)
+{
+    lw_job *job = &plan->job;
+    const lw_config *c = plan->config;
+    const char *missing = missing_text(c);
+    if (missing == NULL) {
+        bool evaluates = c->eval.at_end && c->data.eval[0] != '\0';
+        LW_TRY(lw_job_read(job, LW_JOB_TRAIN | (evaluates ? LW_JOB_EVAL : 0), err));
+        plan->from_data = true;
+        plan->samples = job->train.count;
+        plan->mean = lw_sample_shape_of(job->train.samples, job->train.count, c->wire.latents, job->llm_count);
+        return LW_OK;
+    }
+    LW_TRY(lw_job_read(job, LW_JOB_SYNTHETIC, err));
+    LW_TRY(count_samples(plan, err, &plan->samples));
+    add_note(plan, "%s", missing);
+    guess_mean(plan);
+    job->min_positions = larger(c->prompt.max_prompt_tokens, c->wire.latents + lw_plan_suffix_limit(c)) +
+                         larger(c->prompt.max_answer_tokens, c->eval.max_new_tokens);
+    return guess_eval(plan, err);
+}
+
+// --- device
+
+static int64_t processors(void)
+{
+    cpu_set_t mask;
+    return sched_getaffinity(0, sizeof mask, &mask) == 0 ? CPU_COUNT(&mask) : 1;
+}
+
+int64_t lw_plan_threads(const lw_plan *plan, int64_t ranks)
+{
+    if (plan->config->threads > 0) {
+        return plan->config->threads;
+    }
+    int64_t share = plan->rates.cores / (ranks > 0 ? ranks : 1);
+    int64_t most = processors(); // a launcher may have bound this rank to a few
+    share = share < most ? share : most;
+    return share > 1 ? share : 1;
+}
+
+static lw_status open_device(lw_plan *plan, lw_error *err)
+{
+    const lw_config *c = plan->config;
+    bool on_cpu = plan->options.device != NULL && strcmp(plan->options.device, "cpu") == 0;
+    const char *name = on_cpu ? "cpu" : c->plan.device;
+    bool is_auto = name[0] == '\0' || strcmp(name, "auto") == 0;
+    if (strcmp(name, "cpu") == 0 || (is_auto && strcmp(lw_job_device(c), "cpu") == 0)) {
+        int threads = (int)(c->threads > 0 ? c->threads : processors());
+        LW_TRY(lw_device_open("cpu", 0, threads, err, &plan->cpu));
+        LW_TRY(lw_device_rates_cpu(plan->cpu, threads, err, &plan->rates));
+        plan->rates.cores = plan->options.cores > 0 ? plan->options.cores : plan->rates.cores;
+        plan->job.dev = plan->cpu;
+        return LW_OK;
+    }
+    if (is_auto) {
+        return lw_fail(err, LW_ERR_CONFIG, "plan.device = \"auto\" with device = \"cuda\": say which GPU the job will "
+                                           "run on, such as plan.device=h100-sxm");
+    }
+    LW_TRY(lw_device_table_find(name, err, &plan->rates));
+    if (plan->options.per_node > 0) {
+        plan->rates.per_node = plan->options.per_node;
+    }
+    lw_shape_device_init(&plan->rates, &plan->shape);
+    plan->job.dev = &plan->shape.base;
+    return LW_OK;
+}
+
+// --- deadline
+
+// Seconds until Slurm ends this job; -1 where there is none or nobody knows.
+static double slurm_left_s(void)
+{
+    const char *job = getenv("SLURM_JOB_ID");
+    const char *end = getenv("SLURM_JOB_END_TIME");
+    char text[256];
+    int code = 0;
+    lw_error ignored;
+    if (job == NULL || job[0] == '\0') {
+        return -1.0;
+    }
+    if (end != NULL && end[0] != '\0') {
+        return (double)strtoll(end, NULL, 10) - (double)time(NULL);
+    }
+    char *argv[] = {"squeue", "-h", "-j", (char *)(uintptr_t)job, "-o", "%e", NULL};
+    struct tm when = {.tm_isdst = -1};
+    if (lw_child_run(argv, 10.0, &ignored, text, sizeof text, &code) != LW_OK || code != 0 ||
+        strptime(text, "%Y-%m-%dT%H:%M:%S", &when) == NULL) {
+        return -1.0;
+    }
+    return difftime(mktime(&when), time(NULL));
+}
+
+double lw_plan_deadline_s(const lw_config *config, char *text, size_t size)
+{
+    double wanted_s = config->plan.deadline_h * 3600.0;
+    double left_s = slurm_left_s();
+    if (left_s >= 0.0 && left_s < wanted_s) {
+        snprintf(text, size, "%.2f h are left of the Slurm job's time", left_s / 3600.0);
+        return left_s;
+    }
+    snprintf(text, size, "plan.deadline_h = %g", config->plan.deadline_h);
+    return wanted_s;
+}
+
+// --- all of it
+
+static lw_status declare_wire(lw_plan *plan, lw_error *err)
+{
+    int64_t d[LW_MAX_MODELS];
+    for (int64_t j = 0; j < plan->job.llm_count; j++) {
+        d[j] = plan->job.llms[j].config.d;
+    }
+    return lw_wire_declare(&plan->shape_config, d, err, &plan->job.wire);
+}
+
+lw_status lw_plan_open(lw_plan *plan, lw_error *err)
+{
+    plan->shape_config = *plan->config;
+    plan->shape_config.data.cache = plan->config->data.cache && plan->options.caches;
+    plan->job.config = &plan->shape_config;
+    plan->latents = plan->config->wire.latents;
+    LW_TRY(open_device(plan, err));
+    LW_TRY(open_samples(plan, err));
+    LW_TRY(declare_wire(plan, err));
+    LW_TRY(lw_calibration_read(lw_calibration_folder(), err, &plan->calibration));
+    plan->deadline_s = lw_plan_deadline_s(plan->config, plan->deadline_text, sizeof plan->deadline_text);
+    return LW_OK;
+}
+
+void lw_plan_close(lw_plan *plan)
+{
+    if (!plan->from_data) { // guessed samples own no text
+        free(plan->job.eval.samples);
+        free(plan->job.eval.data.samples);
+        plan->job.eval = (lw_corpus){0};
+    }
+    plan->job.config = NULL;
+    plan->job.dev = NULL;
+    lw_job_close(&plan->job);
+    lw_device_close(&plan->cpu);
+    lw_calibration_free(&plan->calibration);
+}

@@ -1,0 +1,442 @@
+// The gradient of the whole step: encoder, pooler, adapters and frozen LLMs, against finite differences of its loss.
+//
+// For every trainable tensor p and direction u, |u| = 1, the analytic g.u is compared with the derivative of
+// L(p + h u) at h = 0. L is summed in double from the f32 nll of every answer token, with the weights written out here
+// once more, so a wrong weight is found too. One unit in the last place of a nll is about 3e-7, so a difference over a
+// small h drowns in rounding, and one over a large h is bent. How large h may be depends on the tensor: a gain of one
+// element moves everything, an embedding of 256 rows hardly anything. So h runs down a ladder of powers of two, each
+// pair of rungs gives a fourth-order estimate (Richardson), and the neighbours that agree best are taken. That looks
+// at the loss alone, never at the gradient under test.
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "random.h"
+#include "step.h"
+
+enum { LLMS = 2, SAMPLES = 5, MAX_TOKENS = 8, DIRECTIONS = 3, RUNGS = 9 };
+
+static const char *const model_dirs[LLMS] = {"tests/parity/fixtures/llama-gqa-headdim",
+                                             "tests/parity/fixtures/qwen2-gqa"};
+
+// Of the norm of a tensor's gradient; measured: the worst of all cases is 4e-4.
+static const double FD_TOLERANCE = 1e-3;
+// f32 sums in another order; measured: at most 6e-6.
+static const double SUM_TOLERANCE = 2e-5;
+
+static int failures = 0;
+
+__attribute__((format(printf, 1, 2))) static void complain(const char *format, ...)
+{
+    va_list args;
+    va_start(args, format);
+    printf("FAILED: ");
+    vprintf(format, args);
+    printf("\n");
+    va_end(args);
+    failures++;
+}
+
+static void must(lw_status status, const lw_error *err, const char *what)
+{
+    if (status != LW_OK) {
+        printf("FAILED: %s: %s\n", what, err->text);
+        exit(1);
+    }
+}
+
+// --- samples: lengths all different, a source of one byte, an answer of one token
+
+typedef struct fixture_sample {
+    char source[24];
+    int32_t suffix[LLMS][MAX_TOKENS], answer[LLMS][MAX_TOKENS];
+} fixture_sample;
+
+static fixture_sample storage[SAMPLES];
+static lw_step_sample samples[SAMPLES];
+static int64_t tokens[LLMS];
+
+static void make_samples(const int64_t *vocab)
+{
+    static const char *const sources[SAMPLES] = {"a wire", "x", "b\xC3\xA9 \xF0\x9F\x98\x80!", "seventeen bytes..",
+                                                 "aab"};
+    static const int64_t suffix_counts[LLMS][SAMPLES] = {{2, 1, 4, 3, 1}, {1, 2, 3, 1, 5}};
+    static const int64_t answer_counts[LLMS][SAMPLES] = {{3, 1, 2, 6, 4}, {2, 1, 5, 3, 1}};
+    for (int64_t j = 0; j < LLMS; j++) {
+        tokens[j] = 0;
+    }
+    for (int64_t i = 0; i < SAMPLES; i++) {
+        fixture_sample *f = &storage[i];
+        snprintf(f->source, sizeof f->source, "%s", sources[i]);
+        samples[i] = (lw_step_sample){.source = f->source, .source_bytes = (int64_t)strlen(f->source)};
+        for (int64_t j = 0; j < LLMS; j++) {
+            for (int64_t t = 0; t < MAX_TOKENS; t++) {
+                uint64_t at = (uint64_t)((i * LLMS + j) * MAX_TOKENS + t);
+                f->suffix[j][t] = (int32_t)(lw_random_u64(1, 1, at) % (uint64_t)vocab[j]);
+                f->answer[j][t] = (int32_t)(lw_random_u64(1, 2, at) % (uint64_t)vocab[j]);
+            }
+            samples[i].suffix[j] = (lw_tokens){f->suffix[j], suffix_counts[j][i]};
+            samples[i].answer[j] = (lw_tokens){f->answer[j], answer_counts[j][i]};
+            tokens[j] += answer_counts[j][i];
+        }
+    }
+}
+
+// --- one configuration under test
+
+typedef struct bench {
+    const char *name;
+    lw_device *dev;
+    lw_decoder *decoders[LLMS];
+    const lw_hf_config *configs[LLMS];
+    lw_config *config;
+    lw_wire wire;
+    lw_arena wire_memory, step_memory;
+    lw_step step;
+    lw_step_loss loss;
+    int64_t llm;          // whose loss comes next
+    int64_t first_sample; // of the micro-batch that runs
+    double sum;           // the loss so far
+} bench;
+
+static double weight_of(const bench *b, int64_t j, int64_t t)
+{
+    double weight = 1.0;
+    if (t == 0) {
+        weight += b->loss.first_weight;
+    }
+    if (t < b->loss.k) {
+        weight += b->loss.k_weight;
+    }
+    return weight / (double)tokens[j] / LLMS;
+}
+
+// The LLMs share their buffers, so each one's nll is read right after its loss.
+static void after_phase(void *context, lw_step_phase phase)
+{
+    bench *b = context;
+    if (phase != LW_PHASE_LOSS) {
+        return;
+    }
+    const float *nll = b->step.llm[b->llm].nll;
+    int64_t row = 0;
+    for (int64_t i = b->first_sample; row < b->step.packing[b->llm].supervised; i++) {
+        for (int64_t t = 0; t < samples[i].answer[b->llm].count; t++) {
+            b->sum += weight_of(b, b->llm, t) * (double)nll[row++];
+        }
+    }
+    b->llm = (b->llm + 1) % LLMS;
+}
+
+static void lay_out_step(bench *b, int64_t micro)
+{
+    lw_error err;
+    lw_step_limits limits;
+    lw_arena arena = lw_arena_measure();
+    lw_step_free(&b->step);
+    lw_arena_free(b->dev, &b->step_memory);
+    must(lw_step_limits_of(samples, SAMPLES, micro, b->config->wire.latents, LLMS, &err, &limits), &err, "limits");
+    must(lw_step_layout(&arena, b->dev, &b->wire, b->configs, &limits, &err, &b->step), &err, "layout");
+    must(lw_arena_alloc(b->dev, &arena, "step", &err, &b->step_memory), &err, "memory of the step");
+    memset(b->step_memory.base, 0xFF, b->step_memory.size_bytes); // NaN: what is read must have been written
+    arena = b->step_memory;
+    must(lw_step_layout(&arena, b->dev, &b->wire, b->configs, &limits, &err, &b->step), &err, "layout");
+    if (arena.overflow || arena.high_water_bytes != b->step_memory.size_bytes) {
+        complain("%s: the second layout took %zu bytes (overflow %d), the measure %zu", b->name,
+                 arena.high_water_bytes, arena.overflow, b->step_memory.size_bytes);
+    }
+    must(lw_step_start(&b->step, &b->wire, b->decoders, &b->loss, &err), &err, "start");
+    b->step.after = after_phase;
+    b->step.after_context = b;
+}
+
+static void bench_open(bench *b, const char *name, const char *overrides_text, lw_step_loss loss)
+{
+    lw_error err = {{0}};
+    static const char base[] = "models = ({name=\"one\"; path=\"a\";}, {name=\"two\"; path=\"b\";});\n"
+                               "batch: { global = 5; };\n"
+                               "wire: { latents = 3; d_z = 8; };\n"
+                               "adapter: { hidden = 6; };\n";
+    char text[2048];
+    int64_t d[LLMS];
+    int64_t vocab[LLMS];
+    *b = (bench){.name = name, .loss = loss};
+    snprintf(text, sizeof text, "%s%s", base, overrides_text);
+    must(lw_config_parse(text, strlen(text), "test.cfg", 0, NULL, &err, &b->config), &err, name);
+    must(lw_device_open("cpu", 0, 1, &err, &b->dev), &err, "device");
+    for (int j = 0; j < LLMS; j++) {
+        must(lw_decoder_load(b->dev, model_dirs[j], &(lw_decoder_options){.max_positions = 32}, &err,
+                             &b->decoders[j]),
+             &err, model_dirs[j]);
+        b->configs[j] = lw_decoder_config(b->decoders[j]);
+        d[j] = b->configs[j]->d;
+        vocab[j] = b->configs[j]->vocab;
+    }
+    make_samples(vocab);
+    must(lw_wire_declare(b->config, d, &err, &b->wire), &err, "parameters");
+    lw_arena arena = lw_arena_measure();
+    lw_wire_layout(&arena, false, &b->wire);
+    must(lw_arena_alloc(b->dev, &arena, "wire", &err, &b->wire_memory), &err, "memory of the wire");
+    arena = b->wire_memory;
+    lw_wire_layout(&arena, false, &b->wire);
+    for (int j = 0; j < LLMS; j++) {
+        b->wire.adapters[j].scale = lw_decoder_embedding_rms(b->decoders[j]);
+    }
+    must(lw_wire_init(b->dev, &b->wire, 3, &err), &err, "initial values");
+    // Away from the initial values, where gains are 1 and biases 0 and mistakes could hide.
+    for (int64_t i = 0; i < b->wire.params.count; i++) {
+        const lw_param *p = &b->wire.params.list[i];
+        for (int64_t k = 0; k < p->elements; k++) {
+            b->wire.params.param[p->offset + k] += (float)(0.1 * lw_random_normal(5, (uint64_t)i, (uint64_t)k));
+        }
+    }
+}
+
+static void bench_close(bench *b)
+{
+    lw_step_free(&b->step);
+    lw_wire_free(&b->wire);
+    lw_arena_free(b->dev, &b->step_memory);
+    lw_arena_free(b->dev, &b->wire_memory);
+    for (int j = 0; j < LLMS; j++) {
+        lw_decoder_destroy(&b->decoders[j]);
+    }
+    lw_config_destroy(&b->config);
+    lw_device_close(&b->dev);
+}
+
+static void zero_gradients(bench *b)
+{
+    b->dev->ops->zero(b->dev, (size_t)b->wire.reduce_elements * sizeof(float), b->wire.params.grad);
+}
+
+// Loss of all samples in micro-batches; gradients are added.
+static double run(bench *b, int64_t micro)
+{
+    lw_error err;
+    b->sum = 0.0;
+    for (int64_t first = 0; first < SAMPLES; first += micro) {
+        const lw_step_sample *batch[SAMPLES];
+        int64_t n = SAMPLES - first < micro ? SAMPLES - first : micro;
+        for (int64_t i = 0; i < n; i++) {
+            batch[i] = &samples[first + i];
+        }
+        b->first_sample = first;
+        b->llm = 0;
+        must(lw_step_run(&b->step, batch, n, tokens, &err), &err, "step");
+    }
+    must(b->dev->ops->sync(b->dev, &err), &err, "sync");
+    return b->sum;
+}
+
+// --- finite differences
+
+static double loss_at(bench *b, const lw_param *p, const float *centre, const double *u, double h)
+{
+    float *x = b->wire.params.param + p->offset;
+    for (int64_t k = 0; k < p->elements; k++) {
+        x[k] = (float)((double)centre[k] + h * u[k]);
+    }
+    double loss = run(b, SAMPLES);
+    memcpy(x, centre, (size_t)p->elements * sizeof *x);
+    return loss;
+}
+
+static double derivative(bench *b, const lw_param *p, const float *centre, const double *u, double *uncertainty)
+{
+    double difference[RUNGS];
+    double fourth[RUNGS];
+    // From 1/2 down: all values are of order 1 (embeddings, gains) to 0.1 (weights).
+    for (int r = 0; r < RUNGS; r++) {
+        double h = ldexp(0.5, -r);
+        difference[r] = (loss_at(b, p, centre, u, h) - loss_at(b, p, centre, u, -h)) / (2.0 * h);
+    }
+    for (int r = 0; r + 1 < RUNGS; r++) {
+        fourth[r] = (4.0 * difference[r + 1] - difference[r]) / 3.0;
+    }
+    double best = fourth[0];
+    *uncertainty = INFINITY;
+    for (int r = 0; r + 2 < RUNGS; r++) {
+        double apart = fabs(fourth[r] - fourth[r + 1]);
+        if (apart < *uncertainty) {
+            *uncertainty = apart;
+            best = fourth[r + 1];
+        }
+    }
+    return best;
+}
+
+// Direction 0 has half of its length along the gradient, so that the derivative is never small; the others are random.
+static void choose_direction(const float *g, int64_t n, int which, uint64_t stream, double *u)
+{
+    double norm_g = 0.0;
+    double norm_r = 0.0;
+    double dot = 0.0;
+    for (int64_t k = 0; k < n; k++) {
+        u[k] = lw_random_normal(11, stream, (uint64_t)k);
+        norm_r += u[k] * u[k];
+        norm_g += (double)g[k] * (double)g[k];
+        dot += (double)g[k] * u[k];
+    }
+    double along = which == 0 && norm_g > 0.0 ? sqrt(0.5 / norm_g) : 0.0;
+    double across = (along > 0.0 ? copysign(sqrt(0.5), dot) : 1.0) / sqrt(norm_r); // the two never cancel
+    double norm = 0.0;
+    for (int64_t k = 0; k < n; k++) {
+        u[k] = along * (double)g[k] + across * u[k];
+        norm += u[k] * u[k];
+    }
+    for (int64_t k = 0; k < n; k++) {
+        u[k] /= sqrt(norm);
+    }
+}
+
+// Rows of the embedding whose byte does not occur have no gradient: directions stay in the others, for in 256 rows a
+// random one would hardly touch them.
+static bool occurs(int64_t byte)
+{
+    for (int64_t i = 0; i < SAMPLES; i++) {
+        if (memchr(samples[i].source, (int)byte, (size_t)samples[i].source_bytes) != NULL) {
+            return true;
+        }
+    }
+    return false;
+}
+
+static double check_tensor(bench *b, int64_t index, const float *grad)
+{
+    const lw_param *p = &b->wire.params.list[index];
+    const float *g = grad + p->offset;
+    size_t n = (size_t)p->elements;
+    float *centre = malloc(n * sizeof *centre);
+    double *u = malloc(n * sizeof *u);
+    double worst = 0.0;
+    double norm = 0.0;
+    bool embedding = strcmp(p->name, "encoder.embedding") == 0;
+    if (centre == NULL || u == NULL) {
+        printf("FAILED: no memory\n");
+        exit(1);
+    }
+    memcpy(centre, b->wire.params.param + p->offset, n * sizeof *centre);
+    for (size_t k = 0; k < n; k++) {
+        norm += (double)g[k] * (double)g[k];
+        if (embedding && g[k] != 0.0F && !occurs((int64_t)k / p->dims[1])) {
+            complain("%s: %s has a gradient at a byte that does not occur", b->name, p->name);
+            break;
+        }
+    }
+    norm = sqrt(norm);
+    if (!(norm > 1e-6)) {
+        complain("%s: the gradient of %s has norm %g: this case does not test it", b->name, p->name, norm);
+    }
+    for (int which = 0; which < DIRECTIONS; which++) {
+        choose_direction(g, p->elements, which, (uint64_t)(index * DIRECTIONS + which), u);
+        for (size_t k = 0; embedding && k < n; k++) {
+            u[k] = occurs((int64_t)k / p->dims[1]) ? u[k] : 0.0;
+        }
+        double analytic = 0.0;
+        for (size_t k = 0; k < n; k++) {
+            analytic += (double)g[k] * u[k];
+        }
+        double uncertainty;
+        double numeric = derivative(b, p, centre, u, &uncertainty);
+        double error = fabs(numeric - analytic) / norm;
+        worst = error > worst ? error : worst;
+        if (!(error <= FD_TOLERANCE)) {
+            complain("%s: %s, direction %d: g.u = %.9g, finite differences %.9g (+- %.2g): off by %.3g of |g| = %.4g",
+                     b->name, p->name, which, analytic, numeric, uncertainty, error, norm);
+        }
+    }
+    free(centre);
+    free(u);
+    return worst;
+}
+
+static double difference_of(const float *a, const float *b, double scale, int64_t n)
+{
+    double apart = 0.0;
+    double norm = 0.0;
+    for (int64_t k = 0; k < n; k++) {
+        double x = scale * (double)b[k];
+        apart += ((double)a[k] - x) * ((double)a[k] - x);
+        norm += x * x;
+    }
+    return sqrt(apart / norm);
+}
+
+// Gradients and losses of micro-batches against those of the whole batch, tensor by tensor.
+static void check_sums(bench *b, const float *whole, double loss, double times, int64_t micro)
+{
+    const lw_params *p = &b->wire.params;
+    for (int64_t i = 0; i < p->count; i++) {
+        double apart = difference_of(p->grad + p->list[i].offset, whole + p->list[i].offset, times,
+                                     p->list[i].elements);
+        if (!(apart <= SUM_TOLERANCE)) {
+            complain("%s: gradient of %s in micro-batches of %lld differs by %.3g from %g times the whole", b->name,
+                     p->list[i].name, (long long)micro, apart, times);
+        }
+    }
+    double stats = 0.0;
+    for (int64_t j = 0; j < LLMS; j++) {
+        stats += (double)b->wire.stats[LW_STAT_LOSS + j];
+    }
+    if (!(fabs(stats - times * loss) <= SUM_TOLERANCE * times * loss)) {
+        complain("%s: micro-batches of %lld report a loss of %.9g, expected %.9g", b->name, (long long)micro, stats,
+                 times * loss);
+    }
+}
+
+static void check_case(const char *name, const char *config, lw_step_loss loss)
+{
+    bench b;
+    bench_open(&b, name, config, loss);
+    lay_out_step(&b, SAMPLES);
+    zero_gradients(&b);
+    double whole = run(&b, SAMPLES);
+    size_t bytes = (size_t)b.wire.params.elements * sizeof(float);
+    float *grad = malloc(bytes);
+    if (grad == NULL) {
+        printf("FAILED: no memory\n");
+        exit(1);
+    }
+    memcpy(grad, b.wire.params.grad, bytes);
+    check_sums(&b, grad, whole, 1.0, SAMPLES);
+    run(&b, SAMPLES);
+    check_sums(&b, grad, whole, 2.0, SAMPLES);
+
+    double worst = 0.0;
+    for (int64_t i = 0; i < b.wire.params.count; i++) {
+        double error = check_tensor(&b, i, grad);
+        worst = error > worst ? error : worst;
+    }
+    for (int64_t micro = 1; micro <= SAMPLES; micro++) {
+        lay_out_step(&b, micro);
+        zero_gradients(&b);
+        run(&b, micro);
+        check_sums(&b, grad, whole, 1.0, micro);
+    }
+    printf("%-44s loss %.6f, %lld tensors, worst error %.2g of the gradient's norm\n", name, whole,
+           (long long)b.wire.params.count, worst);
+    free(grad);
+    bench_close(&b);
+}
+
+int main(void)
+{
+    const lw_step_loss plain = {0};
+    check_case("queries, 0 encoder layers",
+               "encoder: { layers = 0; width = 12; heads = 2; ffn = 10; }; pooler: { layers = 1; heads = 2; ffn = 7; };",
+               plain);
+    check_case("queries x 2, 1 encoder layer, first_weight",
+               "encoder: { layers = 1; width = 12; heads = 3; ffn = 10; }; pooler: { layers = 2; heads = 4; ffn = 7; };",
+               (lw_step_loss){.first_weight = 1.5});
+    check_case("queries, 2 encoder layers, k_weight",
+               "encoder: { layers = 2; width = 8; heads = 4; ffn = 10; }; pooler: { layers = 1; heads = 1; ffn = 7; };",
+               (lw_step_loss){.k_weight = 0.75, .k = 2});
+    check_case("mean, 0 encoder layers, all weights",
+               "encoder: { layers = 0; width = 12; heads = 2; ffn = 10; }; pooler: { kind = \"mean\"; };",
+               (lw_step_loss){.first_weight = 1.0, .k_weight = 0.5, .k = 3});
+    check_case("mean, 2 encoder layers",
+               "encoder: { layers = 2; width = 12; heads = 2; ffn = 10; }; pooler: { kind = \"mean\"; };", plain);
+    return failures > 0;
+}

@@ -1,0 +1,95 @@
+// options: the words after a sub-command.
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+#include "options.h"
+
+typedef struct parsed {
+    const char *dir;
+    bool dir_given, json;
+    int rest;
+    char *argv[16];
+    lw_error err;
+} parsed;
+
+static lw_status parse(parsed *p, const char *const *words)
+{
+    const lw_option options[] = {{"dir", &p->dir, &p->dir_given}, {"json", NULL, &p->json}, {NULL, NULL, NULL}};
+    int argc = 0;
+    *p = (parsed){.rest = -1};
+    for (; words[argc] != NULL; argc++) {
+        p->argv[argc] = (char *)(uintptr_t)words[argc];
+    }
+    return lw_options_parse(options, argc, p->argv, &p->err, &p->rest);
+}
+
+static void test_options_and_words(void **state)
+{
+    (void)state;
+    parsed p;
+    assert_int_equal(parse(&p, (const char *const[]){"eval", "a", "--dir", "x", "b", "--json", "c=1", NULL}), LW_OK);
+    assert_string_equal(p.dir, "x");
+    assert_true(p.json && p.dir_given);
+    assert_int_equal(p.rest, 3);
+    assert_string_equal(p.argv[1], "a");
+    assert_string_equal(p.argv[2], "b");
+    assert_string_equal(p.argv[3], "c=1");
+    assert_int_equal(parse(&p, (const char *const[]){"eval", "--dir=y=z", "--", "--json", NULL}), LW_OK);
+    assert_string_equal(p.dir, "y=z");
+    assert_false(p.json);
+    assert_int_equal(p.rest, 1);
+    assert_string_equal(p.argv[1], "--json");
+    assert_int_equal(parse(&p, (const char *const[]){"eval", NULL}), LW_OK);
+    assert_int_equal(p.rest, 0);
+    assert_null(p.dir);
+}
+
+static void refuse(const char *const *words, const char *wanted)
+{
+    parsed p;
+    assert_int_equal(parse(&p, words), LW_ERR_USAGE);
+    if (strstr(p.err.text, wanted) == NULL) {
+        fail_msg("\"%s\" does not hold \"%s\"", p.err.text, wanted);
+    }
+}
+
+static void test_refusals(void **state)
+{
+    (void)state;
+    refuse((const char *const[]){"eval", "--dri", "x", NULL}, "unknown option --dri");
+    refuse((const char *const[]){"eval", "--di", "x", NULL}, "unknown option --di");
+    refuse((const char *const[]){"eval", "--dri=x", NULL}, "unknown option --dri");
+    refuse((const char *const[]){"eval", "--dir", NULL}, "--dir needs a value");
+    refuse((const char *const[]){"eval", "--json=1", NULL}, "--json takes no value");
+}
+
+static void test_numbers(void **state)
+{
+    (void)state;
+    static const char *const bad[] = {"", "x", "1x", "0", "17", "-1", "99999999999999999999", "1.5", "0x4"};
+    int64_t value = -7;
+    lw_error err;
+    assert_int_equal(lw_option_int("threads", "16", 1, 16, &err, &value), LW_OK);
+    assert_int_equal(value, 16);
+    for (size_t i = 0; i < sizeof bad / sizeof bad[0]; i++) {
+        assert_int_equal(lw_option_int("threads", bad[i], 1, 16, &err, &value), LW_ERR_USAGE);
+        assert_non_null(strstr(err.text, "--threads"));
+        assert_int_equal(value, 16);
+    }
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_options_and_words),
+        cmocka_unit_test(test_refusals),
+        cmocka_unit_test(test_numbers),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
