@@ -210,7 +210,8 @@ lw_status lw_comm_first(lw_comm *parent, int ranks, lw_error *err, lw_comm **out
     status = lw_comm_agree(parent, status, err);
     if (status == LW_OK) {
         int colour = parent->rank < ranks ? 0 : MPI_UNDEFINED;
-        status = lw_comm_check(parent, MPI_Comm_split(parent->world, colour, parent->rank, &part), "MPI_Comm_split", err);
+        int code = MPI_Comm_split(parent->world, colour, parent->rank, &part);
+        status = lw_comm_check(parent, code, "MPI_Comm_split", err);
     }
     if (status != LW_OK || part == MPI_COMM_NULL) {
         free(comm);

@@ -46,9 +46,27 @@ static const long long first_reserved_step = 0xfffffff0LL;
 // script, or in the shell of salloc. One lone MPI rank among several tasks is wrong in all three: under srun each copy
 // would do the whole job over the others' files, in the others a launcher was forgotten.
 // Under mpirun the number of ranks is what the user said, and the tasks of the allocation say nothing about it.
+// A step that srun started through PMIx is one MPI world: another size than its tasks means that the variables, or the
+// MPI library, are of another job.
+static lw_status check_step(int world_size, lw_error *err)
+{
+    const char *space = getenv("PMIX_NAMESPACE");
+    long long tasks = env_number("SLURM_STEP_NUM_TASKS");
+    if (space == NULL || strncmp(space, "slurm.", 6) != 0 || tasks < 1 || tasks == world_size) {
+        return LW_OK;
+    }
+    return lw_fail(err, LW_ERR_COMM,
+                   "Slurm says that this step has %lld tasks (SLURM_STEP_NUM_TASKS), but MPI has %d ranks: unset "
+                   "SLURM_* variables that were copied from another job, or check that lwmpi was built with this cluster's MPI",
+                   tasks, world_size);
+}
+
 lw_status lw_comm_check_launch(int world_size, lw_error *err)
 {
-    if (world_size > 1 || getenv("OMPI_COMM_WORLD_SIZE") != NULL || getenv("HYDI_CONTROL_FD") != NULL ||
+    if (world_size > 1) {
+        return check_step(world_size, err);
+    }
+    if (getenv("OMPI_COMM_WORLD_SIZE") != NULL || getenv("HYDI_CONTROL_FD") != NULL ||
         env_number("PMI_SIZE") == 1) {
         return LW_OK;
     }

@@ -4,6 +4,8 @@
 #
 # Needs $dir, the folder of this file. lwmpi_job CONFIG [key=value ...] does not return.
 
+: "${dir:?is to be the folder of job.sh}"
+
 lwmpi_say() { printf '%s %s\n' "$(date -u +%Y-%m-%dT%H:%M:%SZ)" "$*"; }
 
 lwmpi_find_program() {
@@ -21,12 +23,16 @@ lwmpi_find_program() {
 
 # The configuration, checked before a GPU is touched: what is wrong with it is said in a second.
 lwmpi_dry_run() {
+    local plan code=0
     lwmpi_say "dry run: lwmpi plan $*"
-    "$LWMPI_BIN" plan "$@" --gpus "$SLURM_NTASKS" --per-node "$(((SLURM_NTASKS + SLURM_NNODES - 1) / SLURM_NNODES))" || {
-        local code=$?
+    plan=$("$LWMPI_BIN" plan "$@" --gpus "$SLURM_NTASKS" \
+        --per-node "$(((SLURM_NTASKS + SLURM_NNODES - 1) / SLURM_NNODES))") || code=$?
+    printf '%s\n' "$plan"
+    if [ "$code" -ne 0 ]; then
         lwmpi_say "the dry run failed (exit code $code): nothing was started"
         exit "$code"
-    }
+    fi
+    lwmpi_run_dir=$(sed -n 's/^run directory: //p' <<<"$plan")
 }
 
 lwmpi_choose_launcher() {
@@ -55,14 +61,13 @@ lwmpi_wait() {
 
 # Figures of the run, from its summary.json, as they are there.
 lwmpi_summary() {
-    local run_dir
     lwmpi_say "exit code $lwmpi_code after $SECONDS s on $SLURM_NNODES node(s), $SLURM_NTASKS task(s)," \
         "restart ${SLURM_RESTART_COUNT:-0}"
-    run_dir=$("$LWMPI_BIN" plan "$@" --gpus 1 --json 2>/dev/null | sed -n 's/^  "run_dir": "\(.*\)",\{0,1\}$/\1/p')
-    if [ -n "$run_dir" ] && [ -f "$run_dir/summary.json" ]; then
-        lwmpi_say "performance, from $run_dir/summary.json:"
-        grep -E '"(ranks|device|samples|steps|train_s|wall_s|samples_per_s|device_bytes|loss)":' "$run_dir/summary.json"
-        sed -n '/"predicted": {/,/}/p' "$run_dir/summary.json"
+    local summary=$lwmpi_run_dir/summary.json
+    if [ "$lwmpi_code" -eq 0 ] && [ -f "$summary" ]; then # after a stop, an older one
+        lwmpi_say "performance, from $summary:"
+        grep -E '^  "(ranks|device|samples|steps|train_s|wall_s|samples_per_s|device_bytes|loss)":' "$summary"
+        sed -n '/"predicted": {/,/}/p; /"prediction_error": {/,/}/p' "$summary"
     fi
 }
 
@@ -94,7 +99,7 @@ lwmpi_job() {
     trap 'lwmpi_say "SIGUSR1: the time limit is near"; kill -USR1 "$step" 2>/dev/null' USR1
     trap 'lwmpi_terminated=yes; lwmpi_say "SIGTERM"; kill -TERM "$step" 2>/dev/null' TERM
     lwmpi_wait "$step"
-    lwmpi_summary "$@"
+    lwmpi_summary
     [ "$lwmpi_code" -ne 75 ] || lwmpi_requeue
     exit "$lwmpi_code"
 }

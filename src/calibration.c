@@ -47,8 +47,9 @@ static int64_t rounded(double value)
 static uint64_t hash_shape(const lw_workload *w, uint64_t models)
 {
     const lw_encoder *e = &w->wire->encoder;
-    const int64_t shape[] = {w->share,       w->micro,       w->ranks,     w->wire->params.elements, e->width,
-                             e->layer_count, e->pooler_count, e->latents, e->d_z, rounded(w->shape.source_bytes)};
+    const int64_t shape[] = {
+        w->share,        w->micro,   w->ranks, w->wire->params.elements,      e->width, e->layer_count,
+        e->pooler_count, e->latents, e->d_z,   rounded(w->shape.source_bytes)};
     uint64_t hash = hash_i64(models, shape, sizeof shape / sizeof shape[0]);
     for (int64_t j = 0; j < w->wire->llm_count; j++) {
         const int64_t sample[] = {rounded(w->shape.rows[j]), rounded(w->shape.answer[j])};
@@ -82,17 +83,17 @@ static const char *phase_key(int phase)
 }
 
 // Numbers of lw_device_rates under one name each, for writing and reading.
-#define RATE_FIELDS(X)                                                                                                \
-    X(memory_bytes)                                                                                                   \
-    X(runtime_bytes)                                                                                                  \
-    X(matrix_flop_per_s)                                                                                              \
-    X(f32_flop_per_s)                                                                                                 \
-    X(bytes_per_s)                                                                                                    \
-    X(launch_s)                                                                                                       \
-    X(node.bytes_per_s)                                                                                               \
-    X(node.latency_s)                                                                                                 \
-    X(network.bytes_per_s)                                                                                            \
-    X(network.latency_s)                                                                                              \
+#define RATE_FIELDS(X)     \
+    X(memory_bytes)        \
+    X(runtime_bytes)       \
+    X(matrix_flop_per_s)   \
+    X(f32_flop_per_s)      \
+    X(bytes_per_s)         \
+    X(launch_s)            \
+    X(node.bytes_per_s)    \
+    X(node.latency_s)      \
+    X(network.bytes_per_s) \
+    X(network.latency_s)   \
     X(cores_per_rank)
 
 static json_t *rates_json(const lw_device_rates *r)
@@ -110,9 +111,9 @@ static json_t *rates_json(const lw_device_rates *r)
 static json_t *record_json(const lw_calibration_record *r)
 {
     char hash[24];
-    json_t *o = json_pack("{s:i, s:s, s:s, s:s, s:s, s:s, s:s}", "version", LW_COST_VERSION, "device", r->rates.name,
-                          "source", r->source, "date", r->date, "lwmpi", lw_version(), "commit", lw_commit(), "build",
-                          lw_build_type());
+    json_t *o =
+        json_pack("{s:i, s:s, s:s, s:s, s:s, s:s, s:s}", "version", LW_COST_VERSION, "device", r->rates.name, "source",
+                  r->source, "date", r->date, "lwmpi", lw_version(), "commit", lw_commit(), "build", lw_build_type());
     json_t *model = json_object();
     json_t *measured = json_object();
     snprintf(hash, sizeof hash, "%016llx", (unsigned long long)r->models_hash);
@@ -204,25 +205,37 @@ static lw_status read_text(const lw_json *at, const char *key, lw_error *err, ch
     return LW_OK;
 }
 
-static lw_status read_record(const lw_json *at, lw_error *err, lw_calibration_record *r)
+// Records of other cost functions or of another build compare with nothing.
+static lw_status check_version(const lw_json *at, lw_error *err)
 {
-    const json_t *value = NULL;
-    lw_json rates;
     int64_t version;
-    int64_t bytes;
     const char *build = NULL;
     LW_TRY(lw_json_int(at, "version", 0, INT32_MAX, err, &version));
     LW_TRY(lw_json_string(at, "build", err, &build));
     if (version != LW_COST_VERSION || strcmp(build, lw_build_type()) != 0) {
         return lw_fail(err, LW_ERR_UNSUPPORTED, "%s: of another version or build", at->where);
     }
+    return LW_OK;
+}
+
+static lw_status read_job(const lw_json *at, lw_error *err, lw_calibration_record *r)
+{
     LW_TRY(read_text(at, "source", err, r->source, sizeof r->source));
     LW_TRY(read_text(at, "date", err, r->date, sizeof r->date));
     LW_TRY(lw_json_int(at, "ranks", 1, 1 << 24, err, &r->ranks));
     LW_TRY(lw_json_int(at, "threads", 0, 1 << 20, err, &r->threads));
     LW_TRY(read_hash(at, "models", err, &r->models_hash));
     LW_TRY(read_hash(at, "shape", err, &r->shape_hash));
-    LW_TRY(lw_json_double(at, "step_flop", 1.0, 1e30, err, &r->step_flop));
+    return lw_json_double(at, "step_flop", 1.0, 1e30, err, &r->step_flop);
+}
+
+static lw_status read_record(const lw_json *at, lw_error *err, lw_calibration_record *r)
+{
+    const json_t *value = NULL;
+    lw_json rates;
+    int64_t bytes;
+    LW_TRY(check_version(at, err));
+    LW_TRY(read_job(at, err, r));
     LW_TRY(lw_json_double(at, "step_s", 1e-9, 1e9, err, &r->step_s));
     LW_TRY(lw_json_int(at, "memory_bytes", 0, INT64_MAX, err, &bytes));
     r->memory_bytes = (size_t)bytes;

@@ -15,13 +15,13 @@ typedef struct lw_calibration_record {
     char date[32];
     lw_device_rates rates; // base rates that model_s was computed from; rates.name says which device
     int64_t ranks, threads;
-    uint64_t models_hash;  // of the LLMs' shapes
-    uint64_t shape_hash;   // of everything that determines the step's time
-    double step_flop;      // of the busiest rank
+    uint64_t models_hash; // of the LLMs' shapes
+    uint64_t shape_hash;  // of everything that determines the step's time
+    double step_flop;     // of the busiest rank
     double model_s[LW_PHASE_COUNT];
     double measured_s[LW_PHASE_COUNT]; // of the phases; all 0 where only the whole step was timed
-    double step_s;         // of the whole step
-    size_t memory_bytes;   // held on the device
+    double step_s;                     // of the whole step
+    size_t memory_bytes;               // held on the device
 } lw_calibration_record;
 
 typedef struct lw_calibration {

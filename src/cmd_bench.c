@@ -78,13 +78,17 @@ static void print_text(const json_t *o)
     }
 }
 
-// What was measured, for the planner. It serves later plans, not this command: what fails is told and passed over.
-static void leave_record(const lw_bench *b, const lw_hf_config *const *configs, const lw_sample_shape *shape)
+// What the planner expected of this step, added to `o`; then what was measured, as a record for later plans. It serves
+// others, not this command: what fails is told and passed over.
+static void leave_record(const lw_bench *b, const lw_hf_config *const *configs, const lw_sample_shape *shape, json_t *o)
 {
     lw_error err;
     lw_device_rates rates;
     lw_calibration_record r;
+    double step_s = 0.0;
+    char source[160];
     bool known = false;
+    bool measured = false;
     const lw_workload w = {.wire = &b->job->wire,
                            .configs = configs,
                            .shape = *shape,
@@ -94,6 +98,11 @@ static void leave_record(const lw_bench *b, const lw_hf_config *const *configs, 
     lw_status status = lw_forecast_rates(b->job, &err, &rates, &known);
     if (status == LW_OK && known) {
         lw_calibration_describe(&rates, &w, b->job->threads, &r);
+        status = lw_forecast_step(&rates, &w, &r, &err, &step_s, source, &measured);
+    }
+    if (status == LW_OK && known) {
+        json_object_set_new(o, "predicted_samples_per_s", lw_json_number((double)b->global / step_s));
+        json_object_set_new(o, "predicted_from", json_string(source));
         snprintf(r.source, sizeof r.source, "bench");
         memcpy(r.measured_s, b->result.phase_s, sizeof r.measured_s);
         r.step_s = b->result.step.median_s;
@@ -164,9 +173,9 @@ static lw_status bench(lw_job *job, const lw_bench_options *options, bool json, 
     if (rank == 0) {
         uint64_t hash = 0;
         lw_sample_shape shape = lw_sample_shape_of(samples.list, samples.count, c->wire.latents, job->llm_count);
-        leave_record(&b, configs, &shape);
         status = lw_config_hash(c, err, &hash);
         json_t *o = result_json(&b, hash, lw_step_flop(&job->wire, configs, &shape));
+        leave_record(&b, configs, &shape, o);
         if (json) {
             json_dumpf(o, stdout, JSON_INDENT(2));
             printf("\n");

@@ -6,7 +6,18 @@
 #include "eval.h"
 #include "options.h"
 
-static lw_status load(lw_job *job, const char *checkpoint, lw_error *err, char **path_out)
+// Which checkpoint; before anything is opened or written for it. Rank 0 looks, all ranks agree.
+static lw_status resolve(const lw_job *job, const char *checkpoint, lw_error *err, char **out)
+{
+    lw_status status = LW_OK;
+    if (lw_comm_rank(job->comm) == 0) {
+        status = lw_checkpoint_resolve(checkpoint != NULL ? checkpoint : job->config->run.dir, lw_log_warning, NULL,
+                                       err, out);
+    }
+    return lw_comm_agree(job->comm, status, err);
+}
+
+static lw_status load(lw_job *job, const char *path, lw_error *err)
 {
     lw_params *p = &job->wire.params;
     lw_flat_view *views = NULL;
@@ -14,16 +25,14 @@ static lw_status load(lw_job *job, const char *checkpoint, lw_error *err, char *
     lw_status status = LW_OK;
     lw_checkpoint_info info;
     if (host == NULL) {
-        return lw_fail(err, LW_ERR_MEMORY, "no memory for the parameters");
+        status = lw_fail(err, LW_ERR_MEMORY, "no memory for the parameters");
     }
-    LW_TRY_GOTO(lw_wire_views(&job->wire, err, &views));
-    if (job->rank == 0) {
+    if (status == LW_OK) {
+        status = lw_wire_views(&job->wire, err, &views);
+    }
+    if (status == LW_OK && job->rank == 0) {
         lw_flat_state state = {.views = views, .view_count = p->count, .elements = p->elements, .param = host};
-        status = lw_checkpoint_resolve(checkpoint != NULL ? checkpoint : job->config->run.dir, lw_log_warning, NULL,
-                                       err, path_out);
-        if (status == LW_OK) {
-            status = lw_checkpoint_load(*path_out, &state, err, &info);
-        }
+        status = lw_checkpoint_load(path, &state, err, &info);
     }
     LW_TRY_GOTO(lw_comm_agree(job->comm, status, err));
     LW_TRY_GOTO(lw_comm_broadcast(job->comm, 0, host, p->elements * (int64_t)sizeof(float), err));
@@ -59,8 +68,9 @@ static lw_status evaluate(lw_job *job, const char *checkpoint, bool json, lw_err
     char *path = NULL;
     lw_arena arena = lw_arena_measure();
     lw_status status = LW_OK;
+    LW_TRY_GOTO(resolve(job, checkpoint, err, &path));
     LW_TRY_GOTO(lw_job_open(job, LW_JOB_EVAL, err));
-    LW_TRY_GOTO(load(job, checkpoint, err, &path));
+    LW_TRY_GOTO(load(job, path, err));
     status = lw_eval_layout(&arena, job, err, &eval);
     if (status == LW_OK) {
         status = lw_arena_alloc(job->dev, &arena, "work space of an evaluation", err, &workspace);

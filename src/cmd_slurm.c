@@ -124,9 +124,9 @@ static lw_status place(const lw_plan *plan, int64_t nodes, lw_error *err, lw_slu
     out->nodes = nodes;
     out->per_node = l->gpus / nodes;
     if (plan->rates.per_node > 0 && out->per_node > plan->rates.per_node) {
-        return lw_fail(err, LW_ERR_USAGE, "%lld ranks on %lld nodes are %lld to a node, which has %lld GPUs (--per-node)",
-                       (long long)l->gpus, (long long)nodes, (long long)out->per_node,
-                       (long long)plan->rates.per_node);
+        return lw_fail(err, LW_ERR_USAGE,
+                       "%lld ranks on %lld nodes are %lld to a node, which has %lld GPUs (--per-node)",
+                       (long long)l->gpus, (long long)nodes, (long long)out->per_node, (long long)plan->rates.per_node);
     }
     return LW_OK;
 }
@@ -138,9 +138,11 @@ static lw_status print(const lw_config *config, const lw_plan_options *options, 
     char absolute[PATH_MAX];
     lw_plan *plan = calloc(1, sizeof *plan);
     char **overrides = calloc((size_t)count + 1, sizeof *overrides);
-    lw_status status = plan == NULL || overrides == NULL ? lw_fail(err, LW_ERR_MEMORY, "no memory for a plan") : LW_OK;
-    if (status != LW_OK) {
-        goto done;
+    lw_status status = LW_OK;
+    if (plan == NULL || overrides == NULL) {
+        free(plan);
+        free(overrides);
+        return lw_fail(err, LW_ERR_MEMORY, "no memory for a plan");
     }
     LW_TRY_GOTO(lw_plan_make(config, options, err, plan));
     job.plan = plan;

@@ -122,8 +122,8 @@ static lw_status read_field(const char *text, size_t bytes, const field *fields,
             char *end = NULL;
             double value = strtod(equals + 1, &end);
             if (end != text + bytes || !(value >= fields[i].least) || value > 1e9) {
-                return lw_fail(err, LW_ERR_CONFIG, "plan.device: \"%.*s\" is no number from %g to 1e9", (int)bytes, text,
-                               fields[i].least);
+                return lw_fail(err, LW_ERR_CONFIG, "plan.device: \"%.*s\" is no number from %g to 1e9", (int)bytes,
+                               text, fields[i].least);
             }
             *fields[i].value = value;
             return LW_OK;
@@ -139,8 +139,8 @@ static lw_status from_numbers(const char *text, lw_error *err, lw_device_rates *
 {
     row r = {.name = "custom", .frozen_type = LW_BF16};
     double per_node = 8;
-    const field fields[] = {{"memory_gb", &r.memory_gb, 1e-3},       {"tflops", &r.matrix_tflops, 1e-6},
-                            {"f32_tflops", &r.f32_tflops, 1e-6},     {"gb_per_s", &r.memory_gb_per_s, 1e-3},
+    const field fields[] = {{"memory_gb", &r.memory_gb, 1e-3},         {"tflops", &r.matrix_tflops, 1e-6},
+                            {"f32_tflops", &r.f32_tflops, 1e-6},       {"gb_per_s", &r.memory_gb_per_s, 1e-3},
                             {"link_gb_per_s", &r.link_gb_per_s, 1e-3}, {"per_node", &per_node, 1}};
     const size_t count = sizeof fields / sizeof fields[0];
     for (const char *at = text; *at != '\0';) {

@@ -5,6 +5,7 @@
 
 #include "clock.h"
 #include "score.h"
+#include "signals.h"
 
 const char *lw_eval_mode_key(lw_eval_mode mode)
 {
@@ -262,7 +263,7 @@ static lw_status run_share(lw_job *job, lw_eval *e, lw_error *err)
     int64_t n = job->eval.count;
     int64_t chunks = (n + e->chunk - 1) / e->chunk;
     LW_TRY(start(job, e, err));
-    for (int64_t c = job->rank; c < chunks; c += job->ranks) {
+    for (int64_t c = job->rank; c < chunks && lw_signal_pending() == LW_SIGNAL_NONE; c += job->ranks) {
         int64_t first = c * e->chunk;
         int64_t count = n - first < e->chunk ? n - first : e->chunk;
         lw_comm_phase(job->comm, "evaluation, samples %lld to %lld", (long long)first, (long long)(first + count - 1));
@@ -295,12 +296,25 @@ static void sum_up(const lw_job *job, const lw_eval *e, lw_eval_result *out)
     }
 }
 
+// A rank that was told to stop has left its chunks: all stop. Training is saved by then; starting again evaluates.
+static lw_status agree_on_signal(lw_job *job, lw_error *err)
+{
+    double signal = (double)lw_signal_pending();
+    LW_TRY(lw_comm_max_f64(job->comm, &signal, 1, err));
+    if (signal > 0.0) {
+        lw_log(job->run, "stopped by %s during evaluation; start again to evaluate",
+               lw_signal_name((lw_signal)signal));
+    }
+    return lw_signal_to_status((lw_signal)signal);
+}
+
 lw_status lw_eval_run(lw_job *job, lw_eval *e, lw_error *err, lw_eval_result *out)
 {
     double start_s = lw_now_s();
     int64_t values = job->eval.count * job->llm_count * LW_EVAL_MODE_COUNT * LW_RECORD_COUNT;
     memset(e->records, 0, (size_t)values * sizeof *e->records);
     LW_TRY(lw_comm_agree(job->comm, run_share(job, e, err), err));
+    LW_TRY(agree_on_signal(job, err));
     // Each record is written by one rank and zero elsewhere, so the sum is exact.
     LW_TRY(lw_comm_sum_f64(job->comm, e->records, values, err));
     *out = (lw_eval_result){0};

@@ -54,7 +54,7 @@ lw_eval_part lw_eval_part_bytes(const lw_eval *eval, int64_t j);
 
 // Evaluates with the parameters as they are. The samples are cut into fixed chunks that the ranks share, and all sums
 // are taken in the order of samples: the figures are the same at any rank count. The result is on every rank.
-// Collective.
+// Stopped by a signal on any rank (src/signals.h): LW_REQUEUE or LW_INTERRUPTED on all. Collective.
 lw_status lw_eval_run(lw_job *job, lw_eval *eval, lw_error *err, lw_eval_result *out);
 
 // eval.json. New reference. Local.

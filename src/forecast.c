@@ -31,47 +31,47 @@ static lw_workload workload(const lw_trainer *t, lw_forecast *f)
     for (int64_t j = 0; j < job->llm_count; j++) {
         f->configs[j] = &job->llms[j].config;
     }
-    return (lw_workload){.wire = &job->wire,
-                         .configs = f->configs,
-                         .shape = lw_sample_shape_of(job->train.samples, job->train.count, job->config->wire.latents,
-                                                     job->llm_count),
-                         .share = (t->schedule.global + job->ranks - 1) / job->ranks,
-                         .micro = t->schedule.micro,
-                         .ranks = job->ranks};
+    return (lw_workload){
+        .wire = &job->wire,
+        .configs = f->configs,
+        .shape = lw_sample_shape_of(job->train.samples, job->train.count, job->config->wire.latents, job->llm_count),
+        .share = (t->schedule.global + job->ranks - 1) / job->ranks,
+        .micro = t->schedule.micro,
+        .ranks = job->ranks};
 }
 
-// Step time by the roofline, corrected by the nearest record.
-static void predict(lw_forecast *f, const lw_device_rates *rates, const lw_workload *w, int threads,
-                    const lw_calibration *calibration)
+lw_status lw_forecast_step(const lw_device_rates *rates, const lw_workload *w, const lw_calibration_record *record,
+                           lw_error *err, double *step_s, char source[160], bool *measured)
 {
-    const lw_calibration_record *nearest = lw_calibration_nearest(calibration, &f->record, &f->measured);
+    lw_calibration calibration = {0};
+    LW_TRY(lw_calibration_read(lw_calibration_folder(), err, &calibration));
+    const lw_calibration_record *nearest = lw_calibration_nearest(&calibration, record, measured);
     lw_device_rates base = nearest != NULL ? nearest->rates : *rates;
     base.cores = rates->cores;
-    lw_device_rates shared = lw_device_rates_shared(&base, w->ranks, threads);
+    lw_device_rates shared = lw_device_rates_shared(&base, w->ranks, record->threads);
     lw_step_time time = lw_predict_step(&shared, w);
+    source[0] = '\0';
+    *step_s = time.total_s;
     if (nearest != NULL) {
-        time = lw_calibration_apply(nearest, &time);
-        snprintf(f->source, sizeof f->source, "%s", nearest->file);
+        *step_s = *measured ? nearest->step_s : lw_calibration_apply(nearest, &time).total_s;
+        snprintf(source, 160, "%s", nearest->file);
     }
-    f->step_s = f->measured ? nearest->step_s : time.total_s;
+    lw_calibration_free(&calibration);
+    return LW_OK;
 }
 
 lw_status lw_forecast_make(const lw_trainer *t, size_t device_bytes, lw_error *err, lw_forecast *out)
 {
     const lw_job *job = t->job;
     lw_device_rates rates;
-    lw_calibration calibration = {0};
-    *out = (lw_forecast){
-        .device_bytes = device_bytes, .first_step = t->state.step, .first_train_s = t->state.train_s};
+    *out = (lw_forecast){.device_bytes = device_bytes, .first_step = t->state.step, .first_train_s = t->state.train_s};
     LW_TRY(lw_forecast_rates(job, err, &rates, &out->known));
     if (!out->known) {
         return LW_OK;
     }
-    LW_TRY(lw_calibration_read(lw_calibration_folder(), err, &calibration));
     lw_workload w = workload(t, out);
     lw_calibration_describe(&rates, &w, job->threads, &out->record);
-    predict(out, &rates, &w, job->threads, &calibration);
-    lw_calibration_free(&calibration);
+    LW_TRY(lw_forecast_step(&rates, &w, &out->record, err, &out->step_s, out->source, &out->measured));
     out->samples_per_s = (double)t->schedule.global / out->step_s;
     lw_log(job->run, "expected: %.1f samples/s, %.0f s of training (%s%s)", out->samples_per_s,
            out->step_s * (double)(t->schedule.total_steps - t->state.step),

@@ -13,7 +13,7 @@ typedef struct lw_forecast {
     const lw_hf_config *configs[LW_MAX_MODELS];
     lw_calibration_record record; // of this run; measurements to come
     double step_s, samples_per_s;
-    bool measured; // the prediction is an earlier measurement of this very job
+    bool measured;    // the prediction is an earlier measurement of this very job
     char source[160]; // calibration record that the prediction was corrected by; "" for none
     size_t device_bytes;
     int64_t first_step; // of this process, which may continue an earlier one
@@ -29,6 +29,12 @@ void lw_forecast_summary(const lw_forecast *f, const lw_trainer *t, json_t *summ
 
 // Leaves a calibration record, where the run was long enough to be one. What fails is a warning in the log.
 void lw_forecast_leave_record(lw_forecast *f, const lw_trainer *t);
+
+// The step's time by the roofline, corrected by the nearest record of the calibration folder. `record` describes the
+// workload (lw_calibration_describe with these rates). source: that record's file, "" for none; *measured: it is of
+// this very shape.
+lw_status lw_forecast_step(const lw_device_rates *rates, const lw_workload *work, const lw_calibration_record *record,
+                           lw_error *err, double *step_s, char source[160], bool *measured);
 
 // Rates of the device that a job runs on: measured on a CPU, looked up for a GPU; false where nobody knows.
 lw_status lw_forecast_rates(const lw_job *job, lw_error *err, lw_device_rates *out, bool *known);

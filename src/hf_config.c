@@ -359,12 +359,13 @@ static lw_status read_eos(const lw_json *at, lw_error *err, lw_hf_config *c)
     size_t n = json_is_array(value) ? json_array_size(value) : 1;
     for (size_t i = 0; i < n; i++) {
         const json_t *id = json_is_array(value) ? json_array_get(value, i) : value;
-        if (!json_is_integer(id)) {
+        double number = json_number_value(id); // a vocabulary is far below 2^53
+        if (!json_is_number(id) || number != floor(number)) {
             return lw_fail(err, LW_ERR_FORMAT, "%s: \"eos_token_id\": expected an integer or an array of integers",
                            at->where);
         }
-        if (json_integer_value(id) >= 0 && json_integer_value(id) < c->vocab) {
-            LW_TRY(add_eos(at->where, json_integer_value(id), err, c));
+        if (number >= 0.0 && number < (double)c->vocab) {
+            LW_TRY(add_eos(at->where, (int64_t)number, err, c));
         }
     }
     return LW_OK;

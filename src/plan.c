@@ -188,8 +188,7 @@ static int choose(const lw_plan *plan, const lw_plan_layout *layouts, int count,
     }
     *meets_deadline = false;
     for (int i = 0; i < count; i++) {
-        if (usable(&layouts[i]) &&
-            (best < 0 || marginal_efficiency(layouts, i) >= plan->config->plan.min_efficiency)) {
+        if (usable(&layouts[i]) && (best < 0 || marginal_efficiency(layouts, i) >= plan->config->plan.min_efficiency)) {
             best = i;
         }
     }
@@ -227,7 +226,8 @@ static void say_no_fit(const lw_plan *plan, const lw_plan_layout *layouts, int c
              "parallelism does not divide, and %.1f GB may be filled; it would fit %s%s",
              plan->rates.name, 1e-9 * (double)least->memory.total, 100.0 * frozen_share,
              1e-9 * plan->rates.memory_bytes * lw_device_memory_margin(),
-             devices[0] != '\0' ? devices : "no GPU of the table", frozen_share < 0.7 ? "; or lower batch.micro or eval.batch" : "; or take one model out of `models`");
+             devices[0] != '\0' ? devices : "no GPU of the table",
+             frozen_share < 0.7 ? "; or lower batch.micro or eval.batch" : "; or take one model out of `models`");
 }
 
 static void reject(const lw_plan *plan, const lw_plan_layout *layouts, int i, const lw_plan_layout *chosen,
@@ -242,7 +242,8 @@ static void reject(const lw_plan *plan, const lw_plan_layout *layouts, int i, co
         snprintf(why, size, "needs %.1f GB of memory, %.1f GB may be filled", 1e-9 * sharers * (double)l->memory.total,
                  1e-9 * plan->rates.memory_bytes * lw_device_memory_margin());
     } else if (chosen != NULL && meets_deadline && l->gpus > chosen->gpus) {
-        snprintf(why, size, "%lld already meet%s the deadline; %s instead of %s would cost %.3g GPU-hours instead of %.3g",
+        snprintf(why, size,
+                 "%lld already meet%s the deadline; %s instead of %s would cost %.3g GPU-hours instead of %.3g",
                  (long long)chosen->gpus, chosen->gpus == 1 ? "s" : "", lw_plan_time_text(l->total_s).text,
                  lw_plan_time_text(chosen->total_s).text, l->gpu_hours, chosen->gpu_hours);
     } else if (chosen != NULL && l->gpus > chosen->gpus) {
@@ -266,19 +267,20 @@ void lw_plan_decide(const lw_plan *plan, const lw_plan_layout *layouts, int coun
     if (chosen == NULL) {
         say_no_fit(plan, layouts, count, out);
     } else if (out->meets_deadline) {
-        snprintf(out->reason, sizeof out->reason,
-                 "%lld is the smallest count that fits and ends in time: %s of at most %s (%s, less a margin of %.0f %%)",
-                 (long long)chosen->gpus, lw_plan_time_text(chosen->total_s).text, lw_plan_time_text(limit_s).text,
-                 plan->deadline_text,
-                 100.0 * (1.0 - lw_plan_safety()));
+        snprintf(
+            out->reason, sizeof out->reason,
+            "%lld is the smallest count that fits and ends in time: %s of at most %s (%s, less a margin of %.0f %%)",
+            (long long)chosen->gpus, lw_plan_time_text(chosen->total_s).text, lw_plan_time_text(limit_s).text,
+            plan->deadline_text, 100.0 * (1.0 - lw_plan_safety()));
     } else {
-        snprintf(out->reason, sizeof out->reason,
-                 "no count ends in time: the best, %lld, takes %s and only %s are there (%s, less a margin of %.0f %%); "
-                 "%lld is the largest whose GPUs each add at least %g of one GPU's rate. A larger batch, fewer epochs, or "
-                 "a deadline of %s would help",
-                 (long long)chosen->gpus, lw_plan_time_text(chosen->total_s).text, lw_plan_time_text(limit_s).text,
-                 plan->deadline_text, 100.0 * (1.0 - lw_plan_safety()), (long long)chosen->gpus,
-                 plan->config->plan.min_efficiency, lw_plan_time_text(chosen->total_s / lw_plan_safety()).text);
+        snprintf(
+            out->reason, sizeof out->reason,
+            "no count ends in time: the best, %lld, takes %s and only %s are there (%s, less a margin of %.0f %%); "
+            "%lld is the largest whose GPUs each add at least %g of one GPU's rate. A larger batch, fewer epochs, or "
+            "a deadline of %s would help",
+            (long long)chosen->gpus, lw_plan_time_text(chosen->total_s).text, lw_plan_time_text(limit_s).text,
+            plan->deadline_text, 100.0 * (1.0 - lw_plan_safety()), (long long)chosen->gpus,
+            plan->config->plan.min_efficiency, lw_plan_time_text(chosen->total_s / lw_plan_safety()).text);
     }
     for (int i = 0; i < count; i++) {
         if (i != best) {
@@ -300,7 +302,8 @@ static lw_status make_layouts(const lw_plan *plan, const lw_plan_change *change,
         if (out[i].why_not[0] == '\0') {
             first = first != NULL ? first : &out[i];
             // Against one GPU; where one was not asked for, against each GPU of the smallest count.
-            out[i].efficiency = out[i].samples_per_s / (double)out[i].gpus / (first->samples_per_s / (double)first->gpus);
+            out[i].efficiency =
+                out[i].samples_per_s / (double)out[i].gpus / (first->samples_per_s / (double)first->gpus);
         }
     }
     return LW_OK;
@@ -338,7 +341,8 @@ static lw_status check_counts(const lw_plan_options *o, lw_error *err)
 {
     for (int i = 0; i < o->count; i++) {
         if (o->counts[i] < 1 || o->counts[i] > 65536 || (i > 0 && o->counts[i] <= o->counts[i - 1])) {
-            return lw_fail(err, LW_ERR_USAGE, "GPU counts are 1 to 65536, each larger than the one before it; %lld is not",
+            return lw_fail(err, LW_ERR_USAGE,
+                           "GPU counts are 1 to 65536, each larger than the one before it; %lld is not",
                            (long long)o->counts[i]);
         }
     }

@@ -44,8 +44,8 @@ typedef struct lw_plan_memory { // bytes on one GPU
 } lw_plan_memory;
 
 typedef struct lw_plan_layout {
-    int64_t gpus;    // data x model x tensor; this build has the data axis alone
-    int64_t threads; // of a rank, CPU device
+    int64_t gpus;      // data x model x tensor; this build has the data axis alone
+    int64_t threads;   // of a rank, CPU device
     char why_not[256]; // a count that the job cannot be divided among; "" where it can
     lw_plan_memory memory;
     bool fits;
@@ -77,9 +77,9 @@ typedef struct lw_plan_what_if {
 typedef struct lw_plan {
     const lw_config *config; // borrowed
     lw_plan_options options;
-    lw_config shape_config;  // a copy, its strings borrowed
-    lw_job job;              // models' shapes and samples; nothing is loaded
-    lw_device *cpu;          // opened where it is the CPU that is planned for
+    lw_config shape_config; // a copy, its strings borrowed
+    lw_job job;             // models' shapes and samples; nothing is loaded
+    lw_device *cpu;         // opened where it is the CPU that is planned for
     lw_shape_device shape;
     lw_device_rates rates;
     lw_calibration calibration;

@@ -37,7 +37,8 @@ static void move(clock *t, double bytes)
 }
 
 // Scores and weighted values: `passes` products of q_rows x k_rows x width each, and the operands' traffic.
-static void attention(clock *t, double q_rows, double k_len, double width, double bytes, double passes, double flop_rate)
+static void attention(clock *t, double q_rows, double k_len, double width, double bytes, double passes,
+                      double flop_rate)
 {
     spend(t, 2.0 * passes * q_rows * k_len * width, flop_rate, bytes);
 }
@@ -70,9 +71,9 @@ static double llm_forward(const lw_device_rates *rates, const llm_shape *m)
     double o = m->operand;
     move(&t, r * m->d * (4.0 + o)); // rmsnorm
     frozen_product(&t, r, m->d, m->qkv, o, false);
-    move(&t, 2.0 * r * m->qkv * o);                                                                // rope
+    move(&t, 2.0 * r * m->qkv * o);                                                               // rope
     attention(&t, r, m->len / 2.0, m->q, r * (m->qkv + m->q) * o, 2.0, rates->matrix_flop_per_s); // causal: half
-    move(&t, 8.0 * r * m->d); // residual copy
+    move(&t, 8.0 * r * m->d);                                                                     // residual copy
     frozen_product(&t, r, m->q, m->d, 4.0, true);
     move(&t, r * m->d * (4.0 + o));
     frozen_product(&t, r, m->d, 2.0 * m->ffn, o, false);

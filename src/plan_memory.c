@@ -24,8 +24,8 @@ static lw_status step_limits(const lw_plan *plan, const lw_job *job, int64_t ans
                              lw_error *err, lw_step_limits *out)
 {
     if (plan->from_data) {
-        LW_TRY(lw_step_limits_of(job->train.samples, job->train.count, micro, job->config->wire.latents,
-                                 job->llm_count, err, out));
+        LW_TRY(lw_step_limits_of(job->train.samples, job->train.count, micro, job->config->wire.latents, job->llm_count,
+                                 err, out));
         for (int64_t i = job->train.count; i < micro; i++) { // fewer samples than a pass holds: what-if rows
             out->encoder.bytes += out->encoder.max_bytes;
         }
@@ -68,8 +68,9 @@ static lw_status measure_step(const lw_plan *plan, lw_job *job, int64_t answer_f
     lw_step_free(&step);
     LW_TRY(status);
     if (arena.overflow) {
-        return lw_fail(err, LW_ERR_CONFIG, "the work space of a step does not fit any address space: a batch of %lld "
-                                           "samples in one pass; set batch.micro",
+        return lw_fail(err, LW_ERR_CONFIG,
+                       "the work space of a step does not fit any address space: a batch of %lld "
+                       "samples in one pass; set batch.micro",
                        (long long)micro);
     }
     *bytes = arena.high_water_bytes;
@@ -97,8 +98,9 @@ static lw_status measure_eval(lw_job *job, lw_error *err, lw_plan_memory *out, s
     }
     lw_eval_destroy(&eval);
     if (status == LW_OK && arena.overflow) {
-        status = lw_fail(err, LW_ERR_CONFIG, "the work space of an evaluation does not fit any address space: lower "
-                                             "eval.batch");
+        status = lw_fail(err, LW_ERR_CONFIG,
+                         "the work space of an evaluation does not fit any address space: lower "
+                         "eval.batch");
     }
     out->evaluation = arena.high_water_bytes;
     return status;
@@ -125,7 +127,16 @@ lw_status lw_plan_memory_measure(const lw_plan *plan, lw_job *job, int64_t answe
     size_t eval_logits;
     size_t eval_caches;
     for (int64_t j = 0; j < job->llm_count; j++) {
-        m.llm[j] = lw_decoder_weight_bytes(&job->llms[j].config, job->dev->frozen_type, lw_job_max_positions(job, j));
+        const lw_hf_config *c = &job->llms[j].config;
+        int64_t positions = lw_job_max_positions(job, j);
+        if (positions > c->max_positions && plan->from_data) {
+            return lw_fail(err, LW_ERR_CONFIG,
+                           "model \"%s\": sequences of %lld positions are needed, but max_position_embeddings is %lld; "
+                           "lower wire.latents or the prompt.max_* keys",
+                           job->llms[j].name, (long long)positions, (long long)c->max_positions);
+        }
+        positions = positions < c->max_positions ? positions : c->max_positions; // a guess may be too large
+        m.llm[j] = lw_decoder_weight_bytes(c, job->dev->frozen_type, positions);
         if (m.llm[j] == SIZE_MAX) {
             return lw_fail(err, LW_ERR_FORMAT, "model \"%s\": its shapes overflow any address space",
                            job->llms[j].name);

@@ -90,8 +90,8 @@ static lw_status guess_eval(lw_plan *plan, lw_error *err)
     const lw_config *c = plan->config;
     static char empty[] = "";
     lw_corpus *e = &job->eval;
-    int64_t count = c->data.eval_samples > 0 && c->data.eval_samples < c->eval.batch ? c->data.eval_samples
-                                                                                     : c->eval.batch;
+    int64_t count =
+        c->data.eval_samples > 0 && c->data.eval_samples < c->eval.batch ? c->data.eval_samples : c->eval.batch;
     if (!c->eval.at_end || c->data.eval[0] == '\0') {
         return LW_OK;
     }
@@ -133,10 +133,11 @@ static void guess_mean(lw_plan *plan)
         plan->mean.rows[j] = (double)c->wire.latents + suffix + (double)answer - 1.0;
         plan->mean.answer[j] = (double)answer;
     }
-    add_note(plan,
-             "memory is for the largest samples that prompt.max_* admit, time for a mean of %lld answer tokens and %.0f "
-             "source bytes (--answer, --source)",
-             (long long)answer, source);
+    add_note(
+        plan,
+        "memory is for the largest samples that prompt.max_* admit, time for a mean of %lld answer tokens and %.0f "
+        "source bytes (--answer, --source)",
+        (long long)answer, source);
 }
 
 static int64_t larger(int64_t a, int64_t b)
@@ -200,8 +201,9 @@ static lw_status open_device(lw_plan *plan, lw_error *err)
         return LW_OK;
     }
     if (is_auto) {
-        return lw_fail(err, LW_ERR_CONFIG, "plan.device = \"auto\" with device = \"cuda\": say which GPU the job will "
-                                           "run on, such as plan.device=h100-sxm");
+        return lw_fail(err, LW_ERR_CONFIG,
+                       "plan.device = \"auto\" with device = \"cuda\": say which GPU the job will "
+                       "run on, such as plan.device=h100-sxm");
     }
     LW_TRY(lw_device_table_find(name, err, &plan->rates));
     if (plan->options.per_node > 0) {

@@ -73,8 +73,8 @@ static json_t *decision_json(const lw_plan *plan)
     json_object_set_new(o, "deadline_s", lw_json_number(plan->deadline_s));
     json_object_set_new(o, "safety", lw_json_number(lw_plan_safety()));
     for (int i = 0; i < d->rejected_count; i++) {
-        json_array_append_new(rejected, json_pack("{s:I, s:s}", "gpus", (json_int_t)d->rejected[i].gpus, "why",
-                                                  d->rejected[i].why));
+        json_array_append_new(
+            rejected, json_pack("{s:I, s:s}", "gpus", (json_int_t)d->rejected[i].gpus, "why", d->rejected[i].why));
     }
     json_object_set_new(o, "rejected", rejected);
     return o;
@@ -165,6 +165,7 @@ static void print_job(const printer *p, const lw_plan *plan)
         plan->rates.name, (long long)plan->samples, (long long)c->train.epochs,
         (long long)(weak ? c->batch.per_rank : c->batch.global), weak ? " and rank" : "", (long long)c->wire.latents,
         (long long)c->wire.d_z);
+    say(p, "run directory: %s", c->run.dir);
     if (plan->note[0] != '\0') {
         say(p, "assumed: %s", plan->note);
     }
@@ -176,8 +177,8 @@ static void print_memory(const printer *p, const lw_plan *plan)
     say(p, "%s", "");
     say(p, "memory of each %s, GB; %.2f of %.2f may be filled", plan->cpu != NULL ? "rank" : "GPU",
         1e-9 * plan->rates.memory_bytes * lw_device_memory_margin(), 1e-9 * plan->rates.memory_bytes);
-    say(p, "%5s %9s %9s %9s %9s %9s %9s %9s %9s %9s", "GPUs", "frozen", "trained", "gradients", "optimizer",
-        "activat.", "logits", "caches", "runtime", "total");
+    say(p, "%5s %9s %9s %9s %9s %9s %9s %9s %9s %9s", "GPUs", "frozen", "trained", "gradients", "optimizer", "activat.",
+        "logits", "caches", "runtime", "total");
     for (int i = 0; i < plan->layout_count; i++) {
         const lw_plan_layout *l = &plan->layouts[i];
         const lw_plan_memory *m = &l->memory;

@@ -57,16 +57,31 @@ static lw_status choose_auto(lw_job *job, lw_comm *world, lw_error *err, int *ou
     return lw_comm_broadcast(world, 0, out, sizeof *out, err);
 }
 
+// Under mpirun the number of ranks is the user's; that it is not the allocation's may be an oversight.
+static void warn_of_tasks(lw_job *job, int ranks)
+{
+    const char *text = getenv("SLURM_NTASKS");
+    long tasks = text != NULL ? strtol(text, NULL, 10) : 0;
+    if (tasks > 0 && tasks != ranks) {
+        lw_log(job->run,
+               "warning: %d rank%s in a Slurm job of %ld tasks (SLURM_NTASKS): mpirun -np %ld or srun would use "
+               "them all",
+               ranks, ranks == 1 ? "" : "s", tasks, tasks);
+    }
+}
+
 lw_status lw_rank_choice(lw_job *job, lw_comm *world, lw_error *err)
 {
     int ranks = lw_comm_size(world);
     int chosen = ranks;
     lw_status status = LW_OK;
+    warn_of_tasks(job, ranks);
     if (job->config->gpus == 0) {
         LW_TRY(choose_auto(job, world, err, &chosen));
     } else if (job->config->gpus > ranks) {
-        status = lw_fail(err, LW_ERR_CONFIG, "gpus = %lld, but the job has %d rank%s: start that many (mpirun -np, srun "
-                                             "-n), or lower gpus",
+        status = lw_fail(err, LW_ERR_CONFIG,
+                         "gpus = %lld, but the job has %d rank%s: start that many (mpirun -np, srun "
+                         "-n), or lower gpus",
                          (long long)job->config->gpus, ranks, ranks == 1 ? "" : "s");
     } else if (job->config->gpus > 0) {
         chosen = (int)job->config->gpus;

@@ -4,7 +4,6 @@
 . tests/support/shell.sh
 
 tiny=$LWMPI_SOURCE_DIR/configs/tiny
-fixtures=$LWMPI_SOURCE_DIR/tests/parity/fixtures
 run=$scratch/run
 limit_s=10
 [ "${LWMPI_SANITIZED:-0}" = 1 ] && limit_s=60

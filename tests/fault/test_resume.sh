@@ -85,6 +85,7 @@ is_whole() {
     last=$(printf 'step-%06d' "$steps")
     metrics "$scratch/$1/metrics.jsonl" step | diff - <(seq "$steps") >"$scratch/diff" ||
         fail "$1: steps in metrics.jsonl are not 1 to $steps: $(head -5 "$scratch/diff")"
+    # shellcheck disable=SC2015 # fail comes after either
     [ "$(newest "$1")" = "$last" ] && [ "$(cat "$scratch/$1/latest")" = "$last" ] ||
         fail "$1: the newest checkpoint is $(newest "$1"), latest says $(cat "$scratch/$1/latest")"
     [ -z "$(find "$scratch/$1" -name '*.tmp*')" ] || fail "$1: left $(find "$scratch/$1" -name '*.tmp*')"
@@ -253,8 +254,9 @@ rm "$scratch/alone/summary.json"
 train alone 0
 same_bytes "killed before the results: metrics" "$scratch/before" "$scratch/alone/metrics.jsonl"
 for key in steps samples loss loss_llama loss_qwen; do
-    [ "$(grep "\"$key\":" "$scratch/before.json")" = "$(grep "\"$key\":" "$scratch/alone/summary.json")" ] ||
-        fail "killed before the results: summary.json has$(grep "\"$key\":" "$scratch/alone/summary.json")," \
-            "was$(grep "\"$key\":" "$scratch/before.json")"
+    was=$(sed -n "s/,$//; s/.*\"$key\": //p" "$scratch/before.json")
+    has=$(sed -n "s/,$//; s/.*\"$key\": //p" "$scratch/alone/summary.json")
+    # shellcheck disable=SC2015
+    [ -n "$was" ] && [ "$was" = "$has" ] || fail "killed before the results: $key is $has in summary.json, was $was"
 done
 finish

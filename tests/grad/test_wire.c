@@ -143,8 +143,8 @@ static void lay_out_step(bench *b, int64_t micro)
     arena = b->step_memory;
     must(lw_step_layout(&arena, b->dev, &b->wire, b->configs, &limits, &err, &b->step), &err, "layout");
     if (arena.overflow || arena.high_water_bytes != b->step_memory.size_bytes) {
-        complain("%s: the second layout took %zu bytes (overflow %d), the measure %zu", b->name,
-                 arena.high_water_bytes, arena.overflow, b->step_memory.size_bytes);
+        complain("%s: the second layout took %zu bytes (overflow %d), the measure %zu", b->name, arena.high_water_bytes,
+                 arena.overflow, b->step_memory.size_bytes);
     }
     must(lw_step_start(&b->step, &b->wire, b->decoders, &b->loss, &err), &err, "start");
     b->step.after = after_phase;
@@ -166,8 +166,7 @@ static void bench_open(bench *b, const char *name, const char *overrides_text, l
     must(lw_config_parse(text, strlen(text), "test.cfg", 0, NULL, &err, &b->config), &err, name);
     must(lw_device_open("cpu", 0, 1, &err, &b->dev), &err, "device");
     for (int j = 0; j < LLMS; j++) {
-        must(lw_decoder_load(b->dev, model_dirs[j], &(lw_decoder_options){.max_positions = 32}, &err,
-                             &b->decoders[j]),
+        must(lw_decoder_load(b->dev, model_dirs[j], &(lw_decoder_options){.max_positions = 32}, &err, &b->decoders[j]),
              &err, model_dirs[j]);
         b->configs[j] = lw_decoder_config(b->decoders[j]);
         d[j] = b->configs[j]->d;
@@ -369,8 +368,8 @@ static void check_sums(bench *b, const float *whole, double loss, double times, 
 {
     const lw_params *p = &b->wire.params;
     for (int64_t i = 0; i < p->count; i++) {
-        double apart = difference_of(p->grad + p->list[i].offset, whole + p->list[i].offset, times,
-                                     p->list[i].elements);
+        double apart =
+            difference_of(p->grad + p->list[i].offset, whole + p->list[i].offset, times, p->list[i].elements);
         if (!(apart <= SUM_TOLERANCE)) {
             complain("%s: gradient of %s in micro-batches of %lld differs by %.3g from %g times the whole", b->name,
                      p->list[i].name, (long long)micro, apart, times);
@@ -424,12 +423,14 @@ static void check_case(const char *name, const char *config, lw_step_loss loss)
 int main(void)
 {
     const lw_step_loss plain = {0};
-    check_case("queries, 0 encoder layers",
-               "encoder: { layers = 0; width = 12; heads = 2; ffn = 10; }; pooler: { layers = 1; heads = 2; ffn = 7; };",
-               plain);
-    check_case("queries x 2, 1 encoder layer, first_weight",
-               "encoder: { layers = 1; width = 12; heads = 3; ffn = 10; }; pooler: { layers = 2; heads = 4; ffn = 7; };",
-               (lw_step_loss){.first_weight = 1.5});
+    check_case(
+        "queries, 0 encoder layers",
+        "encoder: { layers = 0; width = 12; heads = 2; ffn = 10; }; pooler: { layers = 1; heads = 2; ffn = 7; };",
+        plain);
+    check_case(
+        "queries x 2, 1 encoder layer, first_weight",
+        "encoder: { layers = 1; width = 12; heads = 3; ffn = 10; }; pooler: { layers = 2; heads = 4; ffn = 7; };",
+        (lw_step_loss){.first_weight = 1.5});
     check_case("queries, 2 encoder layers, k_weight",
                "encoder: { layers = 2; width = 8; heads = 4; ffn = 10; }; pooler: { layers = 1; heads = 1; ffn = 7; };",
                (lw_step_loss){.k_weight = 0.75, .k = 2});

@@ -32,7 +32,7 @@ has 'gpus = "auto": 1 of 4 ranks train, 3 wait'
 has '^strong scaling'
 has '^decision: 1 GPU'
 has '/tiny.cfg, 1 rank$'
-has 'done: 2 steps'
+has 'done: [0-9]+ steps, 64 samples'
 # No count meets it, and every gain is welcome: where there are two cores, two ranks train.
 if [ "$(nproc)" -ge 2 ]; then
     launch 2 0 "${small[@]}" gpus=auto plan.deadline_h=0.0000001 plan.min_efficiency=0.1
@@ -43,6 +43,8 @@ launch 3 0 "${small[@]}" gpus=2
 has '/tiny.cfg, 2 ranks$'
 launch 2 0 "${small[@]}"
 has '/tiny.cfg, 2 ranks$'
+SLURM_NTASKS=4 launch 2 0 "${small[@]}"
+has 'warning: 2 ranks in a Slurm job of 4 tasks'
 launch 2 2 "${small[@]}" gpus=3
 has 'gpus = 3, but the job has 2 ranks'
 launch 2 1 "${small[@]}" gpus=1 data.train="$work/none.jsonl" # the chosen rank's failure ends all

@@ -104,9 +104,9 @@ static void run(lab *l, int32_t eos)
 typedef struct golden {
     lw_safetensors *file;
     int64_t batch, prefix, d, suffix, count;
-    float *soft;             // (batch * prefix, d)
-    int32_t *suffix_ids;     // (batch, suffix)
-    int32_t *out_ids;        // (batch, count)
+    float *soft;         // (batch * prefix, d)
+    int32_t *suffix_ids; // (batch, suffix)
+    int32_t *out_ids;    // (batch, count)
 } golden;
 
 static int32_t *copy_ids(const lw_safetensors *file, const char *name, int64_t rows, int64_t *columns)

@@ -29,6 +29,7 @@ for dir in "$fixtures"/*/; do
     loss=$(number loss_relative_error "$scratch/out")
     grad=$(number grad_relative_error "$scratch/out")
     # Far inside the limits of 1e-4 and 1e-3: f32 against a reference in f64.
+    # shellcheck disable=SC2015 # fail comes after either
     at_most "$loss" 2e-6 && at_most "$grad" 2e-5 || fail "$name: $(cat "$scratch/out")"
     grep -q '"pass":true}$' "$scratch/out" || fail "$name: $(cat "$scratch/out")"
     printf '%-24s loss %-22s grad %s\n' "$name" "$loss" "$grad"

@@ -69,7 +69,9 @@ static void test_parameters_do_not_overlap(void **state)
     (void)state;
     lw_params p = {0};
     for (int i = 0; i < 100; i++) { // more than one growth of the table
-        lw_param d = {.dims = {1 + i % 37, i % 3 == 0 ? 0 : i % 5 + 1}, .init = lw_init_normal, .scale = 1.0,
+        lw_param d = {.dims = {1 + i % 37, i % 3 == 0 ? 0 : i % 5 + 1},
+                      .init = lw_init_normal,
+                      .scale = 1.0,
                       .decay = i % 2 == 0};
         d.name[0] = (char)('a' + i / 26);
         d.name[1] = (char)('a' + i % 26);
@@ -149,7 +151,7 @@ static void test_packing(void **state)
     assert_int_equal(lw_packing_create(&limits, device, &err, &p), LW_OK);
     for (int pass = 0; pass < 2; pass++) { // clear makes it as new
         lw_packing_clear(&p);
-        assert_int_equal(lw_packing_extend(&p, a, 1), -1); // no sequence yet
+        assert_int_equal(lw_packing_extend(&p, a, 1), -1);       // no sequence yet
         assert_int_equal(lw_packing_add(&p, 0, 0, a, 0, 0), -1); // a sequence of nothing
         assert_int_equal(p.sequences, 0);
         assert_int_equal(lw_packing_add(&p, 0, 2, a, 2, 0), 0);

@@ -71,7 +71,7 @@ static void test_cores_are_shared(void **state)
     assert_true(lw_device_rates_shared(&cpu, 1, 4).matrix_flop_per_s == 200.0);
     assert_true(lw_device_rates_shared(&cpu, 4, 1).matrix_flop_per_s == 50.0);
     assert_true(lw_device_rates_shared(&cpu, 8, 2).matrix_flop_per_s == 25.0); // half a core each
-    cpu.cores = 0; // a GPU
+    cpu.cores = 0;                                                             // a GPU
     assert_true(lw_device_rates_shared(&cpu, 8, 0).matrix_flop_per_s == 100.0);
 }
 
@@ -101,8 +101,8 @@ static void set_up(fixture *f)
     f->config.pooler.heads = 4;
     f->config.pooler.ffn = 128;
     f->config.adapter.hidden = 128;
-    f->llm = (lw_hf_config){.d = 4096, .layers = 32, .heads = 32, .kv_heads = 8, .head_dim = 128, .ffn = 14336,
-                            .vocab = 128256};
+    f->llm = (lw_hf_config){
+        .d = 4096, .layers = 32, .heads = 32, .kv_heads = 8, .head_dim = 128, .ffn = 14336, .vocab = 128256};
     f->configs[0] = &f->llm;
     assert_int_equal(lw_wire_declare(&f->config, &f->llm.d, &err, &f->wire), LW_OK);
     assert_int_equal(lw_device_table_find("h200-sxm", &err, &f->rates), LW_OK);
@@ -198,7 +198,8 @@ static void test_calibration(void **state)
     }
     assert_int_equal(lw_calibration_write(folder, &r, &err), LW_OK);
     assert_int_equal(lw_calibration_write(folder, &r, &err), LW_OK); // replaces
-    snprintf(command, sizeof command, "echo '{\"version\": 1' > %s/torn.json; echo text > %s/notes.txt", folder, folder);
+    snprintf(command, sizeof command, "echo '{\"version\": 1' > %s/torn.json; echo text > %s/notes.txt", folder,
+             folder);
     assert_int_equal(system(command), 0);
     assert_int_equal(lw_calibration_read(folder, &err, &c), LW_OK);
     assert_int_equal(c.count, 1);

@@ -103,5 +103,21 @@ plan 1 "$seed" models.qwen.path=models/broken
 has err 'broken/config\.json.*intermediate_size'
 plan 2 "$work/nothing.cfg"
 
+# --- the script that lwmpi slurm prints
+"$LWMPI_BIN" slurm "$seed" --gpus 4 "prompt.anchor=It's:" >out 2>err </dev/null || complain "lwmpi slurm --gpus 4"
+bash -n out || complain "lwmpi slurm prints no shell script"
+for line in '--nodes=1' '--ntasks-per-node=4' '--gres=gpu:4' '--signal=B:USR1@120' '--open-mode=append' \
+    '--output=runs/llama8b-qwen7b_%j.log'; do
+    grep -qxF -- "#SBATCH $line" out || complain "lwmpi slurm lacks: $line"
+done
+# The words of the last line reach the job as they were given.
+eval "lwmpi_job() { printf '%s\\n' \"\$@\"; }; $(tail -1 out)" >words
+grep -qxF "prompt.anchor=It's:" words || complain "an override is not passed on: $(cat words)"
+"$LWMPI_BIN" slurm "$seed" --gpus 4 --nodes 3 >out 2>err </dev/null && complain "4 GPUs on 3 nodes are accepted"
+has err 'cannot be spread evenly'
+"$LWMPI_BIN" slurm "$seed" --gpus 4 --per-node 2 >out 2>err </dev/null || complain "lwmpi slurm --per-node 2"
+grep -qxF '#SBATCH --nodes=2' out || complain "4 GPUs of nodes with 2 are not spread over 2"
+"$LWMPI_BIN" slurm "$seed" --gpus 0 >out 2>err </dev/null && complain "zero GPUs are accepted"
+
 [ "$failures" -eq 0 ] || exit 1
 echo "all passed"

@@ -66,8 +66,8 @@ static void check_run(int64_t samples, int64_t global, int64_t epochs, int ranks
 static void test_every_sample_once_per_epoch(void **state)
 {
     (void)state;
-    static const int64_t cases[][3] = {{7, 7, 3},  {50, 7, 2}, {50, 50, 1}, {10, 100, 3}, {23, 8, 5},
-                                       {100, 9, 2}, {7, 13, 4}, {64, 16, 3}};
+    static const int64_t cases[][3] = {{7, 7, 3},  {50, 7, 2},  {50, 50, 1}, {10, 100, 3},
+                                       {23, 8, 5}, {100, 9, 2}, {7, 13, 4},  {64, 16, 3}};
     for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
         for (int ranks = 1; ranks <= 7; ranks++) {
             check_run(cases[i][0], cases[i][1], cases[i][2], ranks);
@@ -180,8 +180,7 @@ static void test_learning_rate_at_the_edges(void **state)
     static const double warmups[] = {0.0, 0.001, 0.5, 0.99, 1.0};
     for (size_t i = 0; i < sizeof warmups / sizeof warmups[0]; i++) {
         for (int64_t steps = 1; steps <= 5; steps++) {
-            lw_config c = {.batch.global = 1,
-                           .train = {.epochs = 1, .lr = 1.0, .warmup = warmups[i], .min_lr = 0.02}};
+            lw_config c = {.batch.global = 1, .train = {.epochs = 1, .lr = 1.0, .warmup = warmups[i], .min_lr = 0.02}};
             lw_schedule s = make(&c, steps, 1);
             for (int64_t step = 0; step < steps; step++) {
                 double lr = lw_schedule_lr(&c, &s, step);
