@@ -1,5 +1,6 @@
 #include <errno.h>
 #include <inttypes.h>
+#include <limits.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -169,10 +170,13 @@ static lw_status read_info(const lw_json *at, lw_error *err, lw_checkpoint_info 
     return read_models(at, err, info);
 }
 
-// A name out of a manifest is a plain name: with it no path leaves the directory.
+// A name out of a manifest is a plain name that can be printed: with it no path leaves the directory, and no message
+// controls a terminal.
 static bool is_plain_name(const char *name)
 {
-    return name[0] != '\0' && strchr(name, '/') == NULL && strcmp(name, ".") != 0 && strcmp(name, "..") != 0;
+    char shown[NAME_MAX + 1];
+    return name[0] != '\0' && strchr(name, '/') == NULL && strcmp(name, ".") != 0 && strcmp(name, "..") != 0 &&
+           strcmp(lw_printable(name, shown, sizeof shown), name) == 0;
 }
 
 static lw_status check_file(const char *dir, const char *name, const lw_json *at, lw_error *err)
@@ -219,8 +223,9 @@ static lw_status check_files(const char *dir, const lw_json *at, lw_error *err)
     json_object_foreach((json_t *)(uintptr_t)files, name, value)
     { // the macro is not const-correct; it only reads
         if (!is_plain_name(name)) {
+            char shown[64];
             return lw_fail(err, LW_ERR_FORMAT, "%s: \"files\" names \"%s\", which is not in the checkpoint's directory",
-                           at->where, name);
+                           at->where, lw_printable(name, shown, sizeof shown));
         }
         lw_json file;
         LW_TRY(lw_json_object_at(value, at->where, "files{}.", err, &file));

@@ -4,6 +4,7 @@
 //   step-N       finished
 //   step-N.tmp   being made, or being removed: worth nothing
 //   step-N.old   finished; being replaced by another step-N
+//   step-N.old.tmp   being removed
 #include <dirent.h>
 #include <errno.h>
 #include <ftw.h>
@@ -90,7 +91,7 @@ static lw_status read_names(const char *dir, bool tmp, lw_error *err, name_list 
         }
         const char *suffix = "";
         lw_checkpoint_entry entry = {.step = parse_name(found->d_name, &suffix)};
-        bool is_tmp = strcmp(suffix, ".tmp") == 0;
+        bool is_tmp = strcmp(suffix, ".tmp") == 0 || strcmp(suffix, ".old.tmp") == 0;
         entry.old = strcmp(suffix, ".old") == 0;
         if (entry.step < 0 || is_tmp != tmp || (!is_tmp && !entry.old && suffix[0] != '\0')) {
             continue;

@@ -2,9 +2,12 @@
 
 #include <ctype.h>
 #include <errno.h>
+#include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
 
 #include "data_internal.h"
 #include "file_util.h"
@@ -278,12 +281,34 @@ static lw_status read_lines(line_reader *reader, const char *path, lw_dataset_bu
     return LW_OK;
 }
 
+// O_NONBLOCK: opening a pipe must not wait for its writer. Every rank reads the file, so a pipe would not do anyway.
+static lw_status open_rows(const char *path, lw_error *err, FILE **out)
+{
+    static const char what[] = "the data file (data.train, data.eval)";
+    int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
+    if (fd < 0) {
+        return lw_fail_errno(err, LW_ERR_IO, errno, "%s: cannot open %s", path, what);
+    }
+    struct stat st;
+    if (fstat(fd, &st) != 0 || !S_ISREG(st.st_mode)) {
+        close(fd);
+        return lw_fail(err, LW_ERR_IO, "%s: %s is %s", path, what,
+                       S_ISDIR(st.st_mode) ? "a directory" : "not a regular file");
+    }
+    FILE *file = fdopen(fd, "rb");
+    if (file == NULL) {
+        int errnum = errno;
+        close(fd);
+        return lw_fail_errno(err, LW_ERR_IO, errnum, "%s: cannot open %s", path, what);
+    }
+    *out = file;
+    return LW_OK;
+}
+
 static lw_status read_jsonl(const char *path, lw_dataset_builder *builder, lw_error *err)
 {
-    line_reader reader = {.file = fopen(path, "rbe")};
-    if (reader.file == NULL) {
-        return lw_fail_errno(err, LW_ERR_IO, errno, "%s: cannot open the data file (data.train, data.eval)", path);
-    }
+    line_reader reader = {0};
+    LW_TRY(open_rows(path, err, &reader.file));
     lw_status status = read_lines(&reader, path, builder, err);
     fclose(reader.file);
     free(reader.buffer);

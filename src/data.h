@@ -30,7 +30,7 @@ typedef struct lw_dataset {
 //
 // jsonl: an object a line, {"context", "question"} or {"prompt"} (a question without context), with "answers": [...] or
 // "answer": "..."; other keys are ignored. Read as a stream, lines of at most 64 MiB; CRLF, a BOM, blank lines and a
-// missing last newline are fine. squad: the v1.1 layout; a question without answers (v2) is a malformed row, "no
+// missing last newline are fine. Pipes and devices are refused, as every rank reads the file. squad: the v1.1 layout; a question without answers (v2) is a malformed row, "no
 // answer". Malformed too: bad JSON, a missing key or wrong type, an empty question or answer, NUL or bad UTF-8.
 //
 // More than max_bad_rows malformed rows: LW_ERR_FORMAT naming file, line and reason of the first. No sample at all, or

@@ -256,6 +256,16 @@ static lw_status read_llama3(const lw_json *scaling, lw_error *err, lw_hf_config
 static lw_status read_scaling(const lw_json *scaling, const char *type, lw_error *err, lw_hf_config *c)
 {
     LW_TRY(check_neutral_factors(scaling, err));
+    const char *key = NULL;
+    json_t *value = NULL;
+    json_object_foreach((json_t *)(uintptr_t)scaling->object, key, value)
+    { // the macro is not const-correct; it only reads. transformers 5: one object for each type of layer
+        if (json_is_object(value)) {
+            char shown[SHOWN_BYTES];
+            return lw_fail(err, LW_ERR_UNSUPPORTED, "%s: \"%s%s\": rope parameters by type of layer are not supported",
+                           scaling->where, scaling->parent, lw_printable(key, shown, sizeof shown));
+        }
+    }
     if (strcmp(type, "default") == 0) {
         return LW_OK;
     }

@@ -7,6 +7,7 @@
 #include <string.h>
 
 #include "file_util.h"
+#include "utf8.h"
 
 enum { DESCRIPTION_BYTES = 96 };
 
@@ -28,13 +29,26 @@ const char *lw_json_type_name(const json_t *value)
     return "something unknown";
 }
 
+// Bytes of the character at `text`; 0 for a byte that must be escaped: a control character (C0, DEL, C1, which
+// terminals obey too) or one outside valid UTF-8.
+static size_t printable_bytes(const char *text, size_t left)
+{
+    unsigned char first = (unsigned char)text[0];
+    if (first < 0x80) {
+        return first >= 0x20 && first != 0x7f;
+    }
+    size_t bytes = first < 0xe0 ? 2 : first < 0xf0 ? 3 : 4;
+    bool c1 = first == 0xc2 && left > 1 && (unsigned char)text[1] < 0xa0;
+    return bytes <= left && !c1 && lw_utf8_first_bad(text, bytes) == bytes ? bytes : 0;
+}
+
 const char *lw_printable(const char *text, char *out, size_t out_bytes)
 {
     size_t used = 0;
-    for (size_t i = 0; text[i] != '\0'; i++) {
-        unsigned char c = (unsigned char)text[i];
-        bool escape = c < 0x20 || c == 0x7f;
-        size_t need = escape ? 4 : 1;
+    size_t left = strlen(text);
+    while (left > 0) {
+        size_t bytes = printable_bytes(text, left);
+        size_t need = bytes == 0 ? 4 : bytes;
         if (used + need + 4 > out_bytes) { // leaves room for "..." and NUL
             if (used + 4 <= out_bytes) {
                 memcpy(out + used, "...", 3);
@@ -42,14 +56,18 @@ const char *lw_printable(const char *text, char *out, size_t out_bytes)
             }
             break;
         }
-        if (escape) {
+        if (bytes == 0) {
             static const char digits[] = "0123456789abcdef";
+            unsigned char c = (unsigned char)text[0];
             const char code[4] = {'\\', 'x', digits[c >> 4], digits[c & 15]};
             memcpy(out + used, code, sizeof code);
+            bytes = 1;
         } else {
-            out[used] = (char)c;
+            memcpy(out + used, text, bytes);
         }
         used += need;
+        text += bytes;
+        left -= bytes;
     }
     out[used] = '\0';
     return out;

@@ -61,7 +61,8 @@ lw_status lw_json_string_or(const lw_json *at, const char *key, const char *fall
 // "an object", "a string", "an integer" ... of a value, "nothing" for NULL: for messages.
 const char *lw_json_type_name(const json_t *value);
 
-// Untrusted text for a message: control characters as \xNN, cut with "..." to out_bytes (at least 8). Returns out.
+// Untrusted text for a message: control characters and what is not UTF-8 as \xNN, cut with "..." between characters to
+// out_bytes (at least 8). Returns out.
 const char *lw_printable(const char *text, char *out, size_t out_bytes);
 
 #endif

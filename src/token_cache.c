@@ -51,7 +51,8 @@ static bool header_is_good(const header *h, uint64_t key, int64_t count, size_t 
            h->ids[2] <= most && h->cut_prompts >= 0 && h->cut_answers >= 0 && file_bytes(h) == bytes;
 }
 
-static bool list_is_good(const lw_token_list *list, int64_t count, int64_t ids, int64_t vocab)
+// *used: at least one more than the largest id.
+static bool list_is_good(const lw_token_list *list, int64_t count, int64_t ids, int64_t vocab, int64_t *used)
 {
     if (list->start[0] != 0 || list->start[count] != ids) {
         return false;
@@ -65,6 +66,7 @@ static bool list_is_good(const lw_token_list *list, int64_t count, int64_t ids, 
         if (list->ids[i] < 0 || list->ids[i] >= vocab) {
             return false;
         }
+        *used = list->ids[i] >= *used ? (int64_t)list->ids[i] + 1 : *used;
     }
     return true;
 }
@@ -82,6 +84,7 @@ static bool parse(const char *data, size_t bytes, uint64_t key, int64_t count, i
         return false;
     }
     const char *at = data + sizeof h;
+    int64_t used = 0;
     for (int i = 0; i < 3; i++) {
         lw_token_list *list = list_of(set, i);
         size_t start_bytes = ((size_t)count + 1) * sizeof *list->start;
@@ -94,7 +97,7 @@ static bool parse(const char *data, size_t bytes, uint64_t key, int64_t count, i
         memcpy(list->start, at, start_bytes);
         memcpy(list->ids, at + start_bytes, id_bytes);
         at += start_bytes + id_bytes;
-        if (!list_is_good(list, count, h.ids[i], vocab)) {
+        if (!list_is_good(list, count, h.ids[i], vocab, &used)) {
             return false;
         }
     }
@@ -103,7 +106,7 @@ static bool parse(const char *data, size_t bytes, uint64_t key, int64_t count, i
     set->cut_answers = h.cut_answers;
     set->vocab = h.vocab;
     set->from_cache = true;
-    return h.vocab >= 0 && h.vocab <= vocab;
+    return h.vocab == used; // what is checked against the models
 }
 
 bool lw_token_cache_read(const char *dir, uint64_t key, int64_t count, int64_t vocab, lw_token_set *out)

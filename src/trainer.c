@@ -120,12 +120,13 @@ static lw_status recall_losses(lw_trainer *t, lw_error *err)
 // samples have been seen.
 static lw_status check_same_steps(const lw_trainer *t, const lw_checkpoint_info *found, lw_error *err)
 {
-    int64_t first;
-    int64_t rest;
-    lw_schedule_step(&t->schedule, found->step, &first, &rest);
-    int64_t expected = first < t->schedule.total_samples ? first : t->schedule.total_samples;
-    if (found->samples == expected && found->step <= t->schedule.total_steps) {
-        return LW_OK;
+    if (found->step <= t->schedule.total_steps) { // else its product with the batch may overflow
+        int64_t first;
+        int64_t rest;
+        lw_schedule_step(&t->schedule, found->step, &first, &rest);
+        if (found->samples == (first < t->schedule.total_samples ? first : t->schedule.total_samples)) {
+            return LW_OK;
+        }
     }
     return lw_fail(err, LW_ERR_CONFIG,
                    "it has seen %lld samples in %lld steps, which are not steps of %lld samples as with "

@@ -88,6 +88,11 @@ static lw_status reference_read(const char *path, lw_error *err, lw_reference *r
     LW_TRY(read_f32(r, "grad_prefix", 3, view->dims, err, &r->grad_prefix));
     LW_TRY(read_ids(r, "suffix_ids", &r->suffix_len, err, &r->suffix));
     LW_TRY(read_ids(r, "answer_ids", &r->answer_len, err, &r->answer));
+    // An empty tensor may have any sizes. With these at least 1, the rows are no more than the file has bytes.
+    if (r->batch < 1 || r->d < 1 || r->answer_len < 1) {
+        return lw_fail(err, LW_ERR_FORMAT, "%s: %lld samples of width %lld and %lld answer tokens: nothing to verify",
+                       path, (long long)r->batch, (long long)r->d, (long long)r->answer_len);
+    }
     LW_TRY(find(r, "loss", 1, err, &view));
     float *loss = NULL;
     lw_status status = read_f32(r, "loss", 1, (int64_t[]){1}, err, &loss);

@@ -217,6 +217,7 @@ static void test_leftovers(void **state)
     // Killed while writing 6, and between the two renames of rewriting 5.
     mkdir(at(f, "checkpoints/step-000006.tmp"), 0777);
     replace_file(f, "checkpoints/step-000006.tmp/state.safetensors", "half");
+    mkdir(at(f, "checkpoints/step-000004.old.tmp"), 0777); // killed while removing 4
     mkdir(at(f, "checkpoints/not-ours"), 0777);
     char from[PATH_BYTES];
     snprintf(from, sizeof from, "%s", at(f, "checkpoints/step-000005"));
@@ -224,6 +225,7 @@ static void test_leftovers(void **state)
     assert_int_equal(load(f), 5);
     write_step(f, 7, 3);
     assert_false(exists(f, "checkpoints/step-000006.tmp"));
+    assert_false(exists(f, "checkpoints/step-000004.old.tmp"));
     assert_false(exists(f, "checkpoints/step-000005.old"));
     assert_true(exists(f, "checkpoints/step-000005") && exists(f, "checkpoints/not-ours"));
     assert_int_equal(load(f), 7);
@@ -306,7 +308,7 @@ static void test_manifest_bits(void **state)
 static void test_hostile_names(void **state)
 {
     fixture *f = *state;
-    static const char *const names[] = {"../step-000001/state.safetensors", "/etc/passwd", "..", "", "a/b"};
+    static const char *const names[] = {"../step-000001/state.safetensors", "/etc/passwd", "..", "", "a/b", "x\x1b[2J"};
     write_step(f, 1, 2);
     write_step(f, 2, 2);
     char dir[PATH_BYTES];
@@ -320,6 +322,7 @@ static void test_hostile_names(void **state)
         lw_checkpoint_info info;
         assert_int_equal(lw_checkpoint_verify(dir, &f->err, &info), LW_ERR_FORMAT);
         assert_non_null(strstr(f->err.text, "not in the checkpoint's directory"));
+        assert_null(strchr(f->err.text, '\x1b'));
     }
     // A good checkpoint under the name of another step.
     write_step(f, 2, 2);

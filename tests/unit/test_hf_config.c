@@ -221,6 +221,8 @@ static void test_refused(void **state)
         {"{\"architectures\":[1]}", LW_ERR_FORMAT, "\"architectures\": expected an array of strings"},
         // what would be approximated
         {"{\"quantization_config\":{\"bits\":4}}", LW_ERR_UNSUPPORTED, "\"quantization_config\""},
+        {"{\"compression_config\":{}}", LW_ERR_UNSUPPORTED, "\"compression_config\""},
+        {"{\"logits_scaling\":8}", LW_ERR_UNSUPPORTED, "\"logits_scaling\": 8"},
         {"{\"hidden_act\":\"gelu\"}", LW_ERR_UNSUPPORTED, "\"hidden_act\": gelu"},
         {"{\"attention_multiplier\":0.5}", LW_ERR_UNSUPPORTED, "\"attention_multiplier\": 0.5"},
         {"{\"partial_rotary_factor\":0.5}", LW_ERR_UNSUPPORTED, "\"partial_rotary_factor\""},
@@ -247,6 +249,13 @@ static void test_refused(void **state)
         {"{\"num_hidden_layers\":0}", LW_ERR_FORMAT, "\"num_hidden_layers\": 0"},
         {"{\"vocab_size\":9223372036854775807}", LW_ERR_FORMAT, "\"vocab_size\": 9223372036854775807"},
         {"{\"intermediate_size\":1000000000}", LW_ERR_FORMAT, "\"intermediate_size\": 1000000000"},
+        {"{\"hidden_size\":1048577}", LW_ERR_FORMAT, "\"hidden_size\": 1048577"},
+        {"{\"num_hidden_layers\":4097}", LW_ERR_FORMAT, "\"num_hidden_layers\": 4097"},
+        {"{\"num_attention_heads\":4098}", LW_ERR_FORMAT, "\"num_attention_heads\": 4098"},
+        {"{\"max_position_embeddings\":1e13}", LW_ERR_FORMAT, "\"max_position_embeddings\": 10000000000000"},
+        {"{\"head_dim\":0}", LW_ERR_FORMAT, "\"head_dim\": 0 is out of range"},
+        {"{\"head_dim\":4098}", LW_ERR_FORMAT, "\"head_dim\": 4098 is out of range"},
+        {"{\"hidden_size\":65536}", LW_ERR_FORMAT, "\"head_dim\" (8192) must be even and at most 4096"},
         {"{\"rms_norm_eps\":-1e-5}", LW_ERR_FORMAT, "\"rms_norm_eps\": -1e-05 is out of range"},
         {"{\"rope_theta\":0}", LW_ERR_FORMAT, "\"rope_theta\": 0 is out of range"},
         // sizes that do not go together
@@ -347,6 +356,8 @@ static void test_rope_refused(void **state)
         {"{\"rope_scaling\":{\"rope_type\":\"llama3\",\"factor\":8.0,\"low_freq_factor\":4.0,\"high_freq_factor\":4.0,"
          "\"original_max_position_embeddings\":64}}",
          LW_ERR_FORMAT, "must be greater than"},
+        {"{\"rope_parameters\":{\"full_attention\":{\"rope_type\":\"linear\",\"factor\":2}}}", LW_ERR_UNSUPPORTED,
+         "\"rope_parameters.full_attention\": rope parameters by type of layer"},
         {"{\"rope_parameters\":{\"rope_theta\":1.5e4}}", LW_ERR_FORMAT, "disagree"},
         {"{\"rope_parameters\":{\"partial_rotary_factor\":0.5}}", LW_ERR_UNSUPPORTED,
          "\"rope_parameters.partial_rotary_factor\": 0.5"},

@@ -131,7 +131,8 @@ static void test_parse(void **state)
     int64_t i = 0;
     assert_int_equal(lw_json_int(&at, "n", 0, 9, &err, &i), LW_OK);
     assert_int_equal(i, 3);
-    assert_int_equal(lw_json_int(&at, "limit", 0, INT64_MAX, &err, &i), LW_ERR_FORMAT);
+    assert_int_equal(lw_json_int(&at, "limit", INT64_MIN, INT64_MAX, &err, &i), LW_ERR_FORMAT); // not cast to something
+    assert_non_null(strstr(err.text, "expected an integer"));
     json_decref(value);
     // NUL: only where asked for, and then only with a length.
     value = parse("{\"a\":\"x\\u0000y\"}", LW_JSON_ALLOW_NUL);
@@ -170,6 +171,13 @@ static void test_printable(void **state)
     assert_string_equal(lw_printable("a\n\x1b", out, sizeof out), "a\\x0a...");
     assert_string_equal(lw_printable("12345678901234567890", out, sizeof out), "12345678...");
     assert_string_equal(lw_printable("", out, sizeof out), "");
+    char wide[64];
+    assert_string_equal(lw_printable("\xc3\xa9\xe6\x97\xa5\xf0\x9f\x98\x80", wide, sizeof wide),
+                        "\xc3\xa9\xe6\x97\xa5\xf0\x9f\x98\x80");
+    assert_string_equal(lw_printable("1234567\xc3\xa9\xc3\xa9", out, sizeof out), "1234567...");    // never half of one
+    assert_string_equal(lw_printable("\xc2\x9b\xc2\xa0", wide, sizeof wide), "\\xc2\\x9b\xc2\xa0"); // C1: CSI
+    assert_string_equal(lw_printable("a\xff\xc3", wide, sizeof wide), "a\\xff\\xc3");
+    assert_string_equal(lw_printable("\xed\xa0\x80z\x7f", wide, sizeof wide), "\\xed\\xa0\\x80z\\x7f");
     for (size_t room = 8; room <= 40; room++) { // never past the end, always terminated
         char text[41];
         memset(text, 'z', sizeof text);
