@@ -290,10 +290,15 @@ static lw_status open_rows(const char *path, lw_error *err, FILE **out)
         return lw_fail_errno(err, LW_ERR_IO, errno, "%s: cannot open %s", path, what);
     }
     struct stat st;
-    if (fstat(fd, &st) != 0 || !S_ISREG(st.st_mode)) {
+    if (fstat(fd, &st) != 0) {
+        int errnum = errno;
         close(fd);
-        return lw_fail(err, LW_ERR_IO, "%s: %s is %s", path, what,
-                       S_ISDIR(st.st_mode) ? "a directory" : "not a regular file");
+        return lw_fail_errno(err, LW_ERR_IO, errnum, "%s: cannot stat %s", path, what);
+    }
+    if (!S_ISREG(st.st_mode)) {
+        close(fd);
+        return lw_fail(err, LW_ERR_IO, "%s: %s is %s, expected a regular file", path, what,
+                       S_ISDIR(st.st_mode) ? "a directory" : "a pipe, socket or device");
     }
     FILE *file = fdopen(fd, "rb");
     if (file == NULL) {
