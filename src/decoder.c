@@ -136,18 +136,19 @@ void lw_kv_cache_free(lw_kv_cache *cache)
 
 // --- products with frozen weights
 
-// y (rows, out) = x (rows, in) W^T [+ bias] [+ y when accumulate]; W (out, in).
+// y (rows, out) = x (rows, in) W^T [+ bias] [+ residual]; W (out, in), residual of the type of y.
 static void project(const lw_decoder *m, int64_t rows, int64_t in, int64_t out, const void *x, const void *w,
-                    const float *bias, bool accumulate, void *y, lw_dtype y_type)
+                    const float *bias, const void *residual, void *y, lw_dtype y_type)
 {
     m->dev->ops->gemm(m->dev, &(lw_gemm){.trans_b = true,
                                          .m = rows,
                                          .n = out,
                                          .k = in,
                                          .alpha = 1.0F,
-                                         .beta = accumulate ? 1.0F : 0.0F,
+                                         .beta = residual != NULL ? 1.0F : 0.0F,
                                          .a = x,
                                          .b = w,
+                                         .c_in = residual,
                                          .c = y,
                                          .lda = in,
                                          .ldb = in,
@@ -231,20 +232,17 @@ static void layer_forward(const lw_decoder *m, const lw_packing *p, const lw_kv_
     lw_decoder_layer_buffers *l = &b->layers[layer];
     lw_dtype type = m->dev->frozen_type;
     int64_t rows = p->rows;
-    size_t row_bytes = (size_t)(rows * c->d) * sizeof(float);
     float *x_next = layer + 1 < c->layers ? b->layers[layer + 1].x_in : b->x_out;
 
     ops->rmsnorm(m->dev, rows, c->d, c->rms_eps, l->x_in, w->attn_norm, type, b->normed, l->rstd_in);
-    project(m, rows, c->d, m->qkv_width, b->normed, w->qkv, w->qkv_bias, false, l->qkv, type);
+    project(m, rows, c->d, m->qkv_width, b->normed, w->qkv, w->qkv_bias, NULL, l->qkv, type);
     attention_forward(m, p, cache, layer, b);
-    ops->copy(m->dev, l->x_in, row_bytes, l->x_mid);
-    project(m, rows, c->heads * c->head_dim, c->d, l->attn, w->o, w->o_bias, true, l->x_mid, LW_F32);
+    project(m, rows, c->heads * c->head_dim, c->d, l->attn, w->o, w->o_bias, l->x_in, l->x_mid, LW_F32);
 
     ops->rmsnorm(m->dev, rows, c->d, c->rms_eps, l->x_mid, w->mlp_norm, type, b->normed, l->rstd_mid);
-    project(m, rows, c->d, 2 * c->ffn, b->normed, w->gate_up, w->gate_up_bias, false, l->gate_up, type);
+    project(m, rows, c->d, 2 * c->ffn, b->normed, w->gate_up, w->gate_up_bias, NULL, l->gate_up, type);
     ops->swiglu(m->dev, rows, c->ffn, type, l->gate_up, b->mlp);
-    ops->copy(m->dev, l->x_mid, row_bytes, x_next);
-    project(m, rows, c->ffn, c->d, b->mlp, w->down, w->down_bias, true, x_next, LW_F32);
+    project(m, rows, c->ffn, c->d, b->mlp, w->down, w->down_bias, l->x_mid, x_next, LW_F32);
 }
 
 void lw_decoder_forward(const lw_decoder *m, const lw_packing *p, const float *soft_tokens, const lw_kv_cache *cache,
@@ -261,7 +259,7 @@ void lw_decoder_forward(const lw_decoder *m, const lw_packing *p, const float *s
     }
     ops->gather(m->dev, p->supervised, c->d, b->x_out, LW_F32, p->on.scored_row, NULL, false, b->scored);
     ops->rmsnorm(m->dev, p->supervised, c->d, c->rms_eps, b->scored, m->final_norm, type, b->hidden, b->scored_rstd);
-    project(m, p->supervised, c->d, c->vocab, b->hidden, m->lm_head, NULL, false, b->logits, LW_F32);
+    project(m, p->supervised, c->d, c->vocab, b->hidden, m->lm_head, NULL, NULL, b->logits, LW_F32);
 }
 
 void lw_decoder_loss(const lw_decoder *m, const lw_packing *p, bool gradient, lw_decoder_buffers *b)
@@ -280,13 +278,20 @@ void lw_decoder_loss(const lw_decoder *m, const lw_packing *p, bool gradient, lw
 
 // --- backward
 
-// dx as an operand of a product: itself on an f32 device, a copy in the operand type elsewhere.
-static const void *as_operand(const lw_decoder *m, int64_t n, const float *x, void *operand)
+// x as an operand of a product: itself on an f32 device, a copy in the operand type elsewhere.
+static void make_operand(const lw_decoder *m, int64_t n, const float *x, void *operand)
 {
     if (operand != (const void *)x) {
         m->dev->ops->cast(m->dev, n, x, LW_F32, operand, m->dev->frozen_type);
     }
-    return operand;
+}
+
+// b->dx and b->dx_operand hold the gradient of the residual stream after the norm's branch; before it on return.
+static void norm_backward(const lw_decoder *m, int64_t rows, const float *x, const float *w, const float *rstd,
+                          lw_decoder_buffers *b)
+{
+    void *copy = b->dx_operand != (void *)b->dx ? b->dx_operand : NULL;
+    m->dev->ops->rmsnorm_backward(m->dev, rows, m->config.d, x, w, rstd, b->dnormed, b->dx, m->dev->frozen_type, copy);
 }
 
 static void layer_backward(const lw_decoder *m, const lw_packing *p, int64_t layer, lw_decoder_buffers *b)
@@ -300,14 +305,12 @@ static void layer_backward(const lw_decoder *m, const lw_packing *p, int64_t lay
     int64_t q_width = c->heads * c->head_dim;
     int64_t kv_width = c->kv_heads * c->head_dim;
 
-    const void *dy = as_operand(m, rows * c->d, b->dx, b->dx_operand);
-    project_backward(m, rows, c->ffn, c->d, dy, w->down, b->dmlp, type);
+    project_backward(m, rows, c->ffn, c->d, b->dx_operand, w->down, b->dmlp, type);
     ops->swiglu_backward(m->dev, rows, c->ffn, type, l->gate_up, b->dmlp, b->dgate_up);
     project_backward(m, rows, c->d, 2 * c->ffn, b->dgate_up, w->gate_up, b->dnormed, LW_F32);
-    ops->rmsnorm_backward(m->dev, rows, c->d, l->x_mid, w->mlp_norm, l->rstd_mid, b->dnormed, b->dx);
+    norm_backward(m, rows, l->x_mid, w->mlp_norm, l->rstd_mid, b);
 
-    dy = as_operand(m, rows * c->d, b->dx, b->dx_operand);
-    project_backward(m, rows, q_width, c->d, dy, w->o, b->dattn, type);
+    project_backward(m, rows, q_width, c->d, b->dx_operand, w->o, b->dattn, type);
     lw_attention a = describe_attention(m, p, NULL);
     void *k = at(l->qkv, q_width, type);
     void *v = at(k, kv_width, type);
@@ -317,21 +320,22 @@ static void layer_backward(const lw_decoder *m, const lw_packing *p, int64_t lay
     ops->rope(m->dev, rows, c->heads + c->kv_heads, c->head_dim, m->qkv_width, type, m->cos_sin, p->on.position, true,
               b->dqkv);
     project_backward(m, rows, c->d, m->qkv_width, b->dqkv, w->qkv, b->dnormed, LW_F32);
-    ops->rmsnorm_backward(m->dev, rows, c->d, l->x_in, w->attn_norm, l->rstd_in, b->dnormed, b->dx);
+    norm_backward(m, rows, l->x_in, w->attn_norm, l->rstd_in, b);
 }
 
 void lw_decoder_backward(const lw_decoder *m, const lw_packing *p, lw_decoder_buffers *b, float *d_soft)
 {
     const lw_device_ops *ops = m->dev->ops;
     const lw_hf_config *c = &m->config;
-    const void *dlogits = as_operand(m, p->supervised * c->vocab, b->logits, b->dlogits_operand);
-    project_backward(m, p->supervised, c->d, c->vocab, dlogits, m->lm_head, b->dnormed, LW_F32);
+    make_operand(m, p->supervised * c->vocab, b->logits, b->dlogits_operand);
+    project_backward(m, p->supervised, c->d, c->vocab, b->dlogits_operand, m->lm_head, b->dnormed, LW_F32);
     ops->zero(m->dev, (size_t)(p->supervised * c->d) * sizeof(float), b->dscored);
     ops->rmsnorm_backward(m->dev, p->supervised, c->d, b->scored, m->final_norm, b->scored_rstd, b->dnormed,
-                          b->dscored);
+                          b->dscored, LW_F32, NULL);
     ops->zero(m->dev, (size_t)(p->rows * c->d) * sizeof(float), b->dx);
     // Scored rows are distinct, so this is a plain scatter.
     ops->gather(m->dev, p->supervised, c->d, b->dscored, LW_F32, NULL, p->on.scored_row, false, b->dx);
+    make_operand(m, p->rows * c->d, b->dx, b->dx_operand);
     for (int64_t i = c->layers - 1; i >= 0; i--) {
         layer_backward(m, p, i, b);
     }

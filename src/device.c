@@ -3,10 +3,8 @@
 
 #include <string.h>
 
-#include "../kernels/cpu/device_cpu.h"
-#ifdef LWMPI_HAVE_CUDA
-#include "../kernels/cuda/device_cuda.h"
-#endif
+#include "device_cpu.h"
+#include "device_cuda.h"
 
 size_t lw_dtype_bytes(lw_dtype type)
 {
@@ -39,14 +37,7 @@ lw_status lw_device_open(const char *kind, int index, int threads, lw_error *err
         return lw_cpu_open(kind + 4, threads, err, out);
     }
     if (strcmp(kind, "cuda") == 0) {
-#ifdef LWMPI_HAVE_CUDA
         return lw_cuda_open(index, err, out);
-#else
-        (void)index;
-        return lw_fail(err, LW_ERR_UNSUPPORTED,
-                       "device \"cuda\" is not compiled into this lwmpi; build it where the CUDA toolkit is installed: "
-                       "cmake --preset cuda && cmake --build --preset cuda, or use device = \"cpu\"");
-#endif
     }
     return lw_fail(err, LW_ERR_UNSUPPORTED, "device \"%s\" is unknown; lwmpi knows \"cpu\" and \"cuda\"", kind);
 }
@@ -61,12 +52,5 @@ void lw_device_close(lw_device **dev)
 
 bool lw_device_available(const char *kind)
 {
-    if (strcmp(kind, "cuda") == 0) {
-#ifdef LWMPI_HAVE_CUDA
-        return lw_cuda_device_count() > 0;
-#else
-        return false;
-#endif
-    }
-    return strcmp(kind, "cpu") == 0;
+    return strcmp(kind, "cpu") == 0 || (strcmp(kind, "cuda") == 0 && lw_cuda_device_count() > 0);
 }

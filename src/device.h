@@ -30,16 +30,18 @@ const char *lw_dtype_name(lw_dtype type); // "F32", "BF16", "F16", "I32": the na
 
 typedef struct lw_device lw_device;
 
-// C (m,n) = alpha op(A) op(B) + beta C [+ bias (n) on every row].
+// C (m,n) = alpha op(A) op(B) + beta C_in [+ bias (n) on every row].
 // op(A) is (m,k): A is stored (m,k), or (k,m) when trans_a. op(B) is (k,n): B is stored (k,n), or (n,k) when
 // trans_b (the layout of a Hugging Face linear weight (out,in), so a linear layer is y = x W^T: trans_b).
-// With beta == 0, C is not read. Types of A and B are equal.
+// C_in has the type and the row stride of C, and is C itself where `c_in` is NULL; a residual stream is added on the
+// way: x' = y W^T + x. With beta == 0 it is not read. Types of A and B are equal.
 typedef struct lw_gemm {
     bool trans_a, trans_b;
     int64_t m, n, k;
     float alpha, beta;
     const void *a;
     const void *b;
+    const void *c_in; // NULL: c
     void *c;
     int64_t lda, ldb, ldc; // row strides
     lw_dtype ab_type, c_type;
@@ -103,10 +105,17 @@ typedef struct lw_device_ops {
     lw_status (*alloc)(lw_device *dev, size_t bytes, lw_error *err, void **out); // 256-byte aligned; free with `free`
     void (*free)(lw_device *dev, void *memory);
     void (*upload)(lw_device *dev, const void *host_source, size_t bytes, void *out);   // host memory reusable on return
+    // The same for n elements that change their type on the way (F32, BF16, F16); for weights.
+    void (*upload_as)(lw_device *dev, int64_t n, const void *host_source, lw_dtype in_type, void *out,
+                      lw_dtype out_type);
     void (*download)(lw_device *dev, const void *source, size_t bytes, void *host_out); // host_out valid after sync
     void (*copy)(lw_device *dev, const void *source, size_t bytes, void *out);
     void (*zero)(lw_device *dev, size_t bytes, void *out);
     lw_status (*sync)(lw_device *dev, lw_error *err); // waits for all enqueued work
+    // Enqueues what enqueue(context) enqueues; a device may record it under `key` and play the record when the key comes
+    // again, without calling (CUDA graphs). Within, no transfer to or from the host; everything that the work depends on
+    // (addresses, sizes, scalars) is the same whenever the key is.
+    void (*replay)(lw_device *dev, uint64_t key, void (*enqueue)(void *context), void *context);
     void (*destroy)(lw_device *dev);
 
     // --- products
@@ -118,8 +127,9 @@ typedef struct lw_device_ops {
     void (*rmsnorm)(lw_device *dev, int64_t rows, int64_t d, float eps, const float *x, const float *w, lw_dtype type,
                     void *y, float *rstd);
     // dx accumulates the gradient with respect to x: dx += rstd (w dy - x rstd^2 mean(w dy x)). dy (rows,d) f32.
+    // dx_copy (rows,d) of `type`, or NULL: the new dx once more, as the operand of the next product.
     void (*rmsnorm_backward)(lw_device *dev, int64_t rows, int64_t d, const float *x, const float *w,
-                             const float *rstd, const float *dy, float *dx);
+                             const float *rstd, const float *dy, float *dx, lw_dtype type, void *dx_copy);
     // y = (x - mean) * rstd * g + b (Ba et al. 2016); mean, rstd (rows).
     void (*layernorm)(lw_device *dev, int64_t rows, int64_t d, float eps, const float *x, const float *g,
                       const float *b, float *y, float *mean, float *rstd);
@@ -176,11 +186,14 @@ typedef struct lw_device_ops {
     void (*gelu_backward)(lw_device *dev, int64_t n, const float *x, const float *dy, float *dx);
     void (*axpy)(lw_device *dev, int64_t n, float alpha, const float *x, float *y); // y += alpha x
     void (*cast)(lw_device *dev, int64_t n, const void *in, lw_dtype in_type, void *out, lw_dtype out_type);
+    // out[i] = mean + std * lw_random_normal(seed, stream, i) (random.h), rounded to `type`.
+    void (*random_normal)(lw_device *dev, int64_t n, uint64_t seed, uint64_t stream, float mean, float std,
+                          lw_dtype type, void *out);
 
     // --- losses and optimizer
     void (*xent)(lw_device *dev, const lw_xent *x);
     void (*argmax)(lw_device *dev, int64_t rows, int64_t n, const void *logits, lw_dtype type, int32_t *out);
-    void (*sqnorm)(lw_device *dev, int64_t n, const float *x, float *out); // out[0] = sum x^2
+    void (*sqnorm)(lw_device *dev, int64_t n, const void *x, lw_dtype type, float *out); // out[0] = sum x^2
     void (*dot)(lw_device *dev, int64_t n, const float *x, const float *y, float *out); // out[0] += sum x y
     void (*adamw)(lw_device *dev, const lw_adamw *o);                      // Loshchilov & Hutter 2019, algorithm 2
 } lw_device_ops;

@@ -2,6 +2,8 @@
 
 #include <stdlib.h>
 
+#include "file_util.h"
+
 // --- sizes
 
 // Sum of the `micro` largest of values[0..count).
@@ -154,7 +156,6 @@ static lw_status encode(lw_step *step, const lw_step_sample *const *samples, int
         }
     }
     lw_encoder_batch_upload(&step->batch, step->dev);
-    lw_encoder_forward(step->dev, &step->wire->params, &step->wire->encoder, &step->batch, &step->encoder);
     return LW_OK;
 }
 
@@ -165,34 +166,82 @@ static void tell(lw_step *step, lw_step_phase phase)
     }
 }
 
+// The parts of a step between two uploads, each recorded by the device under its shapes.
+
+typedef struct part {
+    lw_step *step;
+    int64_t llm;
+} part;
+
+static void encoder_forward(void *context)
+{
+    lw_step *step = ((part *)context)->step;
+    lw_wire *wire = step->wire;
+    lw_encoder_forward(step->dev, &wire->params, &wire->encoder, &step->batch, &step->encoder);
+    step->dev->ops->zero(step->dev, (size_t)(step->batch.z_rows * wire->encoder.d_z) * sizeof(float), step->dz);
+    tell(step, LW_PHASE_ENCODER_FORWARD);
+}
+
+static void llm_pass(void *context)
+{
+    int64_t j = ((part *)context)->llm;
+    lw_step *step = ((part *)context)->step;
+    lw_wire *wire = step->wire;
+    lw_device *dev = step->dev;
+    lw_adapter_buffers *adapter = &step->adapters[j];
+    const lw_packing *p = &step->packing[j];
+    const float *z = step->encoder.z.y;
+    lw_adapter_forward(dev, &wire->params, &wire->adapters[j], step->batch.z_rows, z, adapter);
+    tell(step, LW_PHASE_ADAPTER_FORWARD);
+    lw_decoder_forward(step->decoders[j], p, adapter->soft, NULL, &step->llm[j]);
+    tell(step, LW_PHASE_LLM_FORWARD);
+    lw_decoder_loss(step->decoders[j], p, true, &step->llm[j]);
+    dev->ops->dot(dev, p->supervised, p->on.weight, step->llm[j].nll, wire->stats + LW_STAT_LOSS + j);
+    tell(step, LW_PHASE_LOSS);
+    lw_decoder_backward(step->decoders[j], p, &step->llm[j], adapter->d_soft);
+    tell(step, LW_PHASE_LLM_BACKWARD);
+    lw_adapter_backward(dev, &wire->params, &wire->adapters[j], step->batch.z_rows, z, adapter, step->dz);
+    tell(step, LW_PHASE_ADAPTER_BACKWARD);
+}
+
+static void encoder_backward(void *context)
+{
+    lw_step *step = ((part *)context)->step;
+    lw_wire *wire = step->wire;
+    lw_encoder_backward(step->dev, &wire->params, &wire->encoder, &step->batch, &step->encoder, step->dz);
+    tell(step, LW_PHASE_ENCODER_BACKWARD);
+}
+
+// Runs `enqueue`, or the record of it. shapes: all that its work depends on beside the layout of the step.
+static void replay(lw_step *step, void (*enqueue)(void *context), int64_t llm, const int64_t *shapes, size_t count)
+{
+    part p = {.step = step, .llm = llm};
+    const uint64_t layout[] = {(uint64_t)(uintptr_t)step->dz, (uint64_t)llm,
+                               lw_xxh64(&step->limits, sizeof step->limits, 0)};
+    if (step->after != NULL) {
+        enqueue(&p); // somebody wants to be told between its phases
+        return;
+    }
+    uint64_t key = lw_xxh64(shapes, count * sizeof *shapes, lw_xxh64(layout, sizeof layout, 0));
+    step->dev->ops->replay(step->dev, key, enqueue, &p);
+}
+
 lw_status lw_step_run(lw_step *step, const lw_step_sample *const *samples, int64_t count, const int64_t *tokens,
                       lw_error *err)
 {
     lw_device *dev = step->dev;
-    lw_wire *wire = step->wire;
+    const lw_encoder_batch *batch = &step->batch;
     LW_TRY(encode(step, samples, count, err));
-    tell(step, LW_PHASE_ENCODER_FORWARD);
-    int64_t z_rows = step->batch.z_rows;
-    const float *z = step->encoder.z.y;
-    dev->ops->zero(dev, (size_t)(z_rows * wire->encoder.d_z) * sizeof(float), step->dz);
-    for (int64_t j = 0; j < wire->llm_count; j++) {
-        lw_adapter_buffers *adapter = &step->adapters[j];
+    const int64_t source[] = {batch->bytes, batch->samples, batch->max_bytes, batch->z_rows};
+    replay(step, encoder_forward, -1, source, sizeof source / sizeof *source);
+    for (int64_t j = 0; j < step->wire->llm_count; j++) {
         lw_packing *p = &step->packing[j];
         LW_TRY(pack(step, j, samples, count, tokens[j], err));
         lw_packing_upload(p, dev);
-        lw_adapter_forward(dev, &wire->params, &wire->adapters[j], z_rows, z, adapter);
-        tell(step, LW_PHASE_ADAPTER_FORWARD);
-        lw_decoder_forward(step->decoders[j], p, adapter->soft, NULL, &step->llm[j]);
-        tell(step, LW_PHASE_LLM_FORWARD);
-        lw_decoder_loss(step->decoders[j], p, true, &step->llm[j]);
-        dev->ops->dot(dev, p->supervised, p->on.weight, step->llm[j].nll, wire->stats + LW_STAT_LOSS + j);
-        tell(step, LW_PHASE_LOSS);
-        lw_decoder_backward(step->decoders[j], p, &step->llm[j], adapter->d_soft);
-        tell(step, LW_PHASE_LLM_BACKWARD);
-        lw_adapter_backward(dev, &wire->params, &wire->adapters[j], z_rows, z, adapter, step->dz);
-        tell(step, LW_PHASE_ADAPTER_BACKWARD);
+        const int64_t shapes[] = {p->sequences, p->rows,  p->prefix_rows, p->tokens, p->supervised,
+                                  p->max_q,     p->max_k, batch->z_rows};
+        replay(step, llm_pass, j, shapes, sizeof shapes / sizeof *shapes);
     }
-    lw_encoder_backward(dev, &wire->params, &wire->encoder, &step->batch, &step->encoder, step->dz);
-    tell(step, LW_PHASE_ENCODER_BACKWARD);
+    replay(step, encoder_backward, -2, source, sizeof source / sizeof *source);
     return LW_OK;
 }

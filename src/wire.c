@@ -82,7 +82,7 @@ void lw_wire_update(lw_device *dev, lw_wire *wire, const lw_update *u)
 {
     const lw_device_ops *ops = dev->ops;
     lw_params *p = &wire->params;
-    ops->sqnorm(dev, p->elements, p->grad, wire->sqnorm);
+    ops->sqnorm(dev, p->elements, p->grad, LW_F32, wire->sqnorm);
     // 0 * x is NaN exactly when x is not finite: a loss that overflowed stops the update as a gradient would.
     ops->dot(dev, wire->llm_count, wire->stats, wire->zeros, wire->sqnorm);
     lw_adamw a = {.lr = (float)u->lr,

@@ -47,6 +47,7 @@ void lw_cpu_free(lw_device *dev, void *memory);
 void lw_cpu_transfer(lw_device *dev, const void *source, size_t bytes, void *out);
 void lw_cpu_zero(lw_device *dev, size_t bytes, void *out);
 lw_status lw_cpu_sync(lw_device *dev, lw_error *err);
+void lw_cpu_replay(lw_device *dev, uint64_t key, void (*enqueue)(void *context), void *context);
 void lw_cpu_destroy(lw_device *dev);
 
 #ifndef LW_CPU_ISA
@@ -65,7 +66,7 @@ void LW_CPU(gemm)(lw_device *dev, const lw_gemm *g);
 void LW_CPU(rmsnorm)(lw_device *dev, int64_t rows, int64_t d, float eps, const float *x, const float *w, lw_dtype type,
                      void *y, float *rstd);
 void LW_CPU(rmsnorm_backward)(lw_device *dev, int64_t rows, int64_t d, const float *x, const float *w,
-                              const float *rstd, const float *dy, float *dx);
+                              const float *rstd, const float *dy, float *dx, lw_dtype type, void *dx_copy);
 void LW_CPU(layernorm)(lw_device *dev, int64_t rows, int64_t d, float eps, const float *x, const float *g,
                        const float *b, float *y, float *mean, float *rstd);
 void LW_CPU(layernorm_backward)(lw_device *dev, int64_t rows, int64_t d, const float *x, const float *g,
@@ -99,9 +100,11 @@ void LW_CPU(gelu)(lw_device *dev, int64_t n, const float *x, float *y);
 void LW_CPU(gelu_backward)(lw_device *dev, int64_t n, const float *x, const float *dy, float *dx);
 void LW_CPU(axpy)(lw_device *dev, int64_t n, float alpha, const float *x, float *y);
 void LW_CPU(cast)(lw_device *dev, int64_t n, const void *in, lw_dtype in_type, void *out, lw_dtype out_type);
+void LW_CPU(random_normal)(lw_device *dev, int64_t n, uint64_t seed, uint64_t stream, float mean, float std,
+                           lw_dtype type, void *out);
 void LW_CPU(xent)(lw_device *dev, const lw_xent *x);
 void LW_CPU(argmax)(lw_device *dev, int64_t rows, int64_t n, const void *logits, lw_dtype type, int32_t *out);
-void LW_CPU(sqnorm)(lw_device *dev, int64_t n, const float *x, float *out);
+void LW_CPU(sqnorm)(lw_device *dev, int64_t n, const void *x, lw_dtype type, float *out);
 void LW_CPU(dot)(lw_device *dev, int64_t n, const float *x, const float *y, float *out);
 void LW_CPU(adamw)(lw_device *dev, const lw_adamw *o);
 

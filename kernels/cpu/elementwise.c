@@ -1,6 +1,7 @@
 // elementwise.c: activations, axpy and conversions.
 #include "cpu.h"
 #include "half.h"
+#include "random.h"
 #include "simd.h"
 
 // Elements a thread takes at a time.
@@ -162,5 +163,20 @@ void LW_CPU(cast)(lw_device *dev, int64_t n, const void *in, lw_dtype in_type, v
         size_t at = (size_t)(c * CHUNK);
         cast_chunk(lw_min64(CHUNK, n - c * CHUNK), (const char *)in + at * in_bytes, in_type,
                    (char *)out + at * out_bytes, out_type);
+    }
+}
+
+void LW_CPU(random_normal)(lw_device *dev, int64_t n, uint64_t seed, uint64_t stream, float mean, float std,
+                           lw_dtype type, void *out)
+{
+    int threads = lw_cpu_threads(dev, n * 100);
+#pragma omp parallel for schedule(static) num_threads(threads) if (threads > 1)
+    for (int64_t first = 0; first < n; first += 256) {
+        float block[256];
+        int64_t count = lw_min64(256, n - first);
+        for (int64_t i = 0; i < count; i++) {
+            block[i] = mean + std * (float)lw_random_normal(seed, stream, (uint64_t)(first + i));
+        }
+        lw_half_write(count, block, (char *)out + (size_t)first * lw_dtype_bytes(type), type);
     }
 }

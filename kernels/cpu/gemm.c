@@ -23,13 +23,14 @@ static bool sizes_fit(const lw_gemm *g)
     return true;
 }
 
-// C rows [r0, r1), columns [c0, c1): scaled by beta (not read when 0), plus the bias.
+// C rows [r0, r1), columns [c0, c1): C_in scaled by beta (not read when 0), plus the bias.
 static void prepare_block(const lw_gemm *g, int64_t r0, int64_t r1, int64_t c0, int64_t c1)
 {
     for (int64_t r = r0; r < r1; r++) {
         float *c = (float *)g->c + r * g->ldc;
+        const float *in = g->c_in == NULL ? c : (const float *)g->c_in + r * g->ldc;
         for (int64_t j = c0; j < c1; j++) {
-            float old = g->beta == 0.0f ? 0.0f : g->beta * c[j];
+            float old = g->beta == 0.0f ? 0.0f : g->beta * in[j];
             c[j] = g->bias == NULL ? old : old + g->bias[j];
         }
     }
@@ -41,7 +42,7 @@ static void product_block(const lw_gemm *g, int64_t r0, int64_t r1, int64_t c0, 
         return;
     }
     float beta = g->beta;
-    if (g->bias != NULL || g->k == 0) {
+    if (g->bias != NULL || g->c_in != NULL || g->k == 0) {
         // The bias goes in first: OpenBLAS clears C in a pass of its own when beta is 0, so this costs no more.
         prepare_block(g, r0, r1, c0, c1);
         beta = 1.0f;

@@ -92,6 +92,13 @@ lw_status lw_cpu_sync(lw_device *dev, lw_error *err)
     return status;
 }
 
+void lw_cpu_replay(lw_device *dev, uint64_t key, void (*enqueue)(void *context), void *context)
+{
+    (void)dev;
+    (void)key;
+    enqueue(context);
+}
+
 void lw_cpu_destroy(lw_device *dev)
 {
     free(dev);

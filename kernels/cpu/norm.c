@@ -1,5 +1,7 @@
 // norm.c: RMSNorm, LayerNorm and the fixed-RMS scale, forward and backward. Rows are independent; sums over rows (the
 // gradients of gains and biases) are taken in order of the rows whatever the thread count.
+#include <string.h>
+
 #include "cpu.h"
 #include "simd.h"
 
@@ -57,9 +59,9 @@ void LW_CPU(rmsnorm)(lw_device *dev, int64_t rows, int64_t d, float eps, const f
 }
 
 void LW_CPU(rmsnorm_backward)(lw_device *dev, int64_t rows, int64_t d, const float *x, const float *w,
-                              const float *rstd, const float *dy, float *dx)
+                              const float *rstd, const float *dy, float *dx, lw_dtype type, void *dx_copy)
 {
-    if (rows <= 0 || d <= 0) {
+    if (rows <= 0 || d <= 0 || (dx_copy != NULL && !lw_cpu_is_f32(dev, "rmsnorm_backward", type))) {
         return;
     }
     int threads = lw_cpu_threads(dev, rows * d * 2);
@@ -73,6 +75,9 @@ void LW_CPU(rmsnorm_backward)(lw_device *dev, int64_t rows, int64_t d, const flo
             lw_vf a = lw_vfma(lw_load(w + i, lanes) * lw_load(g + i, lanes), lw_vset(s), lw_load(out + i, lanes));
             lw_store(out + i, lw_vfma(lw_load(in + i, lanes), lw_vset(-c), a), lanes);
         });
+        if (dx_copy != NULL) {
+            memcpy((float *)dx_copy + r * d, out, (size_t)d * sizeof *out);
+        }
     }
 }
 

@@ -44,8 +44,11 @@ static double dot(lw_device *dev, int64_t n, const float *x, const float *y)
     return total;
 }
 
-void LW_CPU(sqnorm)(lw_device *dev, int64_t n, const float *x, float *out)
+void LW_CPU(sqnorm)(lw_device *dev, int64_t n, const void *x, lw_dtype type, float *out)
 {
+    if (!lw_cpu_is_f32(dev, "sqnorm", type)) {
+        return;
+    }
     out[0] = (float)dot(dev, n, x, x); // infinity where it is beyond the range of float: adamw then skips the step
 }
 

@@ -2,6 +2,7 @@
 #include <math.h>
 
 #include "harness.h"
+#include "random.h"
 #include "reference.h"
 
 typedef struct element_context {
@@ -179,7 +180,11 @@ static void build_axpy(op_test *t, const op_case *o)
 static void launch_cast(const op_test *t, void *const *p)
 {
     const shape_cast *s = &t->of->cast;
-    t->dev->ops->cast(t->dev, s->n, p[0], s->from, p[1], s->to);
+    if (s->upload) {
+        t->dev->ops->upload_as(t->dev, s->n, t->context, s->from, p[1], s->to);
+    } else {
+        t->dev->ops->cast(t->dev, s->n, p[0], s->from, p[1], s->to);
+    }
 }
 
 // The result is exact: op_round is the definition.
@@ -190,7 +195,8 @@ static void build_cast(op_test *t, const op_case *o)
         0.0,         -0.0,         1.0,           65504.0,    65519.0, 65520.0, -70000.0,         1e-8,
         6e-8,        2.98e-8,      -5.9605e-8,    6.1e-5,     6.09e-5, 1e30,    (double)INFINITY, (double)-INFINITY,
         (double)NAN, 1.0009765625, 1.00048828125, 1.00390625, 3.0e38};
-    op_describe(t, "n=%lld %s to %s", (long long)s->n, lw_dtype_name(s->from), lw_dtype_name(s->to));
+    op_describe(t, "n=%lld %s to %s%s", (long long)s->n, lw_dtype_name(s->from), lw_dtype_name(s->to),
+                s->upload ? " from the host" : "");
     double *x = op_own(t, (size_t)s->n, sizeof *x);
     for (int64_t i = 0; i < s->n; i++) {
         double value = i < (int64_t)(sizeof special / sizeof *special)
@@ -199,12 +205,35 @@ static void build_cast(op_test *t, const op_case *o)
         x[i] = op_round(value, s->from);
     }
     op_input(t, "in", s->from, s->n, x);
+    unsigned char *host = op_own(t, (size_t)s->n, lw_dtype_bytes(s->from));
+    for (int64_t i = 0; i < s->n; i++) {
+        op_store(s->from, x[i], host + (size_t)i * lw_dtype_bytes(s->from));
+    }
+    t->context = host;
     int out = op_output(t, "out", s->to, s->n, 0.0);
     for (int64_t i = 0; i < s->n; i++) {
         t->buffer[out].expect[i] = op_round(x[i], s->to);
     }
     t->launch = launch_cast;
     t->bytes = (double)s->n * (double)(lw_dtype_bytes(s->from) + lw_dtype_bytes(s->to));
+}
+
+static void launch_random_normal(const op_test *t, void *const *p)
+{
+    const shape_random *s = &t->of->random;
+    t->dev->ops->random_normal(t->dev, s->n, 42, 7, s->mean, s->std, t->type, p[0]);
+}
+
+static void build_random_normal(op_test *t, const op_case *o)
+{
+    const shape_random *s = &o->random;
+    op_describe(t, "n=%lld mean=%g std=%g", (long long)s->n, (double)s->mean, (double)s->std);
+    int out = op_output(t, "out", t->type, s->n, op_tolerance(t, 1e-6));
+    for (int64_t i = 0; i < s->n; i++) {
+        t->buffer[out].expect[i] = (double)s->mean + (double)s->std * lw_random_normal(42, 7, (uint64_t)i);
+    }
+    t->launch = launch_random_normal;
+    t->bytes = (double)s->n * (double)lw_dtype_bytes(t->type);
 }
 
 #define ELEMENT(name, typed_, rows_, d_, variant_)                                           \
@@ -221,6 +250,14 @@ static void build_cast(op_test *t, const op_case *o)
 #define CAST(n, from, to)                                          \
     {                                                              \
         .op = "cast", .build = build_cast, .cast = { n, from, to } \
+    }
+#define UPLOAD_AS(n, from, to)                                                \
+    {                                                                         \
+        .op = "upload_as", .build = build_cast, .cast = { n, from, to, true } \
+    }
+#define RANDOM_NORMAL(n, mean, std)                                                                   \
+    {                                                                                                 \
+        .op = "random_normal", .build = build_random_normal, .typed = true, .random = { n, mean, std } \
     }
 
 const op_case element_cases[] = {
@@ -246,6 +283,16 @@ const op_case element_cases[] = {
     CAST(300, LW_F32, LW_F32),
     CAST(300, LW_BF16, LW_BF16),
     CAST(0, LW_F32, LW_BF16),
+    UPLOAD_AS(5000, LW_F32, LW_BF16),
+    UPLOAD_AS(5001, LW_BF16, LW_F32),
+    UPLOAD_AS(5000, LW_F16, LW_BF16),
+    UPLOAD_AS(777, LW_F16, LW_F32),
+    UPLOAD_AS(300, LW_BF16, LW_BF16),
+    UPLOAD_AS(0, LW_F32, LW_BF16),
+    RANDOM_NORMAL(1, 0.0f, 1.0f),
+    RANDOM_NORMAL(5001, 0.0f, 0.02f),
+    RANDOM_NORMAL(300, 1.0f, 0.02f),
+    RANDOM_NORMAL(0, 0.0f, 1.0f),
     ELEMENT_PERF(swiglu, 2000, 344),
     ELEMENT_PERF(swiglu_backward, 2000, 344),
     ELEMENT_PERF(gelu, 2000, 512),

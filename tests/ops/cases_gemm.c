@@ -13,7 +13,7 @@ static lw_gemm gemm_of(const shape_gemm *s, lw_dtype type)
     g.ldb = (s->trans_b ? s->k : s->n) + s->pad;
     g.ldc = s->n + s->pad;
     g.ab_type = type;
-    g.c_type = LW_F32;
+    g.c_type = s->narrow ? type : LW_F32;
     return g;
 }
 
@@ -25,6 +25,7 @@ static void launch_gemm(const op_test *t, void *const *p)
     g.b = p[1];
     g.c = p[2];
     g.bias = s->bias ? p[3] : NULL;
+    g.c_in = s->apart ? p[s->bias ? 4 : 3] : NULL;
     t->dev->ops->gemm(t->dev, &g);
 }
 
@@ -34,11 +35,15 @@ static void build_gemm(op_test *t, const op_case *c)
     lw_gemm g = gemm_of(s, t->type);
     op_describe(t, "m=%lld n=%lld k=%lld %c%c alpha=%g beta=%g%s pad=%lld%s", (long long)s->m, (long long)s->n,
                 (long long)s->k, s->trans_a ? 'T' : 'N', s->trans_b ? 'T' : 'N', (double)s->alpha, (double)s->beta,
-                s->bias ? " bias" : "", (long long)s->pad, s->nan ? " NaN" : "");
+                s->bias ? " bias" : "", (long long)s->pad,
+                s->nan      ? " NaN"
+                : s->apart  ? " C_in apart"
+                : s->narrow ? " C as A"
+                            : "");
     int64_t a_count = (s->trans_a ? s->k : s->m) * g.lda, b_count = (s->trans_b ? s->n : s->k) * g.ldb;
     int64_t c_count = s->m * g.ldc;
     double *a = op_normal(t, a_count, 1.0, t->type), *b = op_normal(t, b_count, 1.0, t->type);
-    double *before = op_normal(t, c_count, 1.0, LW_F32), *bias = op_normal(t, s->n, 1.0, LW_F32);
+    double *before = op_normal(t, c_count, 1.0, g.c_type), *bias = op_normal(t, s->n, 1.0, LW_F32);
     if (s->nan) {
         a[a_count / 2] = NAN;
     }
@@ -47,9 +52,14 @@ static void build_gemm(op_test *t, const op_case *c)
     }
     op_input(t, "a", t->type, a_count, a);
     op_input(t, "b", t->type, b_count, b);
-    int out = op_update(t, "c", LW_F32, c_count, before, 2e-6);
+    double tolerance = s->narrow ? op_tolerance(t, 2e-6) : 2e-6;
+    int out = s->apart ? op_output(t, "c", g.c_type, c_count, tolerance)
+                       : op_update(t, "c", g.c_type, c_count, before, tolerance);
     if (s->bias) {
         op_input(t, "bias", LW_F32, s->n, bias);
+    }
+    if (s->apart) {
+        op_input(t, "c_in", g.c_type, c_count, before);
     }
     t->launch = launch_gemm;
     t->flops = 2.0 * (double)s->m * (double)s->n * (double)s->k;
@@ -63,6 +73,9 @@ static void build_gemm(op_test *t, const op_case *c)
     for (int64_t i = 0; i < c_count; i++) {
         buffer->state[i] = i % g.ldc < s->n ? OP_CHECK : OP_KEEP;
     }
+    for (int64_t i = 0; s->apart && i < c_count; i++) {
+        buffer->expect[i] = before[i];
+    }
     ref_gemm(&r, a, b, s->bias ? bias : NULL, buffer->expect);
 }
 
@@ -73,6 +86,12 @@ static void build_gemm(op_test *t, const op_case *c)
 #define GEMM_FORMS(m, n, k, pad)                                                                            \
     GEMM(m, n, k, false, false, 1.0f, 0.0f, false, pad), GEMM(m, n, k, false, true, 1.0f, 0.0f, true, pad), \
         GEMM(m, n, k, true, false, 0.5f, 1.0f, false, pad), GEMM(m, n, k, true, true, -1.5f, 0.25f, true, pad)
+#define GEMM_MORE(m, n, k, ta, tb, beta, bias, pad, apart, narrow)                                      \
+    {                                                                                                   \
+        .op = "gemm", .build = build_gemm, .typed = true, .gemm = {                                     \
+            m, n, k, ta, tb, 1.0f, beta, bias, pad, false, apart, narrow                                \
+        }                                                                                               \
+    }
 #define GEMM_PERF(m, n, k, ta, tb)                                                \
     {                                                                             \
         .op = "gemm", .build = build_gemm, .typed = true, .perf = true, .gemm = { \
@@ -106,6 +125,11 @@ const op_case gemm_cases[] = {
     GEMM(9, 11, 13, false, true, 0.0f, 1.0f, true, 0),
     {.op = "gemm", .build = build_gemm, .gemm = {33, 20, 40, false, true, 1.0f, 0.0f, false, 0, true}},
     {.op = "gemm", .build = build_gemm, .gemm = {1, 20, 40, false, true, 1.0f, 0.0f, false, 0, true}},
+    GEMM_MORE(33, 48, 64, false, true, 1.0f, false, 0, true, false), // the residual stream
+    GEMM_MORE(7, 33, 65, false, true, 1.0f, true, 5, true, false),
+    GEMM_MORE(5, 7, 0, false, true, 1.0f, false, 0, true, false),
+    GEMM_MORE(33, 48, 64, false, true, 0.0f, true, 0, false, true), // a layer's activations
+    GEMM_MORE(40, 96, 136, false, false, 0.0f, false, 8, false, true),
     GEMM_PERF(2000, 64, 64, false, true),
     GEMM_PERF(2000, 128, 128, false, true),
     GEMM_PERF(2000, 512, 128, false, true),

@@ -131,23 +131,23 @@ static void build_argmax(op_test *t, const op_case *o)
 
 static void launch_sqnorm(const op_test *t, void *const *p)
 {
-    t->dev->ops->sqnorm(t->dev, t->of->rows.rows, p[0], p[1]);
+    t->dev->ops->sqnorm(t->dev, t->of->rows.rows, p[0], t->type, p[1]);
 }
 
 static void build_sqnorm(op_test *t, const op_case *o)
 { // variant 1: a NaN; 2: an infinity; 3: overflow
     int64_t n = o->rows.rows;
     op_describe(t, "n=%lld variant=%d", (long long)n, o->rows.variant);
-    double *x = op_normal(t, n, 1.0, LW_F32), sum = 0.0;
+    double *x = op_normal(t, n, 1.0, t->type), sum = 0.0;
     if (o->rows.variant > 0) {
         x[n / 3] = o->rows.variant == 1   ? (double)NAN
                    : o->rows.variant == 2 ? (double)INFINITY
-                                          : op_round(3e38, LW_F32);
+                                          : op_round(3e38, t->type);
     }
     for (int64_t i = 0; i < n; i++) {
         sum += x[i] * x[i];
     }
-    op_input(t, "x", LW_F32, n, x);
+    op_input(t, "x", t->type, n, x);
     int out = op_output(t, "out", LW_F32, 1, 1e-7);
     t->buffer[out].expect[0] = o->rows.variant == 3 ? (double)INFINITY : sum;
     t->launch = launch_sqnorm;
@@ -223,7 +223,7 @@ static void build_adamw(op_test *t, const op_case *c)
     }
 #define SQNORM(n, variant_)                                               \
     {                                                                     \
-        .op = "sqnorm", .build = build_sqnorm, .rows = { n, 0, variant_ } \
+        .op = "sqnorm", .build = build_sqnorm, .typed = true, .rows = { n, 0, variant_ } \
     }
 #define ADAMW(n, clip, step, factor)                                            \
     {                                                                           \

@@ -72,12 +72,19 @@ typedef struct shape_gemm {
     bool bias;
     int64_t pad; // added to every row stride
     bool nan;    // one NaN in A
+    bool apart;  // C_in is a matrix of its own
+    bool narrow; // C has the type of A and B
 } shape_gemm;
 
 typedef struct shape_rows {
     int64_t rows, d;
     int variant;
 } shape_rows;
+
+typedef struct shape_random {
+    int64_t n;
+    float mean, std;
+} shape_random;
 
 typedef struct shape_rope {
     int64_t rows, heads, head_dim, pad;
@@ -112,6 +119,7 @@ typedef struct shape_adamw {
 typedef struct shape_cast {
     int64_t n;
     lw_dtype from, to;
+    bool upload; // from host memory
 } shape_cast;
 
 struct op_case {
@@ -127,6 +135,7 @@ struct op_case {
         shape_xent xent;
         shape_adamw adamw;
         shape_cast cast;
+        shape_random random;
     };
 };
 

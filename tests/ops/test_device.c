@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "device.h"
+#include "device_cuda.h"
 
 static int failures;
 
@@ -30,9 +31,9 @@ static void check_refusals(void)
     CHECK(lw_device_open("abacus", 0, 1, &err, &dev) == LW_ERR_UNSUPPORTED && strstr(err.text, "abacus") != NULL);
     CHECK(lw_device_open("cpu", 0, 0, &err, &dev) == LW_ERR_USAGE);
     CHECK(lw_device_open("cpu:z80", 0, 1, &err, &dev) == LW_ERR_UNSUPPORTED && strstr(err.text, "z80") != NULL);
-#ifndef LWMPI_HAVE_CUDA
-    CHECK(lw_device_open("cuda", 0, 1, &err, &dev) == LW_ERR_UNSUPPORTED && strstr(err.text, "cmake") != NULL);
-#endif
+    if (!lw_cuda_built()) {
+        CHECK(lw_device_open("cuda", 0, 1, &err, &dev) == LW_ERR_UNSUPPORTED && strstr(err.text, "cmake") != NULL);
+    }
     CHECK(dev == NULL);
     lw_device_close(&dev); // of nothing
     lw_device_close(NULL);
