@@ -1,10 +1,14 @@
 #include <errno.h>
+#include <limits.h>
+#include <stdio.h>
+#include <limits.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/uio.h>
 #include <unistd.h>
 
 #include "comm_impl.h"
+#include "paths.h"
 
 lw_status lw_comm_find_topology(lw_comm *comm, lw_error *err)
 {
@@ -37,6 +41,27 @@ static long long env_number(const char *name)
     char *end = NULL;
     long long value = strtoll(text, &end, 10);
     return *end == '\0' ? value : -1;
+}
+
+double lw_comm_start_timeout_s(double otherwise_s)
+{
+    const char *text = getenv("LWMPI_START_TIMEOUT_S");
+    char *end = NULL;
+    double value = text != NULL ? strtod(text, &end) : 0.0;
+    return text != NULL && *end == '\0' && value > 0.0 && value < 1e6 ? value : otherwise_s;
+}
+
+int lw_comm_launch_rank(void)
+{
+    // Open MPI, PMIx (Slurm, Open MPI 5), PMI (MPICH, Intel MPI), then Slurm alone.
+    static const char *const names[] = {"OMPI_COMM_WORLD_RANK", "PMIX_RANK", "PMI_RANK", "SLURM_PROCID"};
+    for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
+        long long rank = env_number(names[i]);
+        if (rank >= 0 && rank <= INT_MAX) {
+            return (int)rank;
+        }
+    }
+    return -1;
 }
 
 // Slurm's own steps (batch script, interactive shell, "extern") have ids from this one on: nobody used srun for them.
@@ -97,8 +122,30 @@ lw_status lw_comm_check_launch(int world_size, lw_error *err)
                    tasks, tasks);
 }
 
+// Open MPI and PMIx find their plugins by the folder they were installed in, unless they are told another. The same is
+// done for mpirun by its script (cmake/MakeBundle.cmake); a rank that srun started, or one alone, comes without it.
+static void use_bundled_mpi(void)
+{
+    static const char *const places[][2] = {
+        {"OPAL_PREFIX", ""},
+        {"PMIX_LIBDIR", "/lib"},
+        {"PMIX_DATADIR", "/share"},
+        {"HWLOC_PLUGINS_PATH", ""}, // there are none; those of the system belong to another hwloc
+    };
+    char *root = lw_path_bundle();
+    for (size_t i = 0; root != NULL && i < sizeof places / sizeof *places; i++) {
+        char path[PATH_MAX];
+        int length = snprintf(path, sizeof path, "%s%s", root, places[i][1]);
+        if (length > 0 && (size_t)length < sizeof path) {
+            setenv(places[i][0], path, 0);
+        }
+    }
+    free(root);
+}
+
 void lw_comm_prepare_environment(void)
 {
+    use_bundled_mpi();
     bool launched = getenv("OMPI_COMM_WORLD_SIZE") != NULL || getenv("PMIX_RANK") != NULL;
     if (!launched) {
         // Open MPI would start a daemon beside a process without mpirun, to be ready for MPI_Comm_spawn.

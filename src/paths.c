@@ -2,6 +2,7 @@
 
 #include <errno.h>
 #include <limits.h>
+#include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -69,4 +70,20 @@ lw_status lw_path_default_config(lw_error *err, char **out)
     }
     free(program);
     return status;
+}
+
+char *lw_path_bundle(void)
+{
+    lw_error ignored;
+    char *program = NULL;
+    char path[PATH_MAX];
+    if (lw_path_program(&ignored, &program) != LW_OK) {
+        return NULL;
+    }
+    *strrchr(program, '/') = '\0';
+    int length = snprintf(path, sizeof path, "%s/" LW_DATADIR_FROM_BIN "/bundle", program);
+    bool marked = length > 0 && (size_t)length < sizeof path && access(path, F_OK) == 0;
+    length = snprintf(path, sizeof path, "%s/..", program);
+    free(program);
+    return marked && length > 0 && (size_t)length < sizeof path ? realpath(path, NULL) : NULL;
 }

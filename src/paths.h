@@ -12,4 +12,8 @@ lw_status lw_path_default_config(lw_error *err, char **out);
 // The program's own file, through /proc/self/exe. malloc'd. Local.
 lw_status lw_path_program(lw_error *err, char **out);
 
+// The folder of an unpacked bundle (cmake/LwBundle.cmake), when the program is that of one: lib/ holds its MPI. NULL
+// otherwise. malloc'd. Local.
+char *lw_path_bundle(void);
+
 #endif
