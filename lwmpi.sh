@@ -2,7 +2,9 @@
 # lwmpi.sh: from a fresh machine to the main job, or to passed tests, in one command each.
 #
 #   ./lwmpi.sh run [ARGUMENT ...]    install what is missing, build, mpirun -np 2 lwmpi [ARGUMENT ...]
-#   ./lwmpi.sh test                  install what is missing, build release and debug, run the tests of both
+#   ./lwmpi.sh test                  install what is missing, build release and debug, run the tests of both, and fuzz
+#                                    the readers of files for some seconds each (where clang is)
+#   ./lwmpi.sh fuzz [SECONDS]        fuzz them for SECONDS each (default 600) and say what was reached
 #   ./lwmpi.sh install-packages      only the first step
 #
 # It builds in build/ beside this script and runs where it is called. Missing Debian packages are installed by root,
@@ -22,6 +24,12 @@ has() { command -v "$1" >/dev/null 2>&1; }
 
 has_library() { has pkg-config && pkg-config --exists "$1"; }
 
+# clang with libFuzzer and the sanitizers.
+can_fuzz() {
+    echo 'int LLVMFuzzerTestOneInput(const char *d, long n) { return d[0] + (int)n; }' |
+        clang -fsanitize=fuzzer,address,undefined -x c -o /dev/null - >/dev/null 2>&1
+}
+
 # What is needed, as "Debian package: how to see that it, or the same thing from elsewhere, is there".
 missing_packages() {
     has cc || echo gcc
@@ -39,6 +47,7 @@ missing_packages() {
     has_library libxxhash || echo libxxhash-dev
     if [ "${1:-}" = tests ]; then
         has_library cmocka || echo libcmocka-dev
+        has c++ || echo g++ # the software GPU (tests/softgpu)
         # The tests of Slurm start a cluster of their own, as root. Where there is an init system these packages would
         # start their services: there they are the administrator's to install.
         if [ "$(id -u)" -eq 0 ] && [ ! -d /run/systemd/system ]; then
@@ -46,6 +55,10 @@ missing_packages() {
             has slurmd || echo slurmd
             has sbatch || echo slurm-client
             has munged || echo munge
+        fi
+        if [ "$(id -u)" -eq 0 ]; then # fuzzing is left out where it cannot be had
+            has clang || echo clang
+            can_fuzz || echo libclang-rt-dev
         fi
     fi
 }
@@ -130,6 +143,13 @@ run_tests() {
     for preset in release debug; do
         build "$preset"
     done
+    local tested=(debug release)
+    if can_fuzz; then
+        build fuzz
+        tested=(fuzz debug release)
+    else
+        say "no clang with libFuzzer: the readers are not fuzzed; their corpora are run by the other presets"
+    fi
     prepare_mpi
     # AddressSanitizer of gcc 12 trips over the wider address randomisation of newer kernels.
     local -a launch=()
@@ -137,7 +157,7 @@ run_tests() {
         launch=(setarch -R)
     fi
     # The sanitizers first: the last lines are those of the complete set.
-    for preset in debug release; do
+    for preset in "${tested[@]}"; do
         say "tests of preset $preset"
         "${launch[@]}" ctest --preset "$preset" --no-tests=error --parallel "$(cores)" </dev/null ||
             failed+=("$preset")
@@ -145,6 +165,17 @@ run_tests() {
     if [ "${#failed[@]}" -gt 0 ]; then
         fail "tests failed in preset: ${failed[*]}"
     fi
+}
+
+fuzz() {
+    local seconds="${1:-600}"
+    [[ "$seconds" =~ ^[0-9]+$ ]] || fail "fuzz wants a number of seconds, not \"$seconds\""
+    install_packages tests
+    can_fuzz || fail "fuzzing needs clang with libFuzzer (Debian: apt install clang libclang-rt-dev)"
+    build fuzz
+    say "fuzzing $seconds s each; new inputs and findings are kept in build/fuzz/tests/fuzz"
+    find build/fuzz/tests/fuzz -maxdepth 1 -type f -name 'fuzz_*' -perm -u+x -print0 | sort -z |
+        xargs -0 -P "$(cores)" -I PROGRAM bash tests/fuzz/run.sh PROGRAM "$seconds" || fail "there are findings"
 }
 
 usage() { sed -n '2,/^set /{/^#/s/^# \{0,1\}//p}' lwmpi.sh; }
@@ -155,6 +186,7 @@ cd -- "$source_dir"
 case "${1:-}" in
 run) shift && run "$@" ;;
 test) run_tests ;;
+fuzz) shift && fuzz "$@" ;;
 install-packages) install_packages tests ;;
 -h | --help | help) usage ;;
 *)

@@ -8,6 +8,6 @@ if(LWMPI_SANITIZE)
 endif()
 
 function(lw_compile_options target)
-  target_compile_options(${target} PRIVATE -Wall -Wextra -Wconversion -Wshadow -Wvla
-                         $<$<BOOL:${LWMPI_WERROR}>:-Werror>)
+  target_compile_options(${target} PRIVATE
+    "$<$<COMPILE_LANGUAGE:C>:-Wall;-Wextra;-Wconversion;-Wshadow;-Wvla;$<$<BOOL:${LWMPI_WERROR}>:-Werror>>")
 endfunction()

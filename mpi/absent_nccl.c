@@ -1,7 +1,7 @@
 // absent_nccl.c: in place of the NCCL data plane in a build without CUDA.
 #include <stdio.h>
 
-#include "nccl.h"
+#include "comm_nccl.h"
 
 lw_status lw_nccl_create(lw_comm *comm, lw_device *dev, lw_error *err, lw_nccl **out)
 {
@@ -24,6 +24,11 @@ lw_status lw_nccl_all_reduce(lw_nccl *nccl, float *buffer, int64_t n, lw_error *
 void lw_nccl_destroy(lw_nccl **nccl)
 {
     *nccl = NULL;
+}
+
+void lw_nccl_abort(lw_nccl *nccl)
+{
+    (void)nccl;
 }
 
 void lw_nccl_version(char *out, size_t size)

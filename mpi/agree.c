@@ -53,34 +53,36 @@ static lw_status all_gather_records(lw_comm *comm, lw_status mine, const lw_erro
     return lw_comm_wait(comm, 1, &request, "agreement", comm_err);
 }
 
+void lw_comm_tell_untold(lw_comm *comm)
+{
+    if (comm->untold != NULL) {
+        lw_comm_say("rank %d on %s: %s", comm->rank, lw_comm_host(comm), comm->untold->text);
+        comm->untold = NULL;
+    }
+}
+
 lw_status lw_comm_agree(lw_comm *comm, lw_status mine, lw_error *err)
 {
     lw_error comm_err = {{0}};
     double worst = (double)mine;
-    lw_status status = lw_comm_max_f64(comm, &worst, 1, &comm_err);
-    if (status == LW_OK && worst == (double)LW_OK) {
+    comm->untold = is_failure((int)mine) ? err : NULL; // should there be no agreement
+    LW_TRY(lw_comm_max_f64(comm, &worst, 1, &comm_err));
+    if (worst == (double)LW_OK) {
         return LW_OK;
     }
-    if (status == LW_OK) {
-        status = all_gather_records(comm, mine, err, &comm_err);
-    }
-    if (status != LW_OK) {
-        // No agreement without communication: what this rank knows is all there is to say.
-        lw_comm_abort(comm, status, mine != LW_OK ? err : &comm_err);
-    }
+    LW_TRY(all_gather_records(comm, mine, err, &comm_err));
     int first = 0;
     for (int r = 1; r < comm->size; r++) {
         if (comm->records[r].status > comm->records[first].status) {
             first = r;
         }
     }
-    const lw_agree_record *reason = &comm->records[first];
     if (is_failure((int)mine)) {
         speak(comm);
     }
+    comm->untold = NULL;
     // A rank that leaves may take the job with it: not before everyone has spoken.
-    status = lw_comm_barrier(comm, &comm_err);
-    (void)status;
+    LW_TRY(lw_comm_barrier(comm, &comm_err));
     err->text[0] = '\0'; // told
-    return (lw_status)reason->status;
+    return (lw_status)comm->records[first].status;
 }

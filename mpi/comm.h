@@ -2,13 +2,16 @@
 //
 // MPI is the control plane: host values only. The data plane (reductions of device buffers) is MPI too when the device
 // is the CPU, NCCL when it is CUDA. Every wait has a deadline (comm.timeout_s): when it passes, the rank says who it
-// is, on which host and in which phase it waited, and ends the job.
+// is, on which host and in which phase it waited, and ends the job; so does a rank whose MPI call fails, as it could no
+// longer tell the others. Before the configuration is known, the deadline is
+// that of the options, or LWMPI_START_TIMEOUT_S of the environment.
 #ifndef LW_COMM_H
 #define LW_COMM_H
 
 #include <stdbool.h>
 #include <stdint.h>
 
+#include "config.h"
 #include "device.h"
 #include "status.h"
 
@@ -22,7 +25,7 @@ typedef struct lw_comm_options {
 // Fails with LW_ERR_COMM when a launcher started several copies that do not see each other (srun without PMI:
 // SLURM_NTASKS > 1 but a world of one rank).
 lw_status lw_comm_create(const lw_comm_options *options, lw_error *err, lw_comm **out);
-// Ends MPI. Collective.
+// Detaches the device, ends MPI. Collective.
 void lw_comm_destroy(lw_comm **comm);
 
 // A communicator of the first `ranks` ranks of `parent`; the others get NULL. To be destroyed before its parent.
@@ -52,12 +55,30 @@ lw_status lw_comm_sum_i64(lw_comm *comm, int64_t *host_values, int64_t n, lw_err
 lw_status lw_comm_max_f64(lw_comm *comm, double *host_values, int64_t n, lw_error *err);
 // Gathers `bytes` from each rank into host_out (size * bytes) on root (NULL elsewhere).
 lw_status lw_comm_gather(lw_comm *comm, int root, const void *host_data, int64_t bytes, lw_error *err, void *host_out);
+// The same to all ranks: host_out (size * bytes). bytes at most 1 MiB.
+lw_status lw_comm_all_gather(lw_comm *comm, const void *host_data, int64_t bytes, lw_error *err, void *host_out);
 // Variable-size gather on root: counts_out[rank] bytes each, *host_out malloc'd on root (the caller frees), NULL
 // elsewhere.
 lw_status lw_comm_gather_v(lw_comm *comm, int root, const void *host_data, int64_t bytes, lw_error *err,
                            void **host_out, int64_t *counts_out);
-// Sums a device buffer in place over all ranks: the gradient all-reduce.
-lw_status lw_comm_all_reduce(lw_comm *comm, lw_device *dev, float *buffer, int64_t n, lw_error *err);
+
+// --- The data plane: sums of device buffers.
+
+// Makes ready for all-reduces of up to max_elements floats in the memory of `dev` (borrowed until it is detached), and
+// allocates all that they need. LW_COMM_AUTO: NCCL where the device is CUDA, MPI where it is not. LW_COMM_MPI with CUDA
+// passes the data through host memory. LW_ERR_CONFIG for NCCL without CUDA; a failure of NCCL itself ends the job.
+// All ranks return the same status (lw_comm_agree has told a failure). Collective.
+lw_status lw_comm_attach_device(lw_comm *comm, lw_device *dev, lw_comm_backend backend, int64_t max_elements,
+                                lw_error *err);
+// Before the device is closed. Collective where the data plane is NCCL. Nothing where no device is attached.
+void lw_comm_detach_device(lw_comm *comm);
+// How data travel, for the log: "NCCL 2.28.9", "MPI (ring in host memory)", "none (one rank)".
+void lw_comm_data_plane(const lw_comm *comm, char *out, size_t size);
+
+// Sums `buffer` (n), in the memory of the attached device, in place over all ranks: the gradient all-reduce. It takes its
+// turn behind what is enqueued on the device, and is done when the call returns; one rank has nothing to do or to wait
+// for. Collective.
+lw_status lw_comm_all_reduce(lw_comm *comm, float *buffer, int64_t n, lw_error *err);
 
 // Status agreement: every rank brings its own status; all get the worst. A rank that failed prints its err->text
 // first, tagged with rank and host ("lwmpi: rank 1 on node07: ..."), unless an identical message is printed by a
@@ -67,6 +88,9 @@ lw_status lw_comm_agree(lw_comm *comm, lw_status mine, lw_error *err);
 
 // Ends the job now: message on stderr, MPI_Abort with the status's exit code. Does not return. Local.
 _Noreturn void lw_comm_abort(lw_comm *comm, lw_status status, const lw_error *err);
+
+// This process's rank as its launcher's variables say, before or without MPI; -1 where none does. Local.
+int lw_comm_launch_rank(void);
 
 // "Open MPI 4.1.4", for --version and logs.
 void lw_comm_version(char *out, size_t size);

@@ -5,6 +5,7 @@
 #include <mpi.h>
 
 #include "comm.h"
+#include "comm_nccl.h"
 
 enum { LW_HOST_BYTES = 128, LW_PHASE_BYTES = 128 };
 
@@ -25,9 +26,14 @@ struct lw_comm {
     double yield_s; // how long a wait gives up its core between tests before it starts to sleep
     char phase[LW_PHASE_BYTES];
     int64_t sequence; // collectives entered so far: the same on all ranks that are at the same place
-    float *work;      // for reductions; grows to what the largest one needs
-    int64_t work_elements;
-    int64_t *heard; // (size): sequence + 1 of the last note from each rank; 0 none
+    // The data plane, while a device is attached (data_plane.c):
+    lw_device *dev;   // borrowed
+    lw_nccl *nccl;    // NULL: MPI carries the data
+    float *staging;   // (staging_elements): the buffer's copy in host memory, where the device has its own
+    int64_t staging_elements;
+    float *work;      // what the ring receives into (ring.c)
+    int64_t *heard; // (size): sequence + 1 of the last note from each rank; 0 none, or taken back
+    const lw_error *untold; // what this rank failed of, while it is not agreed; NULL
     bool noted;     // this rank has told the others that it waits in the current collective
     bool owns_mpi;  // started here, so ended here
 };
@@ -35,18 +41,24 @@ struct lw_comm {
 // Writes "lwmpi: " text newline to stderr at once, so that lines of several ranks do not mix.
 __attribute__((format(printf, 1, 2))) void lw_comm_say(const char *format, ...);
 
-// Turns an MPI return code into LW_OK or LW_ERR_COMM with the library's text.
-lw_status lw_comm_check(const lw_comm *comm, int code, const char *what, lw_error *err);
+// Ends the job with the library's text when an MPI call returned an error: the other ranks wait in that call, and cannot
+// be told otherwise. So it returns LW_OK.
+lw_status lw_comm_check(lw_comm *comm, int code, const char *what, lw_error *err);
 
 // Waits for all requests, within the deadline; when it passes, names the ranks that are missing and ends the job.
 // `what` is the operation, for messages.
 lw_status lw_comm_wait(lw_comm *comm, int count, MPI_Request *requests, const char *what, lw_error *err);
 
+// One turn of a wait between two looks at what is waited for: gives up the core or sleeps, reads and sends notes; when
+// the deadline has passed, names the ranks that are missing and ends the job.
+void lw_comm_idle(lw_comm *comm, double waited_s, const char *what);
+void lw_comm_sleep(double seconds);
+
 // Opens a collective: a new place in the common order.
 void lw_comm_enter(lw_comm *comm);
 
-// Grows comm->work to n floats.
-lw_status lw_comm_work(lw_comm *comm, int64_t n, lw_error *err);
+// ring.c: allocates comm->work.
+lw_status lw_comm_ring_prepare(lw_comm *comm, lw_error *err);
 
 // Sums host floats over all ranks (ring.c). Same bits on all ranks, and at every run with the same n and rank count.
 lw_status lw_comm_ring_sum(lw_comm *comm, float *values, int64_t n, lw_error *err);
@@ -61,9 +73,24 @@ lw_status lw_comm_check_launch(int world_size, lw_error *err);
 // topology.c: settings of the MPI library that must be there before it starts. Never overrides the user's.
 void lw_comm_prepare_environment(void);
 
+// topology.c: LWMPI_START_TIMEOUT_S, or the given deadline where it is not set.
+double lw_comm_start_timeout_s(double otherwise_s);
+
 // watch.c: reads and sends notes; called now and then by a rank that waits. waited_s: since the wait began.
 void lw_comm_watch(lw_comm *comm, double waited_s);
+// After a wait that has ended well: takes back the note, if one was sent. A rank that goes on and then hangs must not pass
+// for one that waits.
+void lw_comm_watch_end(lw_comm *comm);
 _Noreturn void lw_comm_missed_deadline(lw_comm *comm, double waited_s, const char *what);
+// watch.c: asks all ranks whether they are there, waits for answers at most wait_s, and lists the ranks that gave none
+// ("rank 1 on node07"). Returns their number. Where a lower rank is there, gives it time to speak first.
+int lw_comm_silent_ranks(lw_comm *comm, double wait_s, char *out, size_t size);
+
+// agree.c: says what this rank brought to an agreement that does not come about.
+void lw_comm_tell_untold(lw_comm *comm);
+
+// data_plane.c: gives the data plane up without farewell, before the job is ended; bounded.
+void lw_comm_abandon_device(lw_comm *comm);
 
 _Noreturn void lw_comm_kill(int exit_code); // MPI_Abort that is sure to return to nobody
 

@@ -34,7 +34,7 @@ void lw_comm_say(const char *format, ...)
     (void)written; // there is no other place to complain
 }
 
-lw_status lw_comm_check(const lw_comm *comm, int code, const char *what, lw_error *err)
+lw_status lw_comm_check(lw_comm *comm, int code, const char *what, lw_error *err)
 {
     if (code == MPI_SUCCESS) {
         return LW_OK;
@@ -42,7 +42,7 @@ lw_status lw_comm_check(const lw_comm *comm, int code, const char *what, lw_erro
     char text[MPI_MAX_ERROR_STRING] = "unknown error";
     int length = 0;
     MPI_Error_string(code, text, &length);
-    return lw_fail(err, LW_ERR_COMM, "%s failed in phase \"%s\": %s", what, comm->phase, text);
+    lw_comm_abort(comm, lw_fail(err, LW_ERR_COMM, "%s failed in phase \"%s\": %s", what, comm->phase, text), err);
 }
 
 void lw_comm_enter(lw_comm *comm)
@@ -51,10 +51,24 @@ void lw_comm_enter(lw_comm *comm)
     comm->noted = false;
 }
 
-static void sleep_s(double seconds)
+void lw_comm_sleep(double seconds)
 {
-    struct timespec pause = {.tv_sec = 0, .tv_nsec = (long)(seconds * 1e9)};
+    time_t whole = (time_t)seconds;
+    struct timespec pause = {.tv_sec = whole, .tv_nsec = (long)((seconds - (double)whole) * 1e9)};
     nanosleep(&pause, NULL);
+}
+
+void lw_comm_idle(lw_comm *comm, double waited_s, const char *what)
+{
+    if (waited_s > comm->timeout_s) {
+        lw_comm_missed_deadline(comm, waited_s, what);
+    }
+    if (waited_s < comm->yield_s) {
+        sched_yield();
+    } else {
+        lw_comm_watch(comm, waited_s);
+        lw_comm_sleep(fmin(fmax(waited_s / 50.0, 20e-6), 1e-3));
+    }
 }
 
 // Three gears: spin (ranks in step meet within microseconds), give up the core between tests (which costs nothing
@@ -73,163 +87,11 @@ lw_status lw_comm_wait(lw_comm *comm, int count, MPI_Request *requests, const ch
     for (;;) {
         code = MPI_Testall(count, requests, &done, MPI_STATUSES_IGNORE);
         if (done || code != MPI_SUCCESS) {
+            lw_comm_watch_end(comm);
             return lw_comm_check(comm, code, what, err);
         }
-        double waited_s = lw_now_s() - start_s;
-        if (waited_s > comm->timeout_s) {
-            lw_comm_missed_deadline(comm, waited_s, what);
-        }
-        if (waited_s < comm->yield_s) {
-            sched_yield();
-        } else {
-            lw_comm_watch(comm, waited_s);
-            sleep_s(fmin(fmax(waited_s / 50.0, 20e-6), 1e-3));
-        }
+        lw_comm_idle(comm, lw_now_s() - start_s, what);
     }
-}
-
-lw_status lw_comm_work(lw_comm *comm, int64_t n, lw_error *err)
-{
-    if (n <= comm->work_elements) {
-        return LW_OK;
-    }
-    float *work = NULL;
-    if ((uint64_t)n <= SIZE_MAX / sizeof *work) {
-        work = malloc((size_t)n * sizeof *work);
-    }
-    if (work == NULL) {
-        return lw_fail(err, LW_ERR_MEMORY, "no memory for %lld floats of communication buffer", (long long)n);
-    }
-    free(comm->work);
-    comm->work = work;
-    comm->work_elements = n;
-    return LW_OK;
-}
-
-// --- start and end
-
-static lw_status start_mpi(lw_error *err, bool *started)
-{
-    int initialized = 0;
-    int finalized = 0;
-    MPI_Initialized(&initialized);
-    MPI_Finalized(&finalized);
-    if (finalized) {
-        return lw_fail(err, LW_ERR_COMM, "MPI has been ended in this process and cannot start again");
-    }
-    *started = false;
-    if (initialized) {
-        return LW_OK;
-    }
-    LW_TRY(lw_comm_check_launch(0, err));
-    lw_comm_prepare_environment();
-    int provided = MPI_THREAD_SINGLE;
-    if (MPI_Init_thread(NULL, NULL, MPI_THREAD_FUNNELED, &provided) != MPI_SUCCESS) {
-        return lw_fail(err, LW_ERR_COMM, "MPI could not start; try `mpirun -np 1 hostname` to test the installation");
-    }
-    *started = true;
-    // Without this an MPI error ends the process inside the library and no check of ours would ever run.
-    MPI_Comm_set_errhandler(MPI_COMM_WORLD, MPI_ERRORS_RETURN);
-    MPI_Comm_set_errhandler(MPI_COMM_SELF, MPI_ERRORS_RETURN);
-    return LW_OK;
-}
-
-static lw_status duplicate(lw_comm *comm, MPI_Comm from, MPI_Comm *out, lw_error *err)
-{
-    LW_TRY(lw_comm_check(comm, MPI_Comm_dup(from, out), "MPI_Comm_dup", err));
-    return lw_comm_check(comm, MPI_Comm_set_errhandler(*out, MPI_ERRORS_RETURN), "MPI_Comm_set_errhandler", err);
-}
-
-static lw_status set_up(lw_comm *comm, MPI_Comm from, lw_error *err)
-{
-    LW_TRY(lw_comm_check(comm, MPI_Comm_rank(from, &comm->rank), "MPI_Comm_rank", err));
-    LW_TRY(lw_comm_check(comm, MPI_Comm_size(from, &comm->size), "MPI_Comm_size", err));
-    if (from == MPI_COMM_WORLD) {
-        LW_TRY(lw_comm_check_launch(comm->size, err));
-    }
-    comm->hosts = calloc((size_t)comm->size, sizeof *comm->hosts);
-    comm->heard = calloc((size_t)comm->size, sizeof *comm->heard);
-    comm->records = calloc((size_t)comm->size, sizeof *comm->records);
-    if (comm->hosts == NULL || comm->heard == NULL || comm->records == NULL) {
-        return lw_fail(err, LW_ERR_MEMORY, "no memory for the tables of %d ranks", comm->size);
-    }
-    LW_TRY(duplicate(comm, from, &comm->world, err));
-    LW_TRY(duplicate(comm, from, &comm->watch, err));
-    LW_TRY(lw_comm_find_topology(comm, err));
-    // With more ranks than cores, a rank that keeps asking for its turn takes time from one that computes.
-    long cores = sysconf(_SC_NPROCESSORS_ONLN);
-    comm->yield_s = comm->local_size > cores ? 0.2e-3 : 5e-3;
-    return LW_OK;
-}
-
-static void tear_down(lw_comm *comm)
-{
-    if (comm->world != MPI_COMM_NULL) {
-        MPI_Comm_free(&comm->world);
-    }
-    if (comm->watch != MPI_COMM_NULL) {
-        MPI_Comm_free(&comm->watch);
-    }
-    if (comm->owns_mpi) {
-        MPI_Finalize();
-    }
-    free(comm->hosts);
-    free(comm->heard);
-    free(comm->records);
-    free(comm->work);
-    free(comm);
-}
-
-lw_status lw_comm_create(const lw_comm_options *options, lw_error *err, lw_comm **out)
-{
-    lw_comm *comm = calloc(1, sizeof *comm);
-    if (comm == NULL) {
-        return lw_fail(err, LW_ERR_MEMORY, "no memory for the communicator");
-    }
-    comm->world = MPI_COMM_NULL;
-    comm->watch = MPI_COMM_NULL;
-    lw_comm_set_timeout(comm, options->timeout_s);
-    lw_comm_phase(comm, "start");
-    lw_status status = start_mpi(err, &comm->owns_mpi);
-    if (status == LW_OK) {
-        status = set_up(comm, MPI_COMM_WORLD, err);
-    }
-    if (status != LW_OK) {
-        tear_down(comm);
-        return status;
-    }
-    *out = comm;
-    return LW_OK;
-}
-
-lw_status lw_comm_first(lw_comm *parent, int ranks, lw_error *err, lw_comm **out)
-{
-    MPI_Comm part = MPI_COMM_NULL;
-    lw_comm *comm = calloc(1, sizeof *comm);
-    lw_status status = comm == NULL ? lw_fail(err, LW_ERR_MEMORY, "no memory for the communicator") : LW_OK;
-    status = lw_comm_agree(parent, status, err);
-    if (status == LW_OK) {
-        int colour = parent->rank < ranks ? 0 : MPI_UNDEFINED;
-        int code = MPI_Comm_split(parent->world, colour, parent->rank, &part);
-        status = lw_comm_check(parent, code, "MPI_Comm_split", err);
-    }
-    if (status != LW_OK || part == MPI_COMM_NULL) {
-        free(comm);
-        *out = NULL;
-        return status;
-    }
-    comm->world = MPI_COMM_NULL;
-    comm->watch = MPI_COMM_NULL;
-    lw_comm_set_timeout(comm, parent->timeout_s);
-    lw_comm_phase(comm, "start");
-    status = set_up(comm, part, err);
-    MPI_Comm_free(&part);
-    if (status != LW_OK) {
-        tear_down(comm);
-        return status;
-    }
-    *out = comm;
-    return LW_OK;
 }
 
 // Fifty looks a second cost nothing that could be measured, and end the wait soon enough for people.
@@ -246,22 +108,8 @@ lw_status lw_comm_rendezvous(lw_comm *comm, lw_status mine, lw_error *err)
         if (done) {
             return (lw_status)worst;
         }
-        sleep_s(20e-3);
+        lw_comm_sleep(20e-3);
     }
-}
-
-void lw_comm_destroy(lw_comm **comm)
-{
-    if (*comm == NULL) {
-        return;
-    }
-    // MPI_Finalize waits for all ranks without a deadline; this wait has one.
-    lw_error ignored;
-    lw_comm_phase(*comm, "end");
-    lw_status status = lw_comm_barrier(*comm, &ignored);
-    (void)status;
-    tear_down(*comm);
-    *comm = NULL;
 }
 
 int lw_comm_rank(const lw_comm *comm)
@@ -286,7 +134,7 @@ int lw_comm_local_size(const lw_comm *comm)
 
 const char *lw_comm_host(const lw_comm *comm)
 {
-    return comm->hosts[comm->rank];
+    return comm->hosts != NULL ? comm->hosts[comm->rank] : "unknown host";
 }
 
 void lw_comm_set_timeout(lw_comm *comm, double timeout_s)
@@ -386,6 +234,15 @@ lw_status lw_comm_gather(lw_comm *comm, int root, const void *host_data, int64_t
     return LW_OK;
 }
 
+lw_status lw_comm_all_gather(lw_comm *comm, const void *host_data, int64_t bytes, lw_error *err, void *host_out)
+{
+    MPI_Request request;
+    lw_comm_enter(comm);
+    int code = MPI_Iallgather(host_data, (int)bytes, MPI_BYTE, host_out, (int)bytes, MPI_BYTE, comm->world, &request);
+    LW_TRY(lw_comm_check(comm, code, "all-gather", err));
+    return lw_comm_wait(comm, 1, &request, "all-gather", err);
+}
+
 lw_status lw_comm_gather_v(lw_comm *comm, int root, const void *host_data, int64_t bytes, lw_error *err,
                            void **host_out, int64_t *counts_out)
 {
@@ -429,33 +286,6 @@ lw_status lw_comm_gather_v(lw_comm *comm, int root, const void *host_data, int64
     return LW_OK;
 }
 
-lw_status lw_comm_all_reduce(lw_comm *comm, lw_device *dev, float *buffer, int64_t n, lw_error *err)
-{
-    LW_TRY(dev->ops->sync(dev, err)); // what is enqueued may still write the buffer
-    if (comm->size == 1 || n == 0) {
-        return LW_OK;
-    }
-    if (strcmp(dev->ops->name, "cpu") == 0) {
-        return lw_comm_ring_sum(comm, buffer, n, err);
-    }
-    // The ring needs work space of its own, so the copy of the buffer cannot live in comm->work.
-    size_t bytes = (size_t)n * sizeof *buffer;
-    float *host = malloc(bytes);
-    if (host == NULL) {
-        return lw_fail(err, LW_ERR_MEMORY, "no memory to pass %zu bytes from the device to the ranks", bytes);
-    }
-    dev->ops->download(dev, buffer, bytes, host);
-    lw_status status = dev->ops->sync(dev, err);
-    if (status == LW_OK) {
-        status = lw_comm_ring_sum(comm, host, n, err);
-    }
-    if (status == LW_OK) {
-        dev->ops->upload(dev, host, bytes, buffer);
-    }
-    free(host);
-    return status;
-}
-
 // --- leaving at once
 
 void lw_comm_kill(int exit_code)
@@ -476,10 +306,16 @@ void lw_comm_kill(int exit_code)
 void lw_comm_abort(lw_comm *comm, lw_status status, const lw_error *err)
 {
     const char *text = err->text[0] != '\0' ? err->text : lw_status_name(status);
+    if (comm != NULL) {
+        lw_comm_tell_untold(comm);
+    }
     if (comm != NULL && comm->size > 1) {
         lw_comm_say("rank %d on %s: %s", comm->rank, lw_comm_host(comm), text);
     } else {
         lw_comm_say("%s", text);
+    }
+    if (comm != NULL) {
+        lw_comm_abandon_device(comm);
     }
     lw_comm_kill(lw_status_exit_code(status));
 }

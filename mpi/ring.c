@@ -1,7 +1,7 @@
 // A ring all-reduce (Patarasuk & Yuan 2009). The MPI library's own would do, but the order of its sums is its own
 // affair (it may differ between versions, and its non-blocking form is slower); here it is a function of n and the
 // rank count alone: every element is summed along the ring once, on one path, and its sum is then copied.
-#include <string.h>
+#include <stdlib.h>
 
 #include "comm_impl.h"
 
@@ -58,13 +58,20 @@ static lw_status reduce_block(lw_comm *comm, float *values, int64_t n, lw_error 
     return LW_OK;
 }
 
+lw_status lw_comm_ring_prepare(lw_comm *comm, lw_error *err)
+{
+    if (comm->work == NULL) {
+        comm->work = malloc(BLOCK_ELEMENTS * sizeof *comm->work);
+    }
+    return comm->work != NULL ? LW_OK : lw_fail(err, LW_ERR_MEMORY, "no memory for the all-reduce");
+}
+
 lw_status lw_comm_ring_sum(lw_comm *comm, float *values, int64_t n, lw_error *err)
 {
     lw_comm_enter(comm);
     if (comm->size == 1) {
         return LW_OK;
     }
-    LW_TRY(lw_comm_work(comm, BLOCK_ELEMENTS, err));
     int64_t block = (int64_t)BLOCK_ELEMENTS * comm->size;
     for (int64_t at = 0; at < n; at += block) {
         LW_TRY(reduce_block(comm, values + at, n - at < block ? n - at : block, err));

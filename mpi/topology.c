@@ -19,10 +19,6 @@ lw_status lw_comm_find_topology(lw_comm *comm, lw_error *err)
     MPI_Comm_size(node, &comm->local_size);
     MPI_Comm_free(&node);
 
-    char *own = comm->hosts[comm->rank];
-    if (gethostname(own, LW_HOST_BYTES - 1) != 0) {
-        memcpy(own, "unknown", sizeof "unknown");
-    }
     lw_comm_enter(comm);
     MPI_Request request;
     code =

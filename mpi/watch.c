@@ -2,10 +2,8 @@
 // gets a note while it waits answers with its own. When the deadline passes, the ranks that sent none are those that
 // did not come: dead, stopped, or busy elsewhere.
 #include <stdio.h>
-#include <string.h>
-#include <time.h>
-#include <unistd.h>
 
+#include "clock.h"
 #include "comm_impl.h"
 
 enum { TAG_NOTE = 21 };
@@ -37,10 +35,19 @@ void lw_comm_watch(lw_comm *comm, double waited_s)
             break;
         }
         comm->heard[from.MPI_SOURCE] = note;
-        answer = true;
+        answer = answer || note > 0;
     }
     if (answer && !comm->noted) {
         send_notes(comm);
+    }
+}
+
+void lw_comm_watch_end(lw_comm *comm)
+{
+    if (comm->noted) {
+        comm->heard[comm->rank] = 0;
+        send_notes(comm);
+        comm->noted = false;
     }
 }
 
@@ -72,18 +79,38 @@ static int list_missing(const lw_comm *comm, char *out, size_t size)
     return missing;
 }
 
-void lw_comm_missed_deadline(lw_comm *comm, double waited_s, const char *what)
+// The lowest of those that wait speaks and ends the job; the rest are gone before they would say the same again.
+static void let_lower_speak(const lw_comm *comm)
 {
-    // The lowest of those that wait speaks and ends the job; the rest are gone before they would say the same again.
     for (int r = 0; r < comm->rank; r++) {
         if (is_waiting(comm, r)) {
-            struct timespec grace = {.tv_sec = 1, .tv_nsec = 500000000};
-            nanosleep(&grace, NULL);
-            break;
+            lw_comm_sleep(1.5);
+            return;
         }
     }
+}
+
+int lw_comm_silent_ranks(lw_comm *comm, double wait_s, char *out, size_t size)
+{
+    double start_s = lw_now_s();
+    int silent;
+    comm->noted = false; // an earlier note may have been read by a rank that is gone now
+    do {
+        lw_comm_watch(comm, comm->timeout_s);
+        silent = list_missing(comm, out, size);
+        lw_comm_sleep(1e-3);
+    } while (silent > 0 && lw_now_s() - start_s < wait_s);
+    let_lower_speak(comm);
+    return silent;
+}
+
+void lw_comm_missed_deadline(lw_comm *comm, double waited_s, const char *what)
+{
     char missing[512];
-    if (list_missing(comm, missing, sizeof missing) > 0) {
+    int count = list_missing(comm, missing, sizeof missing); // now: a launcher that ends the job wakes stopped ranks
+    let_lower_speak(comm);
+    lw_comm_tell_untold(comm);
+    if (count > 0) {
         lw_comm_say("rank %d on %s: waited %.1f s (comm.timeout_s) in phase \"%s\" (%s) for %s: it died, hangs or is "
                     "stopped; look at that node and its log, or raise comm.timeout_s if the phase may take longer",
                     comm->rank, lw_comm_host(comm), waited_s, comm->phase, what, missing);
@@ -92,5 +119,6 @@ void lw_comm_missed_deadline(lw_comm *comm, double waited_s, const char *what)
                     "the network is stuck or the ranks do not call the same operation",
                     comm->rank, lw_comm_host(comm), waited_s, comm->phase, what);
     }
+    lw_comm_abandon_device(comm);
     lw_comm_kill(lw_status_exit_code(LW_ERR_TIMEOUT));
 }

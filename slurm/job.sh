@@ -97,7 +97,10 @@ lwmpi_job() {
     "${lwmpi_launch[@]}" "$LWMPI_BIN" train "$@" &
     local step=$!
     trap 'lwmpi_say "SIGUSR1: the time limit is near"; kill -USR1 "$step" 2>/dev/null' USR1
-    trap 'lwmpi_terminated=yes; lwmpi_say "SIGTERM"; kill -TERM "$step" 2>/dev/null' TERM
+    # mpirun would end its job a second after SIGTERM; SIGUSR1 it passes on.
+    local stop=TERM
+    [ "${lwmpi_launch[0]##*/}" != mpirun ] || stop=USR1
+    trap 'lwmpi_terminated=yes; lwmpi_say "SIGTERM"; kill -'"$stop"' "$step" 2>/dev/null' TERM
     lwmpi_wait "$step"
     lwmpi_summary
     [ "$lwmpi_code" -ne 75 ] || lwmpi_requeue

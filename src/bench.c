@@ -5,9 +5,10 @@
 
 #include "bench.h"
 #include "clock.h"
-#include "flops.h"
 #include "job.h"
 #include "random.h"
+#include "rates.h"
+#include "signals.h"
 #include "trainer.h"
 
 // --- synthetic samples
@@ -84,9 +85,20 @@ static void record_gemm(lw_device *dev, const lw_gemm *g)
         r->list = list;
         r->capacity = capacity;
     }
-    r->list[r->count] = *g;
-    r->list[r->count++].bias = NULL; // the bare product
+    lw_gemm bare = *g;
+    bare.bias = NULL;
+    bare.c_in = NULL;
+    bare.beta = 0.0F;
+    r->list[r->count++] = bare;
     r->device_ops->gemm(dev, g);
+}
+
+// Everything is enqueued once more, so that it can be noted.
+static void call_directly(lw_device *dev, uint64_t key, void (*enqueue)(void *context), void *context)
+{
+    (void)dev;
+    (void)key;
+    enqueue(context);
 }
 
 static lw_status play(lw_device *dev, const lw_gemm_recorder *r, lw_error *err)
@@ -99,26 +111,27 @@ static lw_status play(lw_device *dev, const lw_gemm_recorder *r, lw_error *err)
 
 // --- timing
 
+// Seconds of one step's phases: shared ones in slot 0, those of LLM j in slot j + 1.
 typedef struct lw_bench_clock {
     lw_device *dev;
     double last_s;
-    double phase_s[LW_PHASE_COUNT];
+    double phase_s[1 + LW_MAX_MODELS][LW_PHASE_COUNT];
     lw_status status;
     lw_error err;
 } lw_bench_clock;
 
-static void after_phase(void *context, lw_step_phase phase)
+static void after_phase(void *context, lw_step_phase phase, int64_t llm)
 {
     lw_bench_clock *c = context;
     if (c->status == LW_OK) {
         c->status = c->dev->ops->sync(c->dev, &c->err);
     }
     double now_s = lw_now_s();
-    c->phase_s[phase] += now_s - c->last_s;
+    c->phase_s[llm + 1][phase] += now_s - c->last_s;
     c->last_s = now_s;
 }
 
-static lw_status one_step(lw_bench *b, lw_bench_clock *phases, lw_error *err)
+static lw_status one_step(lw_bench *b, lw_bench_clock *phases, double *enqueued_s, lw_error *err)
 {
     lw_job *job = b->job;
     lw_wire *wire = &job->wire;
@@ -133,13 +146,14 @@ static lw_status one_step(lw_bench *b, lw_bench_clock *phases, lw_error *err)
         int64_t n = b->share - done < b->micro ? b->share - done : b->micro;
         LW_TRY(lw_step_run(&b->step, b->batch + done, n, answer_tokens, err));
     }
-    LW_TRY(lw_comm_all_reduce(job->comm, job->dev, wire->params.grad, wire->reduce_elements, err));
+    *enqueued_s = lw_now_s();
+    LW_TRY(lw_comm_all_reduce(job->comm, wire->params.grad, wire->reduce_elements, err));
     if (phases != NULL) {
-        after_phase(phases, LW_PHASE_REDUCE);
+        after_phase(phases, LW_PHASE_REDUCE, -1);
     }
     lw_wire_update(job->dev, wire, &(lw_update){.lr = 1e-6, .beta1 = 0.9, .beta2 = 0.999, .eps = 1e-8, .step = 1});
     if (phases != NULL) {
-        after_phase(phases, LW_PHASE_UPDATE);
+        after_phase(phases, LW_PHASE_UPDATE, -1);
     }
     return job->dev->ops->sync(job->dev, err);
 }
@@ -151,60 +165,93 @@ static int compare_doubles(const void *a, const void *b)
     return (x > y) - (x < y);
 }
 
+// The value that `percent` of the sorted ones do not exceed (nearest rank).
+static double percentile(const double *sorted, int64_t n, int64_t percent)
+{
+    return sorted[(n * percent + 99) / 100 - 1];
+}
+
 static lw_bench_times summarise(double *s, int64_t n)
 {
     qsort(s, (size_t)n, sizeof *s, compare_doubles);
-    return (lw_bench_times){.min_s = s[0], .median_s = s[n / 2], .p90_s = s[n * 9 / 10], .max_s = s[n - 1]};
+    return (lw_bench_times){
+        .min_s = s[0], .median_s = percentile(s, n, 50), .p95_s = percentile(s, n, 95), .max_s = s[n - 1]};
 }
 
-// Steps and bare products in turn, so that a machine that slows down slows both.
-static lw_status time_steps(lw_bench *b, const lw_gemm_recorder *products, double *step_s, double *product_s,
-                            lw_error *err)
+// Steps and bare products in turn, so that a machine that slows down slows both. times: (3 * steps) of work space.
+static lw_status time_steps(lw_bench *b, const lw_gemm_recorder *products, double *times, lw_error *err)
 {
-    for (int64_t i = -b->options.warmup; i < b->options.steps; i++) {
-        LW_TRY(lw_comm_barrier(b->job->comm, err));
+    int64_t steps = b->options.steps;
+    for (int64_t i = -b->options.warmup; i < steps; i++) {
+        LW_TRY(lw_comm_agree(b->job->comm, lw_signal_check(LW_OK), err));
+        double enqueued_s;
         double start_s = lw_now_s();
-        LW_TRY(one_step(b, NULL, err));
+        LW_TRY(one_step(b, NULL, &enqueued_s, err));
         double end_s = lw_now_s();
         LW_TRY(lw_comm_barrier(b->job->comm, err));
         double play_s = lw_now_s();
         LW_TRY(play(b->job->dev, products, err));
         if (i >= 0) {
-            step_s[i] = end_s - start_s;
-            product_s[i] = lw_now_s() - play_s;
+            times[i] = end_s - start_s;
+            times[steps + i] = lw_now_s() - play_s;
+            times[2 * steps + i] = enqueued_s - start_s;
         }
     }
+    b->result.step = summarise(times, steps);
+    b->result.products = summarise(times + steps, steps);
+    b->result.enqueue_s = summarise(times + 2 * steps, steps).median_s;
     return LW_OK;
 }
 
 static lw_status record(lw_bench *b, lw_gemm_recorder *r, lw_error *err)
 {
     lw_device *dev = b->job->dev;
+    double enqueued_s;
     *r = (lw_gemm_recorder){.ops = *dev->ops, .device_ops = dev->ops};
     r->ops.gemm = record_gemm;
+    r->ops.replay = call_directly;
     dev->ops = &r->ops;
-    lw_status status = one_step(b, NULL, err);
+    lw_status status = one_step(b, NULL, &enqueued_s, err);
     dev->ops = r->device_ops;
     if (status == LW_OK && r->failed) {
         status = lw_fail(err, LW_ERR_MEMORY, "no memory for the list of products");
     }
+    for (int64_t i = 0; i < r->count; i++) {
+        const lw_gemm *g = &r->list[i];
+        b->result.product_flop += 2.0 * (double)g->m * (double)g->n * (double)g->k;
+    }
     return status;
 }
 
-static lw_status time_phases(lw_bench *b, lw_error *err)
+// seconds[(slot * LW_PHASE_COUNT + phase) * steps + i]
+static lw_status time_phases(lw_bench *b, double *seconds, lw_error *err)
 {
-    lw_bench_clock clock = {.dev = b->job->dev};
-    for (int64_t i = 0; i < b->options.steps; i++) {
-        LW_TRY(lw_comm_barrier(b->job->comm, err));
+    lw_bench_result *r = &b->result;
+    int64_t steps = b->options.steps;
+    int64_t slots = 1 + b->job->llm_count;
+    double enqueued_s;
+    for (int64_t i = 0; i < steps; i++) {
+        lw_bench_clock clock = {.dev = b->job->dev};
+        LW_TRY(lw_comm_agree(b->job->comm, lw_signal_check(LW_OK), err));
         clock.last_s = lw_now_s();
-        LW_TRY(one_step(b, &clock, err));
-    }
-    if (clock.status != LW_OK) {
-        *err = clock.err;
-        return clock.status;
+        LW_TRY(one_step(b, &clock, &enqueued_s, err));
+        if (clock.status != LW_OK) {
+            *err = clock.err;
+            return clock.status;
+        }
+        for (int p = 0; p < LW_PHASE_COUNT; p++) {
+            for (int64_t slot = 1; slot < slots; slot++) {
+                seconds[(slot * LW_PHASE_COUNT + p) * steps + i] = clock.phase_s[slot][p];
+                clock.phase_s[0][p] += clock.phase_s[slot][p]; // the phase as a whole
+            }
+            seconds[p * steps + i] = clock.phase_s[0][p];
+        }
     }
     for (int p = 0; p < LW_PHASE_COUNT; p++) {
-        b->result.phase_s[p] = clock.phase_s[p] / (double)b->options.steps;
+        r->phase[p] = summarise(seconds + p * steps, steps);
+        for (int64_t j = 0; j < b->job->llm_count; j++) {
+            r->llm_phase[j][p] = summarise(seconds + ((j + 1) * LW_PHASE_COUNT + p) * steps, steps);
+        }
     }
     return LW_OK;
 }
@@ -212,21 +259,18 @@ static lw_status time_phases(lw_bench *b, lw_error *err)
 lw_status lw_bench_run(lw_bench *b, lw_error *err)
 {
     lw_gemm_recorder products = {0};
-    double *times = calloc((size_t)b->options.steps, 2 * sizeof *times);
+    size_t slots = (size_t)(1 + b->job->llm_count) * LW_PHASE_COUNT;
+    double *times = calloc((size_t)b->options.steps, (slots > 3 ? slots : 3) * sizeof *times);
     lw_status status = LW_OK;
     if (times == NULL) {
         return lw_fail(err, LW_ERR_MEMORY, "no memory for the measurements");
     }
     LW_TRY_GOTO(record(b, &products, err));
-    LW_TRY_GOTO(time_steps(b, &products, times, times + b->options.steps, err));
-    b->result.step = summarise(times, b->options.steps);
-    b->result.products = summarise(times + b->options.steps, b->options.steps);
-    for (int64_t i = 0; i < products.count; i++) {
-        const lw_gemm *g = &products.list[i];
-        b->result.product_flop += 2.0 * (double)g->m * (double)g->n * (double)g->k;
-    }
-    LW_TRY_GOTO(time_phases(b, err));
-    LW_TRY_GOTO(lw_gemm_rate(b->job->dev, err, &b->result.gemm_flop_per_s));
+    LW_TRY_GOTO(time_steps(b, &products, times, err));
+    LW_TRY_GOTO(time_phases(b, times, err));
+    b->result.largest = lw_step_largest_product(&b->step);
+    LW_TRY_GOTO(lw_product_rate(b->job->dev, &b->result.largest, err, &b->result.gemm_flop_per_s));
+    LW_TRY_GOTO(lw_copy_rate(b->job->dev, err, &b->result.copy_bytes_per_s));
 done:
     free(products.list);
     free(times);

@@ -24,15 +24,19 @@ lw_status lw_bench_samples_make(const lw_hf_config *const *configs, int64_t llm_
 void lw_bench_samples_free(lw_bench_samples *samples);
 
 typedef struct lw_bench_times {
-    double min_s, median_s, p90_s, max_s;
+    double min_s, median_s, p95_s, max_s;
 } lw_bench_times;
 
 typedef struct lw_bench_result {
-    lw_bench_times step;     // a whole step: passes, reduction, update
-    lw_bench_times products; // its products alone, in a loop, without biases
-    double product_flop;     // of this rank's products
-    double phase_s[LW_PHASE_COUNT]; // means, synchronised after each phase
-    double gemm_flop_per_s;  // of one large square product
+    lw_bench_times step;      // a whole step: passes, reduction, update
+    double enqueue_s;         // median time after which a step was enqueued and the host only waited for it
+    lw_bench_times products;  // its products alone, in a loop, without biases and residuals
+    double product_flop;      // of this rank's products
+    lw_bench_times phase[LW_PHASE_COUNT];                    // synchronised after each phase
+    lw_bench_times llm_phase[LW_MAX_MODELS][LW_PHASE_COUNT]; // the same of each LLM alone; 0 where it has none
+    lw_gemm largest;          // the largest product
+    double gemm_flop_per_s;   // measured on it
+    double copy_bytes_per_s;  // read and written
 } lw_bench_result;
 
 typedef struct lw_bench {

@@ -40,8 +40,8 @@ const char *lw_calibration_folder(void);
 // Replaces the record of the same device, shape, ranks and source in `folder`, which is made where missing.
 lw_status lw_calibration_write(const char *folder, const lw_calibration_record *record, lw_error *err);
 
-// All records of `folder` made by this build type and cost version; a damaged file is passed over. A missing folder is
-// an empty list.
+// All records of `folder` made by this build type and cost version; a damaged file, or one of another
+// user, is passed over. A missing folder is an empty list.
 lw_status lw_calibration_read(const char *folder, lw_error *err, lw_calibration *out);
 void lw_calibration_free(lw_calibration *calibration);
 

@@ -100,7 +100,7 @@ static lw_status write_state(const char *path, const lw_checkpoint_info *info, c
 // Everything that goes into the directory; when it returns, all of it is on the disk.
 static lw_status fill(const char *dir, const lw_checkpoint_info *info, const lw_flat_state *state, lw_error *err)
 {
-    if (mkdir(dir, 0777) != 0) {
+    if (mkdir(dir, LW_DIR_MODE) != 0) {
         return lw_fail_errno(err, LW_ERR_IO, errno, "%s cannot be made", dir);
     }
     char *path = NULL;
@@ -124,46 +124,6 @@ static void say(lw_checkpoint_warn warn, void *context, const char *message)
     }
 }
 
-// Warns and goes on: what failed is not the checkpoint.
-static void warn_of(lw_checkpoint_warn warn, void *context, lw_error *err, const char *what)
-{
-    (void)lw_fail_in(err, LW_ERR_IO, "%s", what);
-    say(warn, context, err->text);
-}
-
-static lw_status write_latest(const char *run_dir, const char *name, lw_error *err)
-{
-    char line[48];
-    snprintf(line, sizeof line, "%s\n", name);
-    char *path = NULL;
-    LW_TRY(lw_path_join(run_dir, "latest", err, &path));
-    lw_status status = lw_write_file_atomic(path, line, strlen(line), err);
-    free(path);
-    return status;
-}
-
-// Later steps are what a resume passed over or a changed run left behind; were they counted among the newest, the one
-// just written would be the first to go.
-static void retire(const char *checkpoints, int64_t step, int keep, lw_checkpoint_warn warn, void *context)
-{
-    lw_error err;
-    lw_checkpoint_entry *entries = NULL;
-    int64_t count = 0;
-    if (lw_checkpoint_list(checkpoints, &err, &entries, &count) != LW_OK) {
-        warn_of(warn, context, &err, "old checkpoints were not removed");
-        return;
-    }
-    int kept = 0;
-    for (int64_t i = 0; i < count; i++) {
-        if (!entries[i].old && entries[i].step <= step && kept < keep) {
-            kept++;
-        } else if (lw_checkpoint_discard(checkpoints, entries[i].name, &err) != LW_OK) {
-            warn_of(warn, context, &err, "an old checkpoint was not removed");
-        }
-    }
-    free(entries);
-}
-
 static lw_status write_in(const char *checkpoints, const lw_checkpoint_info *info, const lw_flat_state *state,
                           const char *name, lw_error *err)
 {
@@ -171,7 +131,7 @@ static lw_status write_in(const char *checkpoints, const lw_checkpoint_info *inf
     char *tmp = NULL;
     snprintf(tmp_name, sizeof tmp_name, "%s.tmp", name);
     LW_TRY(lw_path_join(checkpoints, tmp_name, err, &tmp));
-    lw_status status = lw_mkdir_p(checkpoints, err);
+    lw_status status = lw_checkpoint_make_folder(checkpoints, err);
     if (status == LW_OK) {
         status = lw_checkpoint_tidy(checkpoints, err);
     }
@@ -189,11 +149,12 @@ static lw_status write_in(const char *checkpoints, const lw_checkpoint_info *inf
     return status;
 }
 
-lw_status lw_checkpoint_write(const char *run_dir, const lw_checkpoint_info *info, const lw_flat_state *state, int keep,
-                              lw_checkpoint_warn warn, void *warn_context, lw_error *err)
+lw_status lw_checkpoint_write(const char *run_dir, const lw_checkpoint_info *info, const lw_flat_state *state,
+                              const lw_checkpoint_retention *retention, lw_checkpoint_warn warn, void *warn_context,
+                              lw_error *err)
 {
     if (info->step < 0 || info->model_count < 0 || info->model_count > LW_CHECKPOINT_MAX_MODELS ||
-        state->adam_m == NULL || state->adam_v == NULL) {
+        state->adam_m == NULL || state->adam_v == NULL || retention->keep < 1) {
         return lw_fail(err, LW_ERR_INTERNAL, "a checkpoint needs a step, both moments and at most %d models",
                        LW_CHECKPOINT_MAX_MODELS);
     }
@@ -203,18 +164,13 @@ lw_status lw_checkpoint_write(const char *run_dir, const lw_checkpoint_info *inf
     char *checkpoints = NULL;
     LW_TRY(lw_path_join(run_dir, "checkpoints", err, &checkpoints));
     lw_status status = write_in(checkpoints, info, state, name, err);
-    if (status == LW_OK) {
-        lw_error minor;
-        if (write_latest(run_dir, name, &minor) != LW_OK) {
-            warn_of(warn, warn_context, &minor, "the checkpoint is in place, but \"latest\" does not name it");
-        }
-        retire(checkpoints, info->step, keep > 1 ? keep : 1, warn, warn_context);
-    } else {
-        status = lw_fail_in(err, status, "checkpoint of step %lld not written, earlier ones are untouched",
-                            (long long)info->step);
-    }
     free(checkpoints);
-    return status;
+    if (status != LW_OK) {
+        return lw_fail_in(err, status, "checkpoint of step %lld not written, earlier ones are untouched",
+                          (long long)info->step);
+    }
+    lw_checkpoint_retain(run_dir, info->step, retention, warn, warn_context);
+    return LW_OK;
 }
 
 lw_status lw_checkpoint_bytes(const lw_flat_state *state, lw_error *err, int64_t *out)
@@ -308,7 +264,7 @@ lw_status lw_checkpoint_load(const char *checkpoint_dir, const lw_flat_state *st
 {
     lw_checkpoint_info info;
     LW_TRY(check_views(state, err));
-    LW_TRY(lw_manifest_verify(checkpoint_dir, err, &info));
+    LW_TRY(lw_manifest_read(checkpoint_dir, true, err, &info));
     LW_TRY(load_verified(checkpoint_dir, state, err));
     *info_out = info;
     return LW_OK;
@@ -316,27 +272,36 @@ lw_status lw_checkpoint_load(const char *checkpoint_dir, const lw_flat_state *st
 
 lw_status lw_checkpoint_verify(const char *checkpoint_dir, lw_error *err, lw_checkpoint_info *info_out)
 {
-    return lw_manifest_verify(checkpoint_dir, err, info_out);
+    return lw_manifest_read(checkpoint_dir, true, err, info_out);
+}
+
+lw_status lw_checkpoint_describe(const char *checkpoint_dir, lw_error *err, lw_checkpoint_info *info_out)
+{
+    return lw_manifest_read(checkpoint_dir, false, err, info_out);
 }
 
 // Tries one of a run's checkpoints; `state` NULL: verifies only.
-static lw_status try_one(const char *dir, const lw_checkpoint_entry *entry, const lw_flat_state *state, lw_error *err,
-                         lw_checkpoint_info *info)
+static lw_status try_one(const char *dir, const lw_checkpoint_entry *entry, const lw_flat_state *state,
+                         const lw_checkpoint_reader *reader, lw_error *err, lw_checkpoint_info *info)
 {
-    LW_TRY(lw_manifest_verify(dir, err, info));
+    LW_TRY(lw_manifest_read(dir, true, err, info));
     if (info->step != entry->step) {
         return lw_fail(err, LW_ERR_FORMAT, "its manifest is of step %lld", (long long)info->step);
+    }
+    if (reader->accept != NULL) {
+        LW_TRY(reader->accept(reader->context, dir, info, err));
     }
     return state != NULL ? load_verified(dir, state, err) : LW_OK;
 }
 
-// The newest that is good; *path_out NULL when there is none.
-static lw_status find_newest(const char *run_dir, const lw_flat_state *state, lw_checkpoint_warn warn,
-                             void *warn_context, lw_error *err, lw_checkpoint_info *info_out, char **path_out)
+// The newest that is good; *path_out NULL when there is none. *passed: how many were no good.
+static lw_status find_newest(const char *run_dir, const lw_flat_state *state, const lw_checkpoint_reader *reader,
+                             lw_error *err, int64_t *passed, lw_checkpoint_info *info_out, char **path_out)
 {
     char *checkpoints = NULL;
     lw_checkpoint_entry *entries = NULL;
     int64_t count = 0;
+    int64_t bad = 0;
     char *found = NULL;
     LW_TRY(lw_path_join(run_dir, "checkpoints", err, &checkpoints));
     lw_status status = lw_checkpoint_list(checkpoints, err, &entries, &count);
@@ -345,14 +310,15 @@ static lw_status find_newest(const char *run_dir, const lw_flat_state *state, lw
         lw_checkpoint_info info;
         status = lw_path_join(checkpoints, entries[i].name, err, &dir);
         if (status == LW_OK) {
-            status = try_one(dir, &entries[i], state, err, &info);
+            status = try_one(dir, &entries[i], state, reader, err, &info);
             if (status == LW_OK) {
                 *info_out = info;
                 found = dir;
                 dir = NULL;
             } else if (status != LW_ERR_CONFIG && status != LW_ERR_MEMORY && status != LW_ERR_INTERNAL) {
                 (void)lw_fail_in(err, status, "checkpoint %s passed over", entries[i].name);
-                say(warn, warn_context, err->text);
+                say(reader->warn, reader->context, err->text);
+                bad++;
                 status = LW_OK;
             }
         }
@@ -361,18 +327,26 @@ static lw_status find_newest(const char *run_dir, const lw_flat_state *state, lw
     free(entries);
     free(checkpoints);
     if (status == LW_OK) {
+        *passed = bad;
         *path_out = found;
     }
     return status;
 }
 
-lw_status lw_checkpoint_load_newest(const char *run_dir, const lw_flat_state *state, lw_checkpoint_warn warn,
-                                    void *warn_context, lw_error *err, bool *found, lw_checkpoint_info *info_out,
-                                    char **path_out)
+lw_status lw_checkpoint_load_newest(const char *run_dir, const lw_flat_state *state, const lw_checkpoint_reader *reader,
+                                    lw_error *err, bool *found, lw_checkpoint_info *info_out, char **path_out)
 {
     char *path = NULL;
+    int64_t passed = 0;
     LW_TRY(check_views(state, err));
-    LW_TRY(find_newest(run_dir, state, warn, warn_context, err, info_out, &path));
+    LW_TRY(find_newest(run_dir, state, reader, err, &passed, info_out, &path));
+    if (path == NULL && passed > 0) {
+        return lw_fail(
+            err, LW_ERR_CONFIG,
+            "%s/checkpoints: none of the %lld checkpoints can be used (see above); to start anew give another "
+            "run.dir, or move that folder away",
+            run_dir, (long long)passed);
+    }
     *found = path != NULL;
     if (path_out != NULL) {
         *path_out = path;
@@ -382,13 +356,47 @@ lw_status lw_checkpoint_load_newest(const char *run_dir, const lw_flat_state *st
     return LW_OK;
 }
 
+lw_status lw_checkpoint_count(const char *run_dir, lw_error *err, int64_t *out)
+{
+    char *checkpoints = NULL;
+    lw_checkpoint_entry *entries = NULL;
+    LW_TRY(lw_path_join(run_dir, "checkpoints", err, &checkpoints));
+    lw_status status = lw_checkpoint_list(checkpoints, err, &entries, out);
+    free(entries);
+    free(checkpoints);
+    return status;
+}
+
+// RUN/latest or RUN/best: the checkpoint that it names.
+static lw_status resolve_mark(const char *path, lw_error *err, char **out)
+{
+    char name[40];
+    char below[64];
+    char *run_dir = NULL;
+    const char *slash = strrchr(path, '/');
+    LW_TRY(lw_path_parent(path, err, &run_dir));
+    lw_checkpoint_read_mark(run_dir, slash != NULL ? slash + 1 : path, name);
+    snprintf(below, sizeof below, "checkpoints/%s", name);
+    lw_status status =
+        name[0] != '\0'
+            ? lw_path_join(run_dir, below, err, out)
+            : lw_fail(err, LW_ERR_CONFIG, "%s does not name a checkpoint: give a checkpoint or a run directory", path);
+    free(run_dir);
+    return status;
+}
+
 lw_status lw_checkpoint_resolve(const char *path, lw_checkpoint_warn warn, void *warn_context, lw_error *err,
                                 char **out)
 {
+    const lw_checkpoint_reader reader = {.warn = warn, .context = warn_context};
     char *manifest = NULL;
     char *checkpoints = NULL;
     char *newest = NULL;
+    int64_t passed = 0;
     lw_checkpoint_info info;
+    if (lw_path_is_file(path)) {
+        return resolve_mark(path, err, out);
+    }
     lw_status status = lw_path_join(path, LW_CHECKPOINT_MANIFEST, err, &manifest);
     if (status == LW_OK) {
         status = lw_path_join(path, "checkpoints", err, &checkpoints);
@@ -401,7 +409,7 @@ lw_status lw_checkpoint_resolve(const char *path, lw_checkpoint_warn warn, void 
                          "checkpoints/): name a directory RUN/checkpoints/step-NNNNNN or a run directory",
                          path);
     } else if (status == LW_OK) {
-        status = find_newest(path, NULL, warn, warn_context, err, &info, &newest);
+        status = find_newest(path, NULL, &reader, err, &passed, &info, &newest);
         if (status == LW_OK && newest == NULL) {
             status = lw_fail(err, LW_ERR_CONFIG, "%s has no checkpoint that verifies: train first", path);
         }

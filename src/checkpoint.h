@@ -4,11 +4,12 @@
 //                                                   flat buffers, so unsharded and independent of the rank count
 //   RUN/checkpoints/step-000120/manifest.json       what it is, with size and XXH64 of every file
 //   RUN/latest                                      the name of the newest one ("step-000120"), for people
+//   RUN/best                                        likewise, of the one with the least held-out NLL
 //
 // Order of a write: step-N.tmp/, files, fsync of each, manifest, fsync, rename, fsync of checkpoints/, `latest`
 // replaced atomically, then retention. A kill at any moment leaves the previous checkpoints as they were; what it
 // leaves half-made (*.tmp) is removed by the next write. Reading trusts the manifests and not `latest`, and trusts
-// nothing that it has not verified.
+// nothing that it has not verified. checkpoint_writer.h writes beside the step loop.
 // All functions are Local: rank 0 writes; whoever loads broadcasts.
 #ifndef LW_CHECKPOINT_H
 #define LW_CHECKPOINT_H
@@ -55,35 +56,65 @@ typedef struct lw_checkpoint_info {
     int64_t skipped;        // steps skipped for non-finite numbers; optimizer updates = step - skipped
     int64_t skipped_in_row; // at the end of `step`
     double train_s;         // wall time of training so far, over all resumes
+    double eval_nll;        // held-out NLL of an answer token through the wire, at `step`; NaN: not evaluated there
     uint64_t config_hash;
     uint64_t data_hash; // fingerprint of the training data
     int model_count;
     lw_checkpoint_model models[LW_CHECKPOINT_MAX_MODELS];
     char lwmpi_version[32];
     char created[32]; // UTC, "2025-01-31T12:00:00Z"; set by lw_checkpoint_write
+    int64_t bytes;    // of all files that the manifest names; set by reading
 } lw_checkpoint_info;
+
+// Which checkpoints stay when a new one is in place. One reason is enough.
+typedef struct lw_checkpoint_retention {
+    int64_t keep;       // the newest; at least 1
+    int64_t keep_every; // those whose step is a multiple of this; 0: none
+    bool keep_best;     // the one with the least eval_nll; RUN/best then names it
+} lw_checkpoint_retention;
 
 // Gets one sentence about something that was passed over or could not be cleaned up; no trailing newline.
 typedef void (*lw_checkpoint_warn)(void *context, const char *message);
 
 // Writes the state as RUN/checkpoints/step-N, N = info->step, over one of the same step if there is one (after a
-// resume that lost its tail), and keeps the newest `keep` (>= 1). Checkpoints of later steps are removed too: they
-// belong to a tail that this run has left behind. state->adam_m and adam_v are required.
+// resume that lost its tail), and removes what `retention` does not keep. Checkpoints of later steps are removed too:
+// they belong to a tail that this run has left behind. state->adam_m and adam_v are required. RUN must be there.
 // LW_ERR_IO names the file; the checkpoints from before are then untouched. A clean-up that fails is a warning.
-lw_status lw_checkpoint_write(const char *run_dir, const lw_checkpoint_info *info, const lw_flat_state *state, int keep,
-                              lw_checkpoint_warn warn, void *warn_context, lw_error *err);
+lw_status lw_checkpoint_write(const char *run_dir, const lw_checkpoint_info *info, const lw_flat_state *state,
+                              const lw_checkpoint_retention *retention, lw_checkpoint_warn warn, void *warn_context,
+                              lw_error *err);
+
+// Writes `bytes` bytes into RUN/checkpoints the way a checkpoint is written (real bytes, fsync, renames of a file over
+// a file and of a directory, fsync of the folder) and removes them again: a disk that is full, over quota, read-only or
+// without atomic renames is found before any work is done. *free_bytes: what the file system still offers this user.
+// LW_ERR_IO says how many bytes are needed.
+lw_status lw_checkpoint_trial(const char *run_dir, int64_t bytes, lw_error *err, int64_t *free_bytes);
 
 // Bytes that one checkpoint of this state takes on disk at most.
 lw_status lw_checkpoint_bytes(const lw_flat_state *state, lw_error *err, int64_t *out);
 
-// Loads the newest checkpoint of the run that verifies (manifest, sizes, hashes) into the buffers of `state`; says of
-// every newer one why it was passed over. *found: false when there is none, and then nothing else was written.
-// *path_out: the directory it came from (the caller frees), NULL when not found; may be NULL.
-// A checkpoint that verifies but holds other tensors than `state` fails with LW_ERR_CONFIG naming the first difference
-// (the configuration was changed): starting anew beside it would overwrite it.
-lw_status lw_checkpoint_load_newest(const char *run_dir, const lw_flat_state *state, lw_checkpoint_warn warn,
-                                    void *warn_context, lw_error *err, bool *found, lw_checkpoint_info *info_out,
-                                    char **path_out);
+// Asked of each checkpoint that verifies, before it is loaded: LW_OK takes it, LW_ERR_CONFIG, LW_ERR_MEMORY and
+// LW_ERR_INTERNAL end the search, anything else passes it over with err->text as the reason.
+typedef lw_status (*lw_checkpoint_accept)(void *context, const char *checkpoint_dir, const lw_checkpoint_info *info,
+                                          lw_error *err);
+
+typedef struct lw_checkpoint_reader { // all may be NULL
+    lw_checkpoint_accept accept;
+    lw_checkpoint_warn warn; // hears of every newer one why it was passed over
+    void *context;           // of both
+} lw_checkpoint_reader;
+
+// Loads the newest checkpoint of the run that verifies (manifest, sizes, hashes) and is accepted into the buffers of
+// `state`. *found: false when the run has none, and then nothing else was written. *path_out: the directory it came
+// from (the caller frees), NULL when not found; may be NULL.
+// LW_ERR_CONFIG when there are checkpoints but none can be used, or when one verifies but holds other tensors than
+// `state` (the configuration was changed; the first difference is named): starting anew beside them would overwrite
+// them.
+lw_status lw_checkpoint_load_newest(const char *run_dir, const lw_flat_state *state, const lw_checkpoint_reader *reader,
+                                    lw_error *err, bool *found, lw_checkpoint_info *info_out, char **path_out);
+
+// Finished checkpoints of the run, good or not: 0 says that there is nothing to continue.
+lw_status lw_checkpoint_count(const char *run_dir, lw_error *err, int64_t *out);
 
 // Verifies and loads one checkpoint directory (RUN/checkpoints/step-000120). On failure the buffers are untouched.
 lw_status lw_checkpoint_load(const char *checkpoint_dir, const lw_flat_state *state, lw_error *err,
@@ -92,8 +123,11 @@ lw_status lw_checkpoint_load(const char *checkpoint_dir, const lw_flat_state *st
 // Verifies manifest, sizes and hashes of one checkpoint directory. LW_ERR_FORMAT or LW_ERR_IO says what is wrong.
 lw_status lw_checkpoint_verify(const char *checkpoint_dir, lw_error *err, lw_checkpoint_info *info_out);
 
-// Turns what a person may mean by --checkpoint DIR (a checkpoint or a run directory) into a checkpoint directory: the
-// newest that verifies for a run. The caller frees *out. LW_ERR_CONFIG when there is none.
+// Reads the manifest alone: what the checkpoint says it is, the files not looked at.
+lw_status lw_checkpoint_describe(const char *checkpoint_dir, lw_error *err, lw_checkpoint_info *info_out);
+
+// Turns what a person may mean by --checkpoint DIR (a checkpoint, RUN/latest, RUN/best or a run directory) into a
+// checkpoint directory: the newest that verifies for a run. The caller frees *out. LW_ERR_CONFIG when there is none.
 lw_status lw_checkpoint_resolve(const char *path, lw_checkpoint_warn warn, void *warn_context, lw_error *err,
                                 char **out);
 

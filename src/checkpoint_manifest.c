@@ -1,6 +1,6 @@
 #include <errno.h>
 #include <inttypes.h>
-#include <limits.h>
+#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -85,13 +85,13 @@ static json_t *to_json(const lw_checkpoint_info *info, const lw_checkpoint_file 
 {
     char created[LW_UTC_BYTES];
     lw_utc_now(created);
-    json_t *manifest =
-        json_pack("{s:s, s:i, s:s, s:s, s:I, s:I, s:I, s:I, s:I, s:f, s:o, s:o, s:o, s:o}", "format", format_name,
-                  "version", FORMAT_VERSION, "lwmpi_version", info->lwmpi_version, "created", created, "step",
-                  (json_int_t)info->step, "samples", (json_int_t)info->samples, "epoch", (json_int_t)info->epoch,
-                  "skipped", (json_int_t)info->skipped, "skipped_in_row", (json_int_t)info->skipped_in_row, "train_s",
-                  info->train_s, "config_hash", hash_text(info->config_hash), "data_hash", hash_text(info->data_hash),
-                  "models", models_to_json(info), "files", files_to_json(files, count));
+    json_t *manifest = json_pack(
+        "{s:s, s:i, s:s, s:s, s:I, s:I, s:I, s:I, s:I, s:f, s:o, s:o, s:o, s:o, s:o}", "format", format_name, "version",
+        FORMAT_VERSION, "lwmpi_version", info->lwmpi_version, "created", created, "step", (json_int_t)info->step,
+        "samples", (json_int_t)info->samples, "epoch", (json_int_t)info->epoch, "skipped", (json_int_t)info->skipped,
+        "skipped_in_row", (json_int_t)info->skipped_in_row, "train_s", info->train_s, "eval_nll",
+        isfinite(info->eval_nll) ? json_real(info->eval_nll) : json_null(), "config_hash", hash_text(info->config_hash),
+        "data_hash", hash_text(info->data_hash), "models", models_to_json(info), "files", files_to_json(files, count));
     uint64_t hash = 0;
     if (manifest == NULL || !hash_of_rest(manifest, &hash) ||
         json_object_set_new(manifest, self_key, hash_text(hash)) != 0) {
@@ -131,6 +131,10 @@ static lw_status copy_text(const lw_json *at, const char *key, char *out, size_t
         return lw_fail(err, LW_ERR_FORMAT, "%s: \"%s%s\" is longer than %zu bytes", at->where, at->parent, key,
                        size - 1);
     }
+    if (!lw_is_printable(text)) { // it is listed on terminals
+        return lw_fail(err, LW_ERR_FORMAT, "%s: \"%s%s\" holds control characters: \"%s\"", at->where, at->parent, key,
+                       text);
+    }
     memcpy(out, text, strlen(text) + 1);
     return LW_OK;
 }
@@ -165,52 +169,57 @@ static lw_status read_info(const lw_json *at, lw_error *err, lw_checkpoint_info 
     LW_TRY(lw_json_int(at, "skipped", 0, info->step, err, &info->skipped));
     LW_TRY(lw_json_int(at, "skipped_in_row", 0, info->skipped, err, &info->skipped_in_row));
     LW_TRY(lw_json_double(at, "train_s", 0.0, 1e12, err, &info->train_s));
+    LW_TRY(lw_json_double_or(at, "eval_nll", -1e12, 1e12, (double)NAN, err, &info->eval_nll));
     LW_TRY(get_hash(at, "config_hash", err, &info->config_hash));
     LW_TRY(get_hash(at, "data_hash", err, &info->data_hash));
     return read_models(at, err, info);
 }
 
-// A name out of a manifest is a plain name that can be printed: with it no path leaves the directory, and no message
-// controls a terminal.
-static bool is_plain_name(const char *name)
+static lw_status check_contents(const char *path, int64_t bytes, uint64_t hash, lw_error *err)
 {
-    char shown[NAME_MAX + 1];
-    return name[0] != '\0' && strchr(name, '/') == NULL && strcmp(name, ".") != 0 && strcmp(name, "..") != 0 &&
-           strcmp(lw_printable(name, shown, sizeof shown), name) == 0;
+    struct stat file;
+    if (lstat(path, &file) != 0) {
+        return lw_fail_errno(err, LW_ERR_IO, errno, "%s cannot be read", path);
+    }
+    if (!S_ISREG(file.st_mode)) {
+        return lw_fail(err, LW_ERR_FORMAT, "%s is not a regular file", path);
+    }
+    if (file.st_size != bytes) {
+        return lw_fail(err, LW_ERR_FORMAT, "%s has %lld bytes, its manifest says %lld", path, (long long)file.st_size,
+                       (long long)bytes);
+    }
+    uint64_t found_hash = 0;
+    int64_t found_bytes = 0;
+    LW_TRY(lw_file_xxh64(path, err, &found_hash, &found_bytes));
+    if (found_hash != hash || found_bytes != bytes) {
+        return lw_fail(err, LW_ERR_FORMAT, "%s is damaged: its hash is %016" PRIx64 ", its manifest says %016" PRIx64,
+                       path, found_hash, hash);
+    }
+    return LW_OK;
 }
 
-static lw_status check_file(const char *dir, const char *name, const lw_json *at, lw_error *err)
+// One row of "files"; `contents`: the file itself is read too.
+static lw_status check_file(const char *dir, const char *name, const lw_json *at, bool contents, lw_error *err,
+                            int64_t *total_bytes)
 {
     int64_t bytes = 0;
     uint64_t hash = 0;
     LW_TRY(lw_json_int(at, "bytes", 0, INT64_MAX, err, &bytes));
     LW_TRY(get_hash(at, "xxh64", err, &hash));
+    if (__builtin_add_overflow(*total_bytes, bytes, total_bytes)) {
+        return lw_fail(err, LW_ERR_FORMAT, "%s: the sizes of the files exceed 2^63 bytes", at->where);
+    }
+    if (!contents) {
+        return LW_OK;
+    }
     char *path = NULL;
     LW_TRY(lw_path_join(dir, name, err, &path));
-    lw_status status = LW_OK;
-    struct stat file;
-    if (lstat(path, &file) != 0) {
-        status = lw_fail_errno(err, LW_ERR_IO, errno, "%s cannot be read", path);
-    } else if (!S_ISREG(file.st_mode)) {
-        status = lw_fail(err, LW_ERR_FORMAT, "%s is not a regular file", path);
-    } else if (file.st_size != bytes) {
-        status = lw_fail(err, LW_ERR_FORMAT, "%s has %lld bytes, its manifest says %lld", path, (long long)file.st_size,
-                         (long long)bytes);
-    }
-    uint64_t found_hash = 0;
-    int64_t found_bytes = 0;
-    if (status == LW_OK) {
-        status = lw_file_xxh64(path, err, &found_hash, &found_bytes);
-    }
-    if (status == LW_OK && (found_hash != hash || found_bytes != bytes)) {
-        status = lw_fail(err, LW_ERR_FORMAT, "%s is damaged: its hash is %016" PRIx64 ", its manifest says %016" PRIx64,
-                         path, found_hash, hash);
-    }
+    lw_status status = check_contents(path, bytes, hash, err);
     free(path);
     return status;
 }
 
-static lw_status check_files(const char *dir, const lw_json *at, lw_error *err)
+static lw_status check_files(const char *dir, const lw_json *at, bool contents, lw_error *err, int64_t *total_bytes)
 {
     const json_t *files = NULL;
     LW_TRY(lw_json_child(at, "files", err, &files));
@@ -220,21 +229,22 @@ static lw_status check_files(const char *dir, const lw_json *at, lw_error *err)
     }
     const char *name = NULL;
     json_t *value = NULL;
+    *total_bytes = 0;
     json_object_foreach((json_t *)(uintptr_t)files, name, value)
     { // the macro is not const-correct; it only reads
-        if (!is_plain_name(name)) {
+        if (!lw_path_is_plain_name(name)) {
             char shown[64];
             return lw_fail(err, LW_ERR_FORMAT, "%s: \"files\" names \"%s\", which is not in the checkpoint's directory",
                            at->where, lw_printable(name, shown, sizeof shown));
         }
         lw_json file;
         LW_TRY(lw_json_object_at(value, at->where, "files{}.", err, &file));
-        LW_TRY(check_file(dir, name, &file, err));
+        LW_TRY(check_file(dir, name, &file, contents, err, total_bytes));
     }
     return LW_OK;
 }
 
-static lw_status check_manifest(const char *dir, const char *path, const json_t *manifest, lw_error *err,
+static lw_status check_manifest(const char *dir, const char *path, const json_t *manifest, bool files, lw_error *err,
                                 lw_checkpoint_info *info)
 {
     lw_json at;
@@ -261,10 +271,10 @@ static lw_status check_manifest(const char *dir, const char *path, const json_t 
                        said);
     }
     LW_TRY(read_info(&at, err, info));
-    return check_files(dir, &at, err);
+    return check_files(dir, &at, files, err, &info->bytes);
 }
 
-lw_status lw_manifest_verify(const char *dir, lw_error *err, lw_checkpoint_info *info_out)
+lw_status lw_manifest_read(const char *dir, bool files, lw_error *err, lw_checkpoint_info *info_out)
 {
     char *path = NULL;
     json_t *manifest = NULL;
@@ -272,7 +282,7 @@ lw_status lw_manifest_verify(const char *dir, lw_error *err, lw_checkpoint_info 
     LW_TRY(lw_path_join(dir, LW_CHECKPOINT_MANIFEST, err, &path));
     lw_status status = lw_json_read_file(path, max_manifest_bytes, LW_JSON_REJECT_DUPLICATES, err, &manifest);
     if (status == LW_OK) {
-        status = check_manifest(dir, path, manifest, err, &info);
+        status = check_manifest(dir, path, manifest, files, err, &info);
     }
     if (status == LW_OK) {
         *info_out = info;

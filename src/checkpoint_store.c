@@ -5,6 +5,7 @@
 //   step-N.tmp   being made, or being removed: worth nothing
 //   step-N.old   finished; being replaced by another step-N
 //   step-N.old.tmp   being removed
+//   trial.tmp, trial.old.tmp   a trial write
 #include <dirent.h>
 #include <errno.h>
 #include <ftw.h>
@@ -38,6 +39,12 @@ static int64_t parse_name(const char *name, const char **suffix)
     }
     *suffix = digits + count;
     return (int64_t)strtoll(digits, NULL, 10);
+}
+
+bool lw_checkpoint_is_name(const char *name)
+{
+    const char *suffix = "";
+    return parse_name(name, &suffix) >= 0 && suffix[0] == '\0';
 }
 
 // --- reading the directory
@@ -138,6 +145,14 @@ lw_status lw_remove_tree(const char *path, lw_error *err)
         return lw_fail_errno(err, LW_ERR_IO, errno, "%s cannot be removed", path);
     }
     return LW_OK;
+}
+
+lw_status lw_checkpoint_make_folder(const char *checkpoints_dir, lw_error *err)
+{
+    if (mkdir(checkpoints_dir, LW_DIR_MODE) == 0 || (errno == EEXIST && lw_path_is_dir(checkpoints_dir))) {
+        return LW_OK;
+    }
+    return lw_fail_errno(err, LW_ERR_IO, errno, "%s: cannot make the directory", checkpoints_dir);
 }
 
 typedef struct paths {

@@ -25,6 +25,9 @@ _Noreturn static void become(char *const argv[], int output_fd)
     int empty = open("/dev/null", O_RDONLY);
     if (empty >= 0) {
         (void)dup2(empty, STDIN_FILENO);
+        if (empty > STDERR_FILENO) {
+            close(empty);
+        }
     }
     (void)dup2(output_fd, STDOUT_FILENO);
     (void)dup2(output_fd, STDERR_FILENO);

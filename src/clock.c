@@ -9,6 +9,13 @@ double lw_now_s(void)
     return (double)now.tv_sec + 1e-9 * (double)now.tv_nsec;
 }
 
+double lw_thread_cpu_s(void)
+{
+    struct timespec spent;
+    clock_gettime(CLOCK_THREAD_CPUTIME_ID, &spent);
+    return (double)spent.tv_sec + 1e-9 * (double)spent.tv_nsec;
+}
+
 void lw_utc_now(char out[LW_UTC_BYTES])
 {
     time_t now = time(NULL);

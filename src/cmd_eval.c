@@ -104,6 +104,7 @@ lw_status lw_cmd_eval(int argc, char **argv, lw_error *err)
     lw_comm *comm = NULL;
     lw_status status = LW_OK;
     LW_TRY(lw_options_parse(options, argc, argv, err, &count));
+    LW_TRY(lw_signals_install(err));
     LW_TRY(lw_comm_create(&(lw_comm_options){.timeout_s = LW_START_TIMEOUT_S}, err, &comm));
     job.comm = comm;
     LW_TRY_GOTO(lw_comm_agree(comm, lw_config_from_words(count, argv + 1, err, &job.config), err));

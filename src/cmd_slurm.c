@@ -1,4 +1,5 @@
 // cmd_slurm.c: `lwmpi slurm`: a ready sbatch script, sized by the plan.
+#include <ctype.h>
 #include <limits.h>
 #include <math.h>
 #include <stdio.h>
@@ -40,6 +41,16 @@ static void print_quoted(const char *text)
     putchar('\'');
 }
 
+// The configuration's name in a line that Slurm reads as options: nothing of it is one, and no % is a pattern.
+static void print_name(const char *before, const char *name, const char *after)
+{
+    fputs(before, stdout);
+    for (; *name != '\0'; name++) {
+        putchar(isalnum((unsigned char)*name) || strchr("._-", *name) != NULL ? *name : '_');
+    }
+    puts(after);
+}
+
 // Host memory of a node: the weights pass through its page cache once; each rank stages parameters and both moments for
 // checkpoints, and holds the samples, MPI and CUDA (4 GB). The CPU device has everything there.
 static int64_t host_memory_gb(const lw_slurm_job *j)
@@ -68,7 +79,7 @@ static void print_script(const lw_slurm_job *j)
            j->layout->measured ? "Measured" : "Computed", j->layout->calibrated ? " and calibrated" : "",
            j->layout->total_s / 3600.0, j->layout->samples_per_s, 1e-9 * (double)j->layout->memory.total);
     printf("# Submit with slurm/submit.sh, or: mkdir -p runs && sbatch THIS_FILE\n");
-    printf("#SBATCH --job-name=lwmpi-%s\n", c->name);
+    print_name("#SBATCH --job-name=lwmpi-", c->name, "");
     printf("#SBATCH --nodes=%lld\n#SBATCH --ntasks-per-node=%lld\n", (long long)j->nodes, (long long)j->per_node);
     if (j->plan->cpu == NULL) {
         printf("#SBATCH --gres=gpu:%lld\n#SBATCH --cpus-per-task=4\n", (long long)j->per_node);
@@ -77,7 +88,7 @@ static void print_script(const lw_slurm_job *j)
     }
     printf("#SBATCH --mem=%lldG\n", (long long)host_memory_gb(j));
     printf("#SBATCH --time=%02lld:%02lld:00\n", (long long)(minutes / 60), (long long)(minutes % 60));
-    printf("#SBATCH --output=runs/%s_%%j.log\n", c->name);
+    print_name("#SBATCH --output=runs/", c->name, "_%j.log");
     printf("#SBATCH --open-mode=append\n#SBATCH --signal=B:USR1@120\n#SBATCH --requeue\n");
     printf("set -uo pipefail\ndir=${LWMPI_SLURM_DIR:-");
     print_quoted(j->folder);

@@ -1,6 +1,7 @@
 // cmd_train.c: `lwmpi train`: open a run, train, evaluate, sum up.
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 
 #include "clock.h"
 #include "command.h"
@@ -8,6 +9,7 @@
 #include "eval.h"
 #include "file_util.h"
 #include "forecast.h"
+#include "json_util.h"
 #include "rank_choice.h"
 #include "trainer.h"
 #include "version.h"
@@ -19,24 +21,27 @@ static lw_status check_continues(const lw_job *job, lw_error *err)
     lw_config *before = NULL;
     char *file = NULL;
     char *differences = NULL;
-    char *checkpoints = NULL;
-    lw_error ignored;
+    int64_t checkpoints = 0;
     lw_status status = LW_OK;
     LW_TRY_GOTO(lw_path_join(c->run.dir, "config.cfg", err, &file));
-    if (!lw_path_is_file(file) ||
-        lw_checkpoint_resolve(c->run.dir, lw_log_warning, NULL, &ignored, &checkpoints) != LW_OK) {
-        goto done; // nothing to continue
+    LW_TRY_GOTO(lw_checkpoint_count(c->run.dir, err, &checkpoints));
+    if (checkpoints == 0 || !lw_path_is_file(file)) {
+        goto done; // nothing to continue, or nothing to compare with: the checkpoint's hash will tell
     }
     LW_TRY_GOTO(lw_config_load(file, 0, NULL, err, &before));
     LW_TRY_GOTO(lw_config_differences(before, c, err, &differences));
-    if (differences[0] != '\0') {
+    if (differences[0] != '\0' && c->run.accept_changes) {
+        differences[strlen(differences) - 1] = '\0'; // the last newline
+        lw_log(job->run, "warning: continuing with another configuration (run.accept_changes):\n%s", differences);
+    } else if (differences[0] != '\0') {
         status = lw_fail(err, LW_ERR_CONFIG,
-                         "%s holds a run of another configuration:\n%sset these back to continue it, or give another "
-                         "run.dir",
-                         c->run.dir, differences);
+                         "%s holds a run of another configuration; to continue it set these keys back, or give another "
+                         "run.dir, or run.accept_changes=true to go on with the change",
+                         c->run.dir);
+        differences[strlen(differences) - 1] = '\0'; // the last newline
+        lw_fail_lines(err, status, differences);
     }
 done:
-    free(checkpoints);
     free(differences);
     free(file);
     lw_config_destroy(&before);
@@ -45,12 +50,29 @@ done:
 
 static lw_status open_run(lw_job *job, lw_error *err)
 {
-    char *text = NULL;
     LW_TRY(lw_progress_create(NULL, err, &job->progress));
     LW_TRY(lw_run_dir_open(job->config->run.dir, job->progress, err, &job->run));
-    LW_TRY(check_continues(job, err));
-    LW_TRY(lw_config_text(job->config, err, &text));
-    lw_status status = lw_run_dir_write_config(job->run, text, err);
+    return check_continues(job, err);
+}
+
+// config.cfg says what the steps in this directory were made with; a start that fails before it comes to any leaves
+// what was there.
+static lw_status write_config(lw_job *job, lw_error *err)
+{
+    char *text = NULL;
+    size_t bytes = 0;
+    FILE *stream = open_memstream(&text, &bytes);
+    if (stream == NULL) {
+        return lw_fail(err, LW_ERR_MEMORY, "no memory to write the configuration");
+    }
+    job->config->run.accept_changes = false; // it was for this start
+    lw_status status = lw_config_write(job->config, stream, err);
+    if (fclose(stream) != 0 && status == LW_OK) {
+        status = lw_fail(err, LW_ERR_MEMORY, "no memory to write the configuration");
+    }
+    if (status == LW_OK) {
+        status = lw_run_dir_write_config(job->run, text, err);
+    }
     free(text);
     return status;
 }
@@ -66,8 +88,9 @@ static lw_status open_workspace(lw_job *job, lw_trainer *t, lw_eval **eval, lw_e
         LW_TRY(lw_eval_layout(&arena, job, err, eval));
     }
     size_t predicted = job->frozen_bytes + job->wire_memory.size_bytes + arena.high_water_bytes;
-    lw_log(job->run, "predicted device memory per rank: %.1f MiB (frozen weights %.1f, trainables and optimizer %.1f, "
-                     "activations %.1f)",
+    lw_log(job->run,
+           "predicted device memory per rank: %.1f MiB (frozen weights %.1f, trainables and optimizer %.1f, "
+           "activations %.1f)",
            (double)predicted / 1048576.0, (double)job->frozen_bytes / 1048576.0,
            (double)job->wire_memory.size_bytes / 1048576.0, (double)arena.high_water_bytes / 1048576.0);
     LW_TRY(lw_arena_alloc(job->dev, &arena, "work space of a step", err, out));
@@ -103,6 +126,11 @@ static json_t *summary_json(const lw_job *job, const lw_trainer *t, const lw_for
         snprintf(key, sizeof key, "loss_%s", job->llms[j].name);
         json_object_set_new(o, key, lw_json_number(t->loss[j]));
     }
+    json_object_set_new(o, "checkpoints", json_integer(t->saves.count));
+    json_object_set_new(o, "checkpoint_write_s", lw_json_number(t->saves.write_s));
+    json_object_set_new(o, "checkpoint_stall_s", lw_json_number(t->saves.stall_s));
+    json_object_set_new(o, "checkpoint_stall_share",
+                        lw_json_number(t->saves.between_s > 0.0 ? t->saves.stall_s / t->saves.between_s : 0.0));
     lw_forecast_summary(forecast, t, o);
     if (evaluation != NULL) {
         for (int64_t j = 0; j < job->llm_count; j++) {
@@ -137,22 +165,31 @@ static lw_status write_results(lw_job *job, const lw_trainer *t, lw_forecast *fo
     return status;
 }
 
+// Whether summary.json is of this step: it may be that of a shorter run, which was then made longer.
+static bool has_results(const char *run_dir, int64_t step)
+{
+    enum { SUMMARY_BYTES = 1 << 20 };
+    lw_error ignored;
+    char *path = NULL;
+    json_t *summary = NULL;
+    bool found = lw_path_join(run_dir, "summary.json", &ignored, &path) == LW_OK &&
+                 lw_json_read_file(path, SUMMARY_BYTES, 0, &ignored, &summary) == LW_OK &&
+                 json_integer_value(json_object_get(summary, "steps")) == (json_int_t)step;
+    json_decref(summary);
+    free(path);
+    return found;
+}
+
 // Whether a run that is at its last step has its results already. Collective.
 static lw_status is_finished(lw_job *job, const lw_trainer *t, lw_error *err, bool *out)
 {
-    char *summary = NULL;
-    bool finished = false;
-    lw_status status = LW_OK;
-    if (job->rank == 0 && t->state.step >= t->schedule.total_steps) {
-        status = lw_path_join(job->config->run.dir, "summary.json", err, &summary);
-        finished = status == LW_OK && lw_path_is_file(summary);
-        free(summary);
-    }
-    LW_TRY(lw_comm_agree(job->comm, status, err));
+    bool finished = job->rank == 0 && t->state.step >= t->schedule.total_steps &&
+                    has_results(job->config->run.dir, t->state.step);
     LW_TRY(lw_comm_broadcast(job->comm, 0, &finished, sizeof finished, err));
     if (finished) {
-        lw_log(job->run, "nothing to do: all %lld steps are done and the results are in %s; give another run.dir to "
-                         "start anew",
+        lw_log(job->run,
+               "nothing to do: all %lld steps are done and the results are in %s; give another run.dir to "
+               "start anew",
                (long long)t->state.step, job->config->run.dir);
     }
     *out = finished;
@@ -167,18 +204,21 @@ static lw_status train(lw_job *job, double start_s, lw_error *err)
     lw_eval_result evaluation;
     lw_forecast forecast = {0};
     const lw_config *c = job->config;
-    bool evaluates = c->eval.at_end && c->data.eval[0] != '\0';
     lw_status status = LW_OK;
-    LW_TRY_GOTO(lw_job_open(job, LW_JOB_TRAIN | (evaluates ? LW_JOB_EVAL : 0), err));
+    bool evaluates = c->eval.at_end && lw_eval_wanted(c);
+    LW_TRY_GOTO(lw_job_open(job, LW_JOB_TRAIN | (lw_eval_wanted(c) ? LW_JOB_EVAL : 0), err));
     LW_TRY_GOTO(lw_job_describe(job, err));
     LW_TRY_GOTO(lw_comm_agree(job->comm, lw_trainer_create(job, err, &trainer), err));
     LW_TRY_GOTO(lw_comm_agree(job->comm, open_workspace(job, &trainer, &eval, err, &workspace), err));
+    trainer.eval = c->eval.every_steps > 0 ? eval : NULL;
     LW_TRY_GOTO(lw_trainer_resume(&trainer, err));
     bool finished;
     LW_TRY_GOTO(is_finished(job, &trainer, err, &finished));
     if (finished) {
         goto done;
     }
+    LW_TRY_GOTO(lw_trainer_trial(&trainer, err));
+    LW_TRY_GOTO(lw_comm_agree(job->comm, job->rank == 0 ? write_config(job, err) : LW_OK, err));
     if (job->rank == 0) {
         size_t bytes = job->frozen_bytes + job->wire_memory.size_bytes + workspace.size_bytes;
         status = lw_forecast_make(&trainer, bytes, err, &forecast);
@@ -187,6 +227,7 @@ static lw_status train(lw_job *job, double start_s, lw_error *err)
     LW_TRY_GOTO(lw_trainer_run(&trainer, err));
     if (evaluates) {
         LW_TRY_GOTO(lw_eval_run(job, eval, err, &evaluation));
+        lw_collapse_check_result(&trainer.collapse, &evaluation);
     }
     if (job->rank == 0) {
         status = write_results(job, &trainer, &forecast, evaluates ? &evaluation : NULL, start_s, err);
@@ -205,9 +246,20 @@ done:
 static lw_status prepare(lw_job *job, lw_comm *world, lw_error *err)
 {
     lw_comm_set_timeout(world, job->config->comm.timeout_s);
-    LW_TRY(lw_comm_agree(world, lw_signals_install(err), err));
     LW_TRY(lw_comm_agree(world, lw_comm_rank(world) == 0 ? open_run(job, err) : LW_OK, err));
     return lw_rank_choice(job, world, err);
+}
+
+// A start that came to nothing leaves no directory that looks like a run; an end that is no success is in the log.
+static void end_run(lw_job *job, lw_status status)
+{
+    bool failed = status != LW_OK && status != LW_REQUEUE && status != LW_INTERRUPTED;
+    if (job->run != NULL && failed) {
+        lw_log_file(job->run, "ended: %s, exit code %d; the message is on stderr", lw_status_name(status),
+                    lw_status_exit_code(status));
+        lw_run_dir_abandon(&job->run);
+    }
+    lw_run_dir_close(&job->run);
 }
 
 lw_status lw_cmd_train(int argc, char **argv, lw_error *err)
@@ -216,19 +268,19 @@ lw_status lw_cmd_train(int argc, char **argv, lw_error *err)
     lw_job job = {0};
     lw_comm *world = NULL;
     lw_status status = LW_OK;
+    LW_TRY(lw_signals_install(err));
     LW_TRY(lw_comm_create(&(lw_comm_options){.timeout_s = LW_START_TIMEOUT_S}, err, &world));
     LW_TRY_GOTO(lw_comm_agree(world, lw_config_from_words(argc - 1, argv + 1, err, &job.config), err));
     LW_TRY_GOTO(prepare(&job, world, err));
-    lw_comm *mine = job.comm; // NULL: this rank is not needed
-    if (mine != NULL) {
+    if (job.comm != NULL) { // else this rank is not needed
         status = train(&job, start_s, err);
     }
-    if (mine != world) {
-        lw_comm_destroy(&mine);
+    if (job.comm != world) {
+        lw_comm_destroy(&job.comm);
         status = lw_comm_rendezvous(world, status, err);
     }
 done:
-    lw_run_dir_close(&job.run);
+    end_run(&job, status);
     lw_progress_destroy(&job.progress);
     lw_job_close(&job);
     lw_comm_destroy(&world);

@@ -5,6 +5,7 @@
 #include <string.h>
 #include <sys/stat.h>
 
+#include "comm.h"
 #include "config_keys.h"
 
 #define EXIT_DONE   \
@@ -38,10 +39,13 @@ static const lw_command commands[] = {
             "everything in the run directory. Without CONFIG the embedded default, configs/tiny.cfg, is taken: two "
             "small models and their data, which fit any machine.\n\n"
             "Start it under mpirun or srun to use several ranks: they share each step's samples, and the result is "
-            "the same at any number of ranks, to rounding. A run directory that holds a checkpoint is continued; "
-            "name another with run.dir=DIR to begin anew.\n\n"
-            "SIGTERM, SIGUSR1 and Ctrl-C end the run at the next step, after a checkpoint; the same command continues "
-            "it.",
+            "the same at any number of ranks, to rounding. A run directory that holds a checkpoint is continued from "
+            "the newest one that is whole; name another with run.dir=DIR to begin anew. A raised train.epochs or "
+            "train.max_steps goes on longer; other changes of keys that influence results need "
+            "run.accept_changes=true.\n\n"
+            "Checkpoints are written beside the steps. A file that cannot be written is tried twice; then the run "
+            "ends, and the checkpoints from before are as they were. SIGTERM, SIGUSR1 and Ctrl-C end the run at the "
+            "next step, after a checkpoint; the same command continues it.",
         .options = {OPTION_OVERRIDE},
         .exits = {EXIT_DONE,
                   EXIT_FAILED,
@@ -65,7 +69,8 @@ static const lw_command commands[] = {
             "latents of another sample (shuffled), and the text prompt cut to as many tokens as there are latents "
             "(truncated). Compression is given in tokens and in bytes.\n\n"
             "Several ranks share the samples; the figures are the same at any number of ranks.",
-        .options = {{"--checkpoint DIR", "a checkpoint directory; without it the newest one of run.dir that is whole"},
+        .options = {{"--checkpoint DIR", "a checkpoint directory, RUN/latest or RUN/best; without it the newest one of "
+                                         "run.dir that is whole"},
                     OPTION_JSON("the figures"),
                     OPTION_OVERRIDE},
         .exits = {EXIT_DONE, EXIT_FAILED, EXIT_USAGE},
@@ -165,6 +170,20 @@ static const lw_command commands[] = {
         .exits = {EXIT_DONE, EXIT_FAILED, EXIT_USAGE},
         .examples = {{"echo '{\"text\": \"Hello\"}' | lwmpi tokenize configs/tiny/llama", ""}},
         .run = lw_cmd_tokenize,
+    },
+    {
+        .name = "checkpoint",
+        .summary = "list and verify the checkpoints of a run",
+        .usage = "checkpoint DIR [--json]",
+        .text = "Reads every checkpoint of the run directory DIR, or DIR itself where it is a checkpoint, and compares "
+                "sizes and hashes of its files with its manifest. A line each: step, samples seen, epoch, when it was "
+                "written, size, held-out loss of an answer token where it was measured at that step, and whether it is "
+                "whole or what is wrong. `latest` and `best` mark those that the files of that name in the run directory "
+                "name. Nothing is changed; a job may be running there.",
+        .options = {OPTION_JSON("the list")},
+        .exits = {{"0", "all of them are whole"}, {"1", "one is damaged, or failed"}, EXIT_USAGE},
+        .examples = {{"lwmpi checkpoint runs/tiny", ""}},
+        .run = lw_cmd_checkpoint,
     },
     {
         .name = "doctor",
@@ -276,13 +295,6 @@ lw_status lw_request_parse(int argc, char **argv, lw_error *err, lw_request *out
 
 int lw_launcher_rank(void)
 {
-    // Open MPI, PMIx (Slurm, Open MPI 5), PMI (MPICH, Intel MPI), then Slurm alone.
-    static const char *const names[] = {"OMPI_COMM_WORLD_RANK", "PMIX_RANK", "PMI_RANK", "SLURM_PROCID"};
-    for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
-        const char *value = getenv(names[i]);
-        if (value != NULL && value[0] >= '0' && value[0] <= '9') {
-            return (int)strtol(value, NULL, 10);
-        }
-    }
-    return 0;
+    int rank = lw_comm_launch_rank();
+    return rank > 0 ? rank : 0;
 }

@@ -21,6 +21,7 @@ lw_command_run lw_cmd_bench;
 lw_command_run lw_cmd_tokenize;
 lw_command_run lw_cmd_plan;
 lw_command_run lw_cmd_slurm;
+lw_command_run lw_cmd_checkpoint;
 lw_command_run lw_cmd_doctor;
 
 typedef struct lw_help_item {

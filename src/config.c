@@ -5,8 +5,9 @@
 
 #include "config_internal.h"
 #include "file_util.h"
+#include "utf8.h"
 
-enum { MAX_CONFIG_BYTES = 16 << 20 };
+enum { MAX_CONFIG_BYTES = 64 << 10 }; // libconfig compares every name of a group with every other
 
 static lw_status set_defaults(lw_config *config, lw_error *err)
 {
@@ -39,6 +40,10 @@ static lw_status set_defaults(lw_config *config, lw_error *err)
 
 static lw_status set_names(lw_config *config, const char *path, lw_error *err)
 {
+    if (!lw_is_printable(path)) { // it ends up in logs, job scripts and JSON
+        return lw_fail(err, LW_ERR_CONFIG, "%s: the path of the configuration holds control characters or is not UTF-8",
+                       path);
+    }
     const char *slash = strrchr(path, '/');
     const char *base = slash == NULL ? path : slash + 1;
     size_t length = strlen(base);

@@ -93,6 +93,8 @@ typedef struct lw_config {
         double min_lr; // fraction of lr
         double beta1, beta2, eps, weight_decay, clip;
         int64_t max_skipped;
+        double collapse_cosine; // 0: no alarm
+        int64_t collapse_steps;
     } train;
     struct {
         double first_weight;
@@ -101,9 +103,12 @@ typedef struct lw_config {
     } loss;
     struct {
         char *dir; // resolved: never ""
+        bool accept_changes;
     } run;
     struct {
-        int64_t every_steps, keep; // every_steps 0: only at the end
+        int64_t every_steps; // 0: only at the end
+        int64_t keep, keep_every;
+        bool keep_best, trial;
     } checkpoint;
     struct {
         int64_t every_steps;
@@ -112,6 +117,8 @@ typedef struct lw_config {
         int64_t max_new_tokens;
         int64_t batch; // samples of one generation pass
         bool at_end;
+        int64_t every_steps;  // 0: never while training
+        int64_t loss_samples; // 0: all
     } eval;
     struct {
         char *device;

@@ -56,6 +56,16 @@ static lw_status check_batch(const lw_config_loader *loader, lw_error *err)
     return LW_OK;
 }
 
+static lw_status check_eval(const lw_config_loader *loader, lw_error *err)
+{
+    const lw_config *config = loader->config;
+    if (config->eval.every_steps > 0 && config->data.eval[0] == '\0') {
+        return lw_fail(err, LW_ERR_CONFIG, "%s = %lld, but there is nothing to evaluate on: set data.eval",
+                       where(loader, "eval.every_steps").text, (long long)config->eval.every_steps);
+    }
+    return LW_OK;
+}
+
 static lw_status check_heads(const lw_config_loader *loader, const char *width_key, int64_t width,
                              const char *heads_key, int64_t heads, lw_error *err)
 {
@@ -125,6 +135,7 @@ lw_status lw_config_finish(lw_config_loader *loader, lw_error *err)
     lw_config *config = loader->config;
     LW_TRY(check_models(loader, err));
     LW_TRY(check_batch(loader, err));
+    LW_TRY(check_eval(loader, err));
     LW_TRY(check_supported(loader, err));
     LW_TRY(check_heads(loader, "encoder.width", config->encoder.width, "encoder.heads", config->encoder.heads, err));
     LW_TRY(check_heads(loader, "wire.d_z", config->wire.d_z, "pooler.heads", config->pooler.heads, err));

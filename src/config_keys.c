@@ -106,8 +106,11 @@ static const lw_key keys[] = {
     INT(data.max_bad_rows, 0, 0, BIG, LW_KEY_FREE, "malformed rows of a file to pass over before giving up"),
     BOOL(data.cache, true, LW_KEY_FREE, "keep tokens on disk between runs"),
 
-    INT(train.epochs, 1, 1, 1000000, 0, "passes over the training samples"),
-    INT(train.max_steps, 0, 0, BIG, 0, "end after N steps even if epochs are left; 0: no limit"),
+    INT(train.epochs, 1, 1, 1000000, LW_KEY_LONGER,
+        "passes over the training samples; may be raised to go on longer: the learning rate then follows the curve of "
+        "the longer run from the step that it is at, and so jumps up"),
+    INT(train.max_steps, 0, 0, BIG, LW_KEY_LONGER,
+        "end after N steps even if epochs are left; 0: no limit; may be raised likewise"),
     FLOAT(train.lr, 1e-4, 0, 100, 0, "highest learning rate"),
     FLOAT(train.warmup, 0.05, 0, 1, 0, "fraction of the steps in which the rate rises linearly"),
     FLOAT(train.min_lr, 0.02, 0, 1, 0, "end of the cosine, as a fraction of train.lr"),
@@ -117,6 +120,9 @@ static const lw_key keys[] = {
     FLOAT(train.weight_decay, 0.01, 0, 10, 0, "AdamW, decoupled"),
     FLOAT(train.clip, 1.0, 0, 1e30, LW_KEY_OPEN_LO, "largest global norm of the gradient"),
     INT(train.max_skipped, 10, 0, BIG, LW_KEY_FREE, "non-finite steps in a row to skip before giving up"),
+    FLOAT(train.collapse_cosine, 0.99, 0, 1, LW_KEY_FREE,
+          "warn when the mean cosine between latents of different samples stays above this; 0: no such alarm"),
+    INT(train.collapse_steps, 500, 1, BIG, LW_KEY_FREE, "steps after the warm-up for which it has to stay there"),
 
     FLOAT(loss.first_weight, 0, 0, 1e6, 0, "extra weight of the first answer token"),
     INT(loss.k, 4, 0, 1 << 20, 0, "the first K answer tokens ..."),
@@ -125,13 +131,24 @@ static const lw_key keys[] = {
     FLOAT(loss.kd_tau, 1, 0, 1e6, LW_KEY_OPEN_LO, "temperature of distillation"),
 
     PATH(run.dir, LW_KEY_FREE | LW_KEY_CWD, "run directory; default: runs/NAME of the configuration file"),
-    INT(checkpoint.every_steps, 100, 0, BIG, LW_KEY_FREE, "0: only at the end"),
+    BOOL(
+        run.accept_changes, false, LW_KEY_FREE,
+        "continue a run although keys marked *, its data or its models differ; for this start alone"),
+    INT(checkpoint.every_steps, 100, 0, BIG, LW_KEY_FREE, "steps between checkpoints; 0: only at the end"),
     INT(checkpoint.keep, 3, 1, BIG, LW_KEY_FREE, "checkpoints to keep, the newest"),
+    INT(checkpoint.keep_every, 0, 0, BIG, LW_KEY_FREE, "keep also those whose step is a multiple of N; 0: none"),
+    BOOL(checkpoint.keep_best, true, LW_KEY_FREE,
+         "keep also the one with the least held-out loss, and write one where eval.every_steps finds a new least"),
+    BOOL(checkpoint.trial, true, LW_KEY_FREE,
+         "at the start write as many bytes as a checkpoint has, to see that the disk takes them"),
     INT(log.every_steps, 10, 1, BIG, LW_KEY_FREE, "steps between lines of metrics.jsonl"),
 
     INT(eval.max_new_tokens, 16, 1, 1 << 20, LW_KEY_FREE, "longest generated answer"),
     INT(eval.batch, 32, 1, 1 << 20, LW_KEY_FREE, "samples of one generation pass"),
     BOOL(eval.at_end, true, LW_KEY_FREE, "evaluate when training ends"),
+    INT(eval.every_steps, 0, 0, BIG, LW_KEY_FREE,
+        "steps between measurements of the loss on data.eval while training: eval_nll in metrics.jsonl; 0: none"),
+    INT(eval.loss_samples, 0, 0, BIG, LW_KEY_FREE, "measure it on the first N evaluation samples; 0: on all"),
 
     STRING(plan.device, "auto", LW_KEY_FREE, "GPU to plan for"),
     FLOAT(plan.deadline_h, 12, 0, 1e6, LW_KEY_FREE | LW_KEY_OPEN_LO, "hours that the job may take"),
@@ -277,7 +294,7 @@ void lw_key_describe(const lw_key *key, char *out, size_t size)
     switch (key->type) {
     case LW_KEY_INT:
     case LW_KEY_AUTO_INT: {
-        const char *word = key->type == LW_KEY_INT         ? ""
+        const char *word = key->type == LW_KEY_INT          ? ""
                            : (key->flags & LW_KEY_ALL) != 0 ? "\"all\", \"auto\" or "
                                                             : "\"auto\" or ";
         if (key->int_max >= BIG) {
@@ -324,7 +341,7 @@ void lw_config_help(FILE *file)
 {
     fputs(
         "Keys of the configuration (libconfig), also as overrides KEY=VALUE. Those marked * influence results: a run\n"
-        "is not continued when one of them differs.\n\n"
+        "is not continued when one of them differs, but with run.accept_changes=true.\n\n"
         "  models *\n"
         "      a list of { name = \"NAME\"; path = \"DIR\"; init = \"load\"; }: the frozen models, Hugging Face\n"
         "      directories. init = \"random\" takes only the shapes from DIR. Override: models.NAME.path=DIR\n",

@@ -4,28 +4,30 @@
 
 #include "config_internal.h"
 
-// The value as libconfig sees it, or NULL when it is a bare word: the text is not a value, or it holds more than one
-// setting, or what would be a comment (a path with "//", say). `parsed` owns the result.
-static const config_setting_t *parse_value(config_t *parsed, const char *value)
+// The value as libconfig sees it; *out NULL when it is a bare word: the text is not a value, or it holds more than one
+// setting, or what would be a comment (a path with "//", say). `parsed` owns the result. LW_ERR_MEMORY.
+static lw_status parse_value(config_t *parsed, const char *value, lw_error *err, const config_setting_t **out)
 {
     bool quoted = value[0] == '"' || value[0] == '(' || value[0] == '[' || value[0] == '{';
+    *out = NULL;
     if (!quoted && (strchr(value, '#') != NULL || strstr(value, "//") != NULL || strstr(value, "/*") != NULL)) {
-        return NULL;
+        return LW_OK;
     }
     size_t size = strlen(value) + 16;
     char *text = malloc(size);
     if (text == NULL) {
-        return NULL;
+        return lw_fail(err, LW_ERR_MEMORY, "no memory for an override");
     }
     snprintf(text, size, "value = %s\n;", value);
     char *prepared = NULL;
-    lw_error ignored;
-    bool good = lw_config_prepare(text, strlen(text), "", &ignored, &prepared) == LW_OK &&
-                config_read_string(parsed, prepared) == CONFIG_TRUE &&
-                config_setting_length(config_root_setting(parsed)) == 1;
+    lw_status status = lw_config_prepare(text, strlen(text), "", err, &prepared);
+    if (status == LW_OK && config_read_string(parsed, prepared) == CONFIG_TRUE &&
+        config_setting_length(config_root_setting(parsed)) == 1) {
+        *out = config_setting_get_elem(config_root_setting(parsed), 0);
+    }
     free(text);
     free(prepared);
-    return good ? config_setting_get_elem(config_root_setting(parsed), 0) : NULL;
+    return status == LW_ERR_MEMORY ? status : LW_OK;
 }
 
 // The string that a text value stands for: a quoted string without its quotes, anything else as it is.
@@ -126,8 +128,11 @@ lw_status lw_config_override(lw_config_loader *loader, const char *override, lw_
     }
     config_t parsed;
     config_init(&parsed);
-    const config_setting_t *setting = parse_value(&parsed, equals + 1);
-    lw_status status = override_key(loader, key, setting, equals + 1, err);
+    const config_setting_t *setting = NULL;
+    lw_status status = parse_value(&parsed, equals + 1, err, &setting);
+    if (status == LW_OK) {
+        status = override_key(loader, key, setting, equals + 1, err);
+    }
     config_destroy(&parsed);
     free(key);
     return status;

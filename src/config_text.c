@@ -13,12 +13,11 @@ typedef struct style {
     const char *cwd; // NULL: last component only
 } style;
 
-static void print_string(FILE *file, const char *text)
+static void print_escaped(FILE *file, const char *text, size_t length)
 {
-    fputc('"', file);
-    for (const char *c = text; *c != '\0'; c++) {
-        unsigned char byte = (unsigned char)*c;
-        switch (*c) {
+    for (size_t i = 0; i < length; i++) {
+        unsigned char byte = (unsigned char)text[i];
+        switch (text[i]) {
         case '"': fputs("\\\"", file); break;
         case '\\': fputs("\\\\", file); break;
         case '\n': fputs("\\n", file); break;
@@ -28,18 +27,25 @@ static void print_string(FILE *file, const char *text)
             if (byte < 0x20 || byte == 0x7F) {
                 fprintf(file, "\\x%02X", byte);
             } else {
-                fputc(*c, file);
+                fputc(text[i], file);
             }
         }
     }
+}
+
+static void print_string(FILE *file, const char *text)
+{
+    fputc('"', file);
+    print_escaped(file, text, strlen(text));
     fputc('"', file);
 }
 
+// Piece by piece: a path made in memory would have to be written as something where there is no memory.
 static void print_path(FILE *file, const char *path, style how)
 {
     size_t length = strlen(path);
     size_t start = 0;
-    char *text = NULL;
+    fputc('"', file);
     if (how.cwd == NULL) {
         while (length > 1 && path[length - 1] == '/') {
             length--;
@@ -47,24 +53,17 @@ static void print_path(FILE *file, const char *path, style how)
         for (size_t i = 0; i + 1 < length; i++) {
             start = path[i] == '/' ? i + 1 : start;
         }
-        text = strndup(path + start, length - start);
     } else if (length > 0 && path[0] != '/') {
         while (path[start] == '.' && path[start + 1] == '/') {
             start += 2;
         }
-        bool root = strcmp(how.cwd, "/") == 0;
-        if (asprintf(&text, "%s/%s", root ? "" : how.cwd, path + start) < 0) {
-            text = NULL;
+        if (strcmp(how.cwd, "/") != 0) {
+            print_escaped(file, how.cwd, strlen(how.cwd));
         }
-    } else {
-        text = strdup(path);
+        fputc('/', file);
     }
-    if (text == NULL) {
-        fputs("\"\"", file); // and the stream itself has no memory either: its closing fails
-        return;
-    }
-    print_string(file, text);
-    free(text);
+    print_escaped(file, path + start, length - start);
+    fputc('"', file);
 }
 
 static void print_integer(FILE *file, int64_t value)
@@ -257,6 +256,17 @@ static lw_status print_difference(FILE *file, const char *name, const lw_key *ke
     return status;
 }
 
+// A run may go on longer than it was meant to.
+static bool is_longer(const lw_config *before, const lw_config *now, const lw_key *key)
+{
+    if ((key->flags & LW_KEY_LONGER) == 0) {
+        return false;
+    }
+    int64_t was = *(const int64_t *)lw_key_field_const(before, key);
+    int64_t is = *(const int64_t *)lw_key_field_const(now, key);
+    return is == 0 || (was != 0 && is >= was);
+}
+
 lw_status lw_config_differences(const lw_config *before, const lw_config *now, lw_error *err, char **out)
 {
     text_stream stream;
@@ -264,7 +274,7 @@ lw_status lw_config_differences(const lw_config *before, const lw_config *now, l
     lw_status status = print_difference(stream.file, "models", NULL, before, now, err);
     for (int i = 0; i < lw_key_count() && status == LW_OK; i++) {
         const lw_key *key = lw_key_at(i);
-        if ((key->flags & LW_KEY_FREE) == 0) {
+        if ((key->flags & LW_KEY_FREE) == 0 && !is_longer(before, now, key)) {
             status = print_difference(stream.file, key->path, key, before, now, err);
         }
     }

@@ -85,6 +85,9 @@ static lw_status replace_path(const lw_config_loader *loader, char **field, cons
                               lw_error *err)
 {
     const char *dir = loader->config->dir;
+    if (!lw_is_printable(text)) { // it ends up in logs, job scripts and JSON
+        return lw_fail(err, LW_ERR_CONFIG, "the path \"%s\" holds control characters: rename the file", text);
+    }
     if (from_cwd || loader->overriding || text[0] == '\0' || strcmp(dir, ".") == 0) {
         return replace_text(field, text, err);
     }

@@ -20,6 +20,7 @@ bool lw_dataset_full(const lw_dataset_builder *builder)
     return builder->limit > 0 && builder->set.count >= builder->limit;
 }
 
+// All but the context.
 static void free_sample(lw_sample *sample)
 {
     for (int64_t i = 0; i < sample->answer_count; i++) {
@@ -27,13 +28,15 @@ static void free_sample(lw_sample *sample)
     }
     free(sample->answers);
     free(sample->id);
-    free(sample->context);
     free(sample->question);
 }
 
 void lw_dataset_free(lw_dataset *dataset)
 {
     for (int64_t i = 0; i < dataset->count; i++) {
+        if (i + 1 == dataset->count || dataset->samples[i].context != dataset->samples[i + 1].context) {
+            free(dataset->samples[i].context);
+        }
         free_sample(&dataset->samples[i]);
     }
     free(dataset->samples);
@@ -49,14 +52,13 @@ static bool is_blank(const char *text)
     return *text == '\0';
 }
 
-static bool copy_sample(lw_sample *sample, const char *id, const char *context, const char *question,
-                        const char *const *answers, int64_t answer_count)
+static bool copy_sample(lw_sample *sample, const char *id, const char *question, const char *const *answers,
+                        int64_t answer_count)
 {
     sample->id = strdup(id);
-    sample->context = strdup(context);
     sample->question = strdup(question);
     sample->answers = calloc((size_t)answer_count, sizeof *sample->answers);
-    if (sample->id == NULL || sample->context == NULL || sample->question == NULL || sample->answers == NULL) {
+    if (sample->id == NULL || sample->question == NULL || sample->answers == NULL) {
         return false;
     }
     for (int64_t i = 0; i < answer_count; i++) {
@@ -93,9 +95,13 @@ lw_status lw_dataset_add(lw_dataset_builder *builder, const char *where, const c
         set->samples = samples;
         builder->capacity = capacity;
     }
-    lw_sample sample = {0};
-    if (!copy_sample(&sample, id, context, question, answers, answer_count)) {
+    bool shared = builder->same_context && set->count > 0;
+    lw_sample sample = {.context = shared ? set->samples[set->count - 1].context : strdup(context)};
+    if (sample.context == NULL || !copy_sample(&sample, id, question, answers, answer_count)) {
         free_sample(&sample);
+        if (!shared) {
+            free(sample.context);
+        }
         return lw_fail(err, LW_ERR_MEMORY, "%s: no memory for sample %lld", where, (long long)set->count);
     }
     set->samples[set->count++] = sample;
@@ -325,9 +331,13 @@ static lw_status read_jsonl(const char *path, lw_dataset_builder *builder, lw_er
 static uint64_t fingerprint(const lw_dataset *set)
 {
     uint64_t hash = (uint64_t)set->count;
+    uint64_t context = 0; // its hash: read once, however many questions share it
     for (int64_t i = 0; i < set->count; i++) { // each text is hashed with its NUL and seeds the next
         const lw_sample *sample = &set->samples[i];
-        hash = lw_xxh64(sample->context, strlen(sample->context) + 1, hash);
+        if (i == 0 || sample->context != sample[-1].context) {
+            context = lw_xxh64(sample->context, strlen(sample->context) + 1, 0);
+        }
+        hash = lw_xxh64(&context, sizeof context, hash);
         hash = lw_xxh64(sample->question, strlen(sample->question) + 1, hash);
         for (int64_t j = 0; j < sample->answer_count; j++) {
             hash = lw_xxh64(sample->answers[j], strlen(sample->answers[j]) + 1, hash);

@@ -12,7 +12,7 @@
 // --- samples
 typedef struct lw_sample {
     char *id;      // SQuAD id, or "FILE:LINE"
-    char *context; // "" where a row has only a prompt
+    char *context; // "" where a row has only a prompt; one text for the samples of a paragraph, which follow each other
     char *question;
     char **answers;       // all gold answers; the first one is the training target
     int64_t answer_count; // >= 1

@@ -9,8 +9,9 @@
 
 typedef struct lw_dataset_builder {
     lw_dataset set;
-    int64_t capacity; // of set.samples
-    int64_t limit;    // 0: none
+    int64_t capacity;  // of set.samples
+    bool same_context; // the next sample has the context of the last one: a paragraph with many questions is kept once
+    int64_t limit;     // 0: none
     int64_t max_bad_rows;
 } lw_dataset_builder;
 

@@ -80,9 +80,12 @@ static lw_status read_questions(const json_t *questions, const char *context, pl
                                 lw_error *err)
 {
     size_t count = json_array_size(questions);
+    builder->same_context = false;
     for (at->question = 0; at->question < count && !lw_dataset_full(builder); at->question++) {
         const json_t *value = json_array_get(questions, at->question);
+        int64_t before = builder->set.count;
         LW_TRY(lw_dataset_tolerate(builder, read_question(value, context, at, builder, err), err));
+        builder->same_context = builder->same_context || builder->set.count > before;
     }
     return LW_OK;
 }

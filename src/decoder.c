@@ -136,26 +136,33 @@ void lw_kv_cache_free(lw_kv_cache *cache)
 
 // --- products with frozen weights
 
+static lw_gemm projection(const lw_decoder *m, int64_t rows, int64_t in, int64_t out, const void *x, const void *w,
+                          void *y, lw_dtype y_type)
+{
+    return (lw_gemm){.trans_b = true,
+                     .m = rows,
+                     .n = out,
+                     .k = in,
+                     .alpha = 1.0F,
+                     .a = x,
+                     .b = w,
+                     .c = y,
+                     .lda = in,
+                     .ldb = in,
+                     .ldc = out,
+                     .ab_type = m->dev->frozen_type,
+                     .c_type = y_type};
+}
+
 // y (rows, out) = x (rows, in) W^T [+ bias] [+ residual]; W (out, in), residual of the type of y.
 static void project(const lw_decoder *m, int64_t rows, int64_t in, int64_t out, const void *x, const void *w,
                     const float *bias, const void *residual, void *y, lw_dtype y_type)
 {
-    m->dev->ops->gemm(m->dev, &(lw_gemm){.trans_b = true,
-                                         .m = rows,
-                                         .n = out,
-                                         .k = in,
-                                         .alpha = 1.0F,
-                                         .beta = residual != NULL ? 1.0F : 0.0F,
-                                         .a = x,
-                                         .b = w,
-                                         .c_in = residual,
-                                         .c = y,
-                                         .lda = in,
-                                         .ldb = in,
-                                         .ldc = out,
-                                         .ab_type = m->dev->frozen_type,
-                                         .c_type = y_type,
-                                         .bias = bias});
+    lw_gemm g = projection(m, rows, in, out, x, w, y, y_type);
+    g.bias = bias;
+    g.c_in = residual;
+    g.beta = residual != NULL ? 1.0F : 0.0F;
+    m->dev->ops->gemm(m->dev, &g);
 }
 
 // dx (rows, in) = dy (rows, out) W; W (out, in).
@@ -257,23 +264,16 @@ void lw_decoder_forward(const lw_decoder *m, const lw_packing *p, const float *s
     for (int64_t i = 0; i < c->layers; i++) {
         layer_forward(m, p, cache, i, b);
     }
+}
+
+void lw_decoder_logits(const lw_decoder *m, const lw_packing *p, lw_decoder_buffers *b)
+{
+    const lw_device_ops *ops = m->dev->ops;
+    const lw_hf_config *c = &m->config;
+    lw_dtype type = m->dev->frozen_type;
     ops->gather(m->dev, p->supervised, c->d, b->x_out, LW_F32, p->on.scored_row, NULL, false, b->scored);
     ops->rmsnorm(m->dev, p->supervised, c->d, c->rms_eps, b->scored, m->final_norm, type, b->hidden, b->scored_rstd);
     project(m, p->supervised, c->d, c->vocab, b->hidden, m->lm_head, NULL, NULL, b->logits, LW_F32);
-}
-
-void lw_decoder_loss(const lw_decoder *m, const lw_packing *p, bool gradient, lw_decoder_buffers *b)
-{
-    m->dev->ops->xent(m->dev, &(lw_xent){.rows = p->supervised,
-                                         .vocab = m->config.vocab,
-                                         .logits = b->logits,
-                                         .type = LW_F32,
-                                         .target = p->on.target,
-                                         .weight = gradient ? p->on.weight : NULL,
-                                         .tau = 1.0F,
-                                         .gradient = gradient,
-                                         .nll = b->nll,
-                                         .argmax = b->argmax});
 }
 
 // --- backward
@@ -323,7 +323,8 @@ static void layer_backward(const lw_decoder *m, const lw_packing *p, int64_t lay
     norm_backward(m, rows, l->x_in, w->attn_norm, l->rstd_in, b);
 }
 
-void lw_decoder_backward(const lw_decoder *m, const lw_packing *p, lw_decoder_buffers *b, float *d_soft)
+// From the gradient of the logits to b->dx, that of the last layer's output.
+static void head_backward(const lw_decoder *m, const lw_packing *p, lw_decoder_buffers *b)
 {
     const lw_device_ops *ops = m->dev->ops;
     const lw_hf_config *c = &m->config;
@@ -336,8 +337,41 @@ void lw_decoder_backward(const lw_decoder *m, const lw_packing *p, lw_decoder_bu
     // Scored rows are distinct, so this is a plain scatter.
     ops->gather(m->dev, p->supervised, c->d, b->dscored, LW_F32, NULL, p->on.scored_row, false, b->dx);
     make_operand(m, p->rows * c->d, b->dx, b->dx_operand);
+}
+
+void lw_decoder_loss(const lw_decoder *m, const lw_packing *p, bool gradient, lw_decoder_buffers *b)
+{
+    m->dev->ops->xent(m->dev, &(lw_xent){.rows = p->supervised,
+                                         .vocab = m->config.vocab,
+                                         .logits = b->logits,
+                                         .type = LW_F32,
+                                         .target = p->on.target,
+                                         .weight = gradient ? p->on.weight : NULL,
+                                         .tau = 1.0F,
+                                         .gradient = gradient,
+                                         .nll = b->nll,
+                                         .argmax = b->argmax});
+    if (gradient) {
+        head_backward(m, p, b);
+    }
+}
+
+void lw_decoder_backward(const lw_decoder *m, const lw_packing *p, lw_decoder_buffers *b, float *d_soft)
+{
+    const lw_device_ops *ops = m->dev->ops;
+    const lw_hf_config *c = &m->config;
     for (int64_t i = c->layers - 1; i >= 0; i--) {
         layer_backward(m, p, i, b);
     }
     ops->gather(m->dev, p->prefix_rows, c->d, b->dx, LW_F32, p->on.prefix_row, p->on.prefix_source, false, d_soft);
+}
+
+lw_gemm lw_decoder_largest_product(const lw_decoder *m, const lw_decoder_buffers *b)
+{
+    const lw_hf_config *c = &m->config;
+    if (b->limits.rows * 2 * c->ffn >= b->limits.supervised * c->vocab) {
+        return projection(m, b->limits.rows, c->d, 2 * c->ffn, b->normed, m->layers[0].gate_up, b->layers[0].gate_up,
+                          m->dev->frozen_type);
+    }
+    return projection(m, b->limits.supervised, c->d, c->vocab, b->hidden, m->lm_head, b->logits, LW_F32);
 }

@@ -27,7 +27,13 @@ void lw_decoder_destroy(lw_decoder **decoder);
 
 const lw_hf_config *lw_decoder_config(const lw_decoder *decoder);
 float lw_decoder_embedding_rms(const lw_decoder *decoder); // RMS of all elements of the embedding table
-uint64_t lw_decoder_fingerprint(const lw_decoder *decoder); // xxh64 of config and weights as loaded
+uint64_t lw_decoder_fingerprint(const lw_decoder *decoder); // XXH3 of the weights as they are in the files
+
+typedef struct lw_decoder_loaded {
+    size_t bytes;  // of the files that were read; 0: random weights
+    double wall_s; // until they were on the device, checked
+} lw_decoder_loaded;
+lw_decoder_loaded lw_decoder_load_figures(const lw_decoder *decoder);
 
 // Device bytes of the frozen weights in `type`, without reading any: what lw_decoder_load allocates.
 size_t lw_decoder_weight_bytes(const lw_hf_config *config, lw_dtype type, int64_t max_positions);
@@ -85,18 +91,26 @@ lw_status lw_kv_cache_layout(lw_arena *arena, lw_device *dev, const lw_hf_config
                              int64_t capacity, lw_error *err, lw_kv_cache *out);
 void lw_kv_cache_free(lw_kv_cache *cache);
 
-// Runs the packed sequences (uploaded before) and leaves the final-norm states of the scored rows in buffers->hidden
-// and their logits in buffers->logits. soft_tokens (.., d): what prefix_source indexes; may be NULL without prefix
-// rows. cache NULL: the keys are the rows of the pass; else keys and values go to and come from the cache.
+// Runs the packed sequences (uploaded before) through the layers. soft_tokens (.., d): what prefix_source indexes; may be
+// NULL without prefix rows. cache NULL: the keys are the rows of the pass; else keys and values go to and come from the
+// cache.
 void lw_decoder_forward(const lw_decoder *decoder, const lw_packing *packing, const float *soft_tokens,
                         const lw_kv_cache *cache, lw_decoder_buffers *buffers);
 
-// Turns buffers->logits into nll, argmax and, with `gradient`, into d(sum weight nll)/dlogits in place.
+// After the forward pass: leaves the final-norm states of the scored rows in buffers->hidden and their logits in
+// buffers->logits.
+void lw_decoder_logits(const lw_decoder *decoder, const lw_packing *packing, lw_decoder_buffers *buffers);
+
+// Turns buffers->logits into nll, argmax and, with `gradient`, into d(sum weight nll)/dlogits in place, which goes back
+// through lm_head and the final norm to the last layer (mode LW_PASS_TRAIN).
 void lw_decoder_loss(const lw_decoder *decoder, const lw_packing *packing, bool gradient, lw_decoder_buffers *buffers);
 
-// From the gradient in buffers->logits to that of the soft tokens: d_soft[prefix_source[i]] = gradient of prefix row i.
-// The buffers must have mode LW_PASS_TRAIN and hold the forward pass of the same packing.
+// From there to the gradient of the soft tokens: d_soft[prefix_source[i]] = gradient of prefix row i. The buffers hold
+// the forward pass and the loss of the same packing.
 void lw_decoder_backward(const lw_decoder *decoder, const lw_packing *packing, lw_decoder_buffers *buffers,
                          float *d_soft);
+
+// The product of a pass with the most arithmetic, with its buffers, for measuring what the device reaches on it.
+lw_gemm lw_decoder_largest_product(const lw_decoder *decoder, const lw_decoder_buffers *buffers);
 
 #endif

@@ -29,6 +29,7 @@ struct lw_decoder {
     float *cos_sin;    // (max_positions, head_dim / 2, 2)
     lw_decoder_layer *layers;
     float embedding_rms;
+    lw_decoder_loaded loaded;
     uint64_t fingerprint;
 };
 

@@ -49,8 +49,3 @@ void lw_device_close(lw_device **dev)
         *dev = NULL;
     }
 }
-
-bool lw_device_available(const char *kind)
-{
-    return strcmp(kind, "cpu") == 0 || (strcmp(kind, "cuda") == 0 && lw_cuda_device_count() > 0);
-}

@@ -105,7 +105,8 @@ typedef struct lw_device_ops {
     lw_status (*alloc)(lw_device *dev, size_t bytes, lw_error *err, void **out); // 256-byte aligned; free with `free`
     void (*free)(lw_device *dev, void *memory);
     void (*upload)(lw_device *dev, const void *host_source, size_t bytes, void *out);   // host memory reusable on return
-    // The same for n elements that change their type on the way (F32, BF16, F16); for weights.
+    // The same for n elements that change their type on the way (F32, BF16, F16); for weights. The source may lie at any
+    // byte.
     void (*upload_as)(lw_device *dev, int64_t n, const void *host_source, lw_dtype in_type, void *out,
                       lw_dtype out_type);
     void (*download)(lw_device *dev, const void *source, size_t bytes, void *host_out); // host_out valid after sync
@@ -211,8 +212,5 @@ struct lw_device {
 // A backend that was not compiled in fails with LW_ERR_UNSUPPORTED and says how to get it.
 lw_status lw_device_open(const char *kind, int index, int threads, lw_error *err, lw_device **out);
 void lw_device_close(lw_device **dev);
-
-// Whether the backend `kind` is compiled in and this machine has what it needs.
-bool lw_device_available(const char *kind);
 
 #endif

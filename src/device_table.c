@@ -9,8 +9,8 @@
 #include <strings.h>
 #include <unistd.h>
 
-#include "clock.h"
-#include "flops.h"
+#include "device_cuda.h"
+#include "rates.h"
 
 // Peaks. Matrix rates are DENSE, with f32 accumulation; datasheets of the Ampere generation and later print twice that
 // "with sparsity". Memory in 1e9 bytes, as the datasheets print it, although devices report a few per cent more.
@@ -61,9 +61,16 @@ static const double NETWORK_BYTES_PER_S = 12.5e9;
 // itself assumes (src/graph/tuning.cc).
 static const double NODE_LATENCY_S = 7e-6;
 static const double NETWORK_LATENCY_S = 15e-6;
-// CUDA context with cuBLAS's kernels (about 0.5 GB) and workspaces, NCCL's channel buffers (16 x 4 MiB x peers), and
-// the yardstick product of `mfu` (lw_gemm_rate: 0.54 GB): an allowance, not a sum.
-static const double GPU_RUNTIME_BYTES = 2.0e9;
+// A CUDA context with the kernels of lwmpi and cuBLAS (about 0.5 GB on a Hopper GPU), cuBLAS's work space and the staging
+// of transfers (about 0.1 GB); NCCL's channel buffers for a ring in both directions (16 x 4 MiB x 2, and what it keeps
+// for each peer). Allowances: the driver's version moves them.
+static const double GPU_RUNTIME_BYTES = 0.6e9;
+static const double NCCL_BYTES = 0.4e9;
+
+double lw_device_runtime_bytes(const lw_device_rates *rates, int64_t ranks)
+{
+    return rates->runtime_bytes + (rates->runtime_bytes > 0.0 && ranks > 1 ? NCCL_BYTES : 0.0);
+}
 
 double lw_device_memory_margin(void)
 {
@@ -180,34 +187,12 @@ lw_status lw_device_table_find(const char *name, lw_error *err, lw_device_rates 
 
 // --- this CPU
 
-// Bytes read and written per second by a copy that no cache holds.
-static lw_status copy_rate(lw_device *dev, lw_error *err, double *out)
-{
-    const size_t bytes = (size_t)32 << 20;
-    void *block = NULL;
-    LW_TRY(dev->ops->alloc(dev, 2 * bytes, err, &block));
-    unsigned char *memory = block;
-    lw_status status = LW_OK;
-    double best_s = 0.0;
-    dev->ops->zero(dev, 2 * bytes, memory);
-    for (int i = 0; i < 3 && status == LW_OK; i++) {
-        double start_s = lw_now_s();
-        dev->ops->copy(dev, memory, bytes, memory + bytes);
-        status = dev->ops->sync(dev, err);
-        double wall_s = lw_now_s() - start_s;
-        best_s = i == 0 || wall_s < best_s ? wall_s : best_s;
-    }
-    dev->ops->free(dev, block);
-    *out = 2.0 * (double)bytes / best_s;
-    return status;
-}
-
 lw_status lw_device_rates_cpu(lw_device *dev, int threads, lw_error *err, lw_device_rates *out)
 {
     cpu_set_t mask;
     lw_device_rates r = {.frozen_type = dev->frozen_type, .launch_s = 0.5e-6};
     LW_TRY(lw_gemm_rate(dev, err, &r.matrix_flop_per_s));
-    LW_TRY(copy_rate(dev, err, &r.bytes_per_s));
+    LW_TRY(lw_copy_rate(dev, err, &r.bytes_per_s));
     r.f32_flop_per_s = r.matrix_flop_per_s;
     r.cores = sched_getaffinity(0, sizeof mask, &mask) == 0 ? CPU_COUNT(&mask) : sysconf(_SC_NPROCESSORS_ONLN);
     r.cores = r.cores > 0 ? r.cores : 1;
@@ -243,14 +228,11 @@ lw_device_rates lw_device_rates_shared(const lw_device_rates *rates, int64_t ran
 
 // --- layouts alone
 
-// Work space of an attention kernel that keeps no scores: the row sums of dO * O of the backward pass, (q_rows,
-// q_heads) f32 (Dao 2023, FlashAttention-2, algorithm 2, line 4), and an f32 copy of dK and dV where query heads share
-// a key head.
+// Only GPUs are planned without being there.
 static size_t attention_work_bytes(lw_device *dev, const lw_attention *a)
 {
     (void)dev;
-    int64_t shared = a->q_heads > a->kv_heads ? 2 * a->kv_heads * a->head_dim : 0;
-    return (size_t)(a->q_rows * (a->q_heads + shared)) * sizeof(float);
+    return lw_cuda_attention_work_bytes(a);
 }
 
 void lw_shape_device_init(const lw_device_rates *rates, lw_shape_device *out)

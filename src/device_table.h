@@ -16,7 +16,7 @@ typedef struct lw_device_rates {
     char name[LW_DEVICE_NAME_BYTES];
     lw_dtype frozen_type;
     double memory_bytes;      // of one GPU; of the whole machine for the CPU
-    double runtime_bytes;     // taken by driver and communication library before the first buffer
+    double runtime_bytes;     // taken by the driver, cuBLAS and staging before the first buffer; 0 on a CPU
     double matrix_flop_per_s; // products of frozen operands
     double f32_flop_per_s;    // products of trainables
     double bytes_per_s;       // of memory
@@ -36,6 +36,9 @@ lw_status lw_device_table_find(const char *name, lw_error *err, lw_device_rates 
 
 // Row i, for lists; false beyond the last.
 bool lw_device_table_row(int i, lw_device_rates *out);
+
+// What a rank's device holds beside its buffers: runtime_bytes, and NCCL's channels where ranks reduce with it.
+double lw_device_runtime_bytes(const lw_device_rates *rates, int64_t ranks);
 
 // The row that a device of this description is ("cuda: NVIDIA H200 ..."), or -1.
 int lw_device_table_match(const char *description);

@@ -13,9 +13,11 @@
 
 #include "child.h"
 #include "comm.h"
+#include "comm_nccl.h"
 #include "command.h"
 #include "config.h"
 #include "device.h"
+#include "device_cuda.h"
 #include "paths.h"
 #include "safetensors.h"
 #include "version.h"
@@ -220,24 +222,60 @@ static void check_memory(doctor *d)
     }
 }
 
-static void check_gpu(doctor *d)
+static void check_gpu(doctor *d, int index)
+{
+    lw_error err = {.text = ""};
+    lw_cuda_info info;
+    if (lw_cuda_info_of(index, &err, &info) != LW_OK) {
+        tell(d, WARN, "GPU", "%d: %s", index, err.text);
+        return;
+    }
+    const double gib = 1073741824.0;
+    tell(d, OK, "GPU", "%d: %s, %s, compute capability %d.%d, %.1f GiB, %.1f free", index, info.name, info.uuid,
+         info.major, info.minor, (double)info.memory_bytes / gib, (double)info.free_bytes / gib);
+}
+
+static void check_gpus(doctor *d)
 {
     char driver[256];
-    first_line("/proc/driver/nvidia/version", driver, sizeof driver);
-    if (driver[0] == '\0') {
-        tell(d, OK, "GPU", "no NVIDIA driver; not needed by this build");
-    } else {
-        tell(d, OK, "GPU", "%s; not used by this build", driver);
+    char why[1024];
+    int count = lw_cuda_device_count();
+    if (!lw_cuda_built()) {
+        first_line("/proc/driver/nvidia/version", driver, sizeof driver);
+        tell(d, OK, "GPU", "%s; not %s by this build", driver[0] == '\0' ? "no NVIDIA driver" : driver,
+             driver[0] == '\0' ? "needed" : "used");
+    } else if (count == 0) {
+        lw_cuda_why_not(why, sizeof why);
+        tell(d, OK, "GPU", "none: %s; lwmpi runs on the CPU here", why);
     }
+    for (int i = 0; i < count; i++) {
+        check_gpu(d, i);
+    }
+}
+
+static void check_backends(doctor *d)
+{
     lw_error err = {.text = ""};
     lw_device *dev = NULL;
+    char cuda[64];
+    char cublas[64];
+    char nccl[64];
+    char architectures[128];
     if (lw_device_open("cpu", 0, 1, &err, &dev) == LW_OK) {
         tell(d, OK, "backend", "%s", dev->description);
         lw_device_close(&dev);
     } else {
         tell(d, MISSING, "backend", "%s", err.text);
     }
-    tell(d, OK, "backend", "cuda, nccl: not in this build");
+    if (!lw_cuda_built()) {
+        tell(d, OK, "backend", "cuda, nccl: not in this build");
+        return;
+    }
+    lw_cuda_version(cuda, sizeof cuda);
+    lw_cublas_version(cublas, sizeof cublas);
+    lw_nccl_version(nccl, sizeof nccl);
+    lw_cuda_architectures(architectures, sizeof architectures);
+    tell(d, OK, "backend", "cuda: CUDA %s, cuBLAS %s, NCCL %s, kernels for %s", cuda, cublas, nccl, architectures);
 }
 
 static void check_slurm(doctor *d)
@@ -354,7 +392,8 @@ lw_status lw_cmd_doctor(int argc, char **argv, lw_error *err)
     check_mpi(&d);
     check_cpu(&d);
     check_memory(&d);
-    check_gpu(&d);
+    check_gpus(&d);
+    check_backends(&d);
     check_slurm(&d);
     check_default(&d);
     if (d.missing > 0) {

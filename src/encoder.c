@@ -136,25 +136,32 @@ void lw_encoder_buffers_free(lw_encoder_buffers *b)
 {
     free(b->layers);
     free(b->pooler);
+    free(b->host_cos_sin);
+    free(b->host_pooler_cos_sin);
     *b = (lw_encoder_buffers){0};
 }
 
-static lw_status upload_rope(lw_device *dev, int64_t positions, int64_t head_dim, float *out, lw_error *err)
+// The table on the host is kept: memory that the encoder shares with others gets it again without an allocation.
+static lw_status upload_rope(lw_device *dev, int64_t positions, int64_t head_dim, float **host, float *out,
+                             lw_error *err)
 {
     int64_t half = head_dim / 2;
-    float *table = malloc((size_t)(positions * head_dim) * sizeof *table);
-    if (table == NULL) {
-        return lw_fail(err, LW_ERR_MEMORY, "no memory for the encoder's RoPE table");
-    }
-    for (int64_t p = 0; p < positions; p++) {
-        for (int64_t i = 0; i < half; i++) {
-            double angle = (double)p / LW_POSITION_STEPS * lw_attend_frequency(i, half);
-            table[(p * half + i) * 2] = (float)cos(angle);
-            table[(p * half + i) * 2 + 1] = (float)sin(angle);
+    size_t bytes = (size_t)(positions * head_dim) * sizeof **host;
+    if (*host == NULL) {
+        float *table = malloc(bytes);
+        if (table == NULL) {
+            return lw_fail(err, LW_ERR_MEMORY, "no memory for the encoder's RoPE table");
         }
+        for (int64_t p = 0; p < positions; p++) {
+            for (int64_t i = 0; i < half; i++) {
+                double angle = (double)p / LW_POSITION_STEPS * lw_attend_frequency(i, half);
+                table[(p * half + i) * 2] = (float)cos(angle);
+                table[(p * half + i) * 2 + 1] = (float)sin(angle);
+            }
+        }
+        *host = table;
     }
-    dev->ops->upload(dev, table, (size_t)(positions * head_dim) * sizeof *table, out);
-    free(table);
+    dev->ops->upload(dev, *host, bytes, out);
     return LW_OK;
 }
 
@@ -162,10 +169,11 @@ lw_status lw_encoder_buffers_start(lw_device *dev, const lw_encoder *e, lw_encod
 {
     int64_t positions = (b->limits.max_bytes + 1) * LW_POSITION_STEPS;
     if (e->layer_count > 0) {
-        LW_TRY(upload_rope(dev, positions, e->layers[0].attend.head_dim, b->cos_sin, err));
+        LW_TRY(upload_rope(dev, positions, e->layers[0].attend.head_dim, &b->host_cos_sin, b->cos_sin, err));
     }
     if (e->pooler_count > 0) {
-        LW_TRY(upload_rope(dev, positions, e->pooler_layers[0].attend.head_dim, b->pooler_cos_sin, err));
+        LW_TRY(upload_rope(dev, positions, e->pooler_layers[0].attend.head_dim, &b->host_pooler_cos_sin,
+                           b->pooler_cos_sin, err));
     }
     return LW_OK;
 }

@@ -56,6 +56,7 @@ typedef struct lw_encoder_buffers {
     lw_encoder_indices on;
     float *cos_sin;        // rotary table of width/heads
     float *pooler_cos_sin; // of d_z/heads
+    float *host_cos_sin, *host_pooler_cos_sin; // the same on the host, owned; NULL before the start
     lw_transformer_buffers *layers, *pooler; // host arrays, owned
     float *x_out;          // (bytes, width) after the last layer
     lw_layernorm_buffers states; // (bytes, width)
@@ -82,7 +83,7 @@ lw_status lw_encoder_declare(const lw_config *config, lw_params *params, lw_erro
 
 lw_status lw_encoder_layout(lw_arena *arena, lw_device *dev, const lw_encoder *e, const lw_encoder_limits *limits,
                             lw_error *err, lw_encoder_buffers *out);
-// Once, when the memory is there: the rotary tables.
+// Once the memory is there, and again when others have used it: the rotary tables. Only the first call allocates.
 lw_status lw_encoder_buffers_start(lw_device *dev, const lw_encoder *e, lw_encoder_buffers *b, lw_error *err);
 void lw_encoder_buffers_free(lw_encoder_buffers *b);
 

@@ -18,7 +18,23 @@ const char *lw_eval_mode_key(lw_eval_mode mode)
 }
 
 // What is kept of one sample, one LLM and one mode.
-enum { LW_RECORD_EXACT, LW_RECORD_F1, LW_RECORD_NLL, LW_RECORD_TOKENS, LW_RECORD_FIRST, LW_RECORD_COUNT };
+enum {
+    LW_RECORD_EXACT,
+    LW_RECORD_F1,
+    LW_RECORD_NLL,
+    LW_RECORD_TOKENS,
+    LW_RECORD_FIRST,       // whether the likeliest first token is the gold one
+    LW_RECORD_FIRST_TOKEN, // which it is
+    LW_RECORD_COUNT
+};
+
+// What one evaluation does.
+typedef struct lw_eval_task {
+    int64_t samples; // the first of them
+    lw_eval_mode modes[LW_EVAL_MODE_COUNT];
+    int mode_count;
+    bool generate;
+} lw_eval_task;
 
 struct lw_eval {
     int64_t chunk; // samples of a pass
@@ -27,8 +43,15 @@ struct lw_eval {
     lw_adapter_buffers adapters[LW_MAX_MODELS];
     lw_generator generators[LW_MAX_MODELS];
     int64_t *partner; // (samples) whose latents the shuffled control reads; -1: none
-    double *records;  // (samples, LLMs, modes, LW_RECORD_COUNT)
+    double *records;  // (samples, LLMs, modes of the task, LW_RECORD_COUNT)
+    lw_eval_task task;
+    bool started;
 };
+
+bool lw_eval_wanted(const lw_config *config)
+{
+    return (config->eval.at_end || config->eval.every_steps > 0) && config->data.eval[0] != '\0';
+}
 
 // --- buffers
 
@@ -149,13 +172,17 @@ void lw_eval_destroy(lw_eval **eval)
     *eval = NULL;
 }
 
-static lw_status start(lw_job *job, lw_eval *e, lw_error *err)
+lw_status lw_eval_start(lw_job *job, lw_eval *e, lw_error *err)
 {
     LW_TRY(lw_encoder_buffers_start(job->dev, &job->wire.encoder, &e->encoder, err));
+    if (e->started) {
+        return LW_OK;
+    }
     LW_TRY(lw_encoder_batch_create(&job->wire.encoder, &e->encoder, err, &e->batch));
     for (int64_t j = 0; j < job->llm_count; j++) {
         LW_TRY(lw_generator_start(&e->generators[j], job->llms[j].decoder, err));
     }
+    e->started = true;
     return LW_OK;
 }
 
@@ -199,12 +226,9 @@ static bool add(lw_job *job, lw_eval *e, int64_t j, lw_eval_mode mode, const lw_
     return lw_generator_add(g, at * latents, latents, suffix, none, s->answer[j]);
 }
 
-static lw_status score(lw_job *job, lw_eval *e, int64_t j, lw_eval_mode mode, int64_t i, const lw_generated *g,
-                       lw_error *err)
+static lw_status score_text(lw_job *job, int64_t j, int64_t i, const lw_generated *g, double *record, lw_error *err)
 {
-    double *record = e->records + ((i * job->llm_count + j) * LW_EVAL_MODE_COUNT + (int64_t)mode) * LW_RECORD_COUNT;
     const lw_sample *sample = &job->eval.data.samples[i];
-    const lw_tokens *answer = &job->eval.samples[i].answer[j];
     char *text = NULL;
     size_t bytes = 0;
     lw_score s;
@@ -214,41 +238,68 @@ static lw_status score(lw_job *job, lw_eval *e, int64_t j, lw_eval_mode mode, in
     LW_TRY(status);
     record[LW_RECORD_EXACT] = s.exact;
     record[LW_RECORD_F1] = s.f1;
-    record[LW_RECORD_NLL] = g->nll;
-    record[LW_RECORD_TOKENS] = (double)answer->count;
-    record[LW_RECORD_FIRST] = g->first_token == answer->ids[0] ? 1.0 : 0.0;
     return LW_OK;
 }
 
-static lw_status run_mode(lw_job *job, lw_eval *e, int64_t j, lw_eval_mode mode, int64_t first, int64_t count,
-                          lw_error *err)
+// Of sample i, LLM j and the task's mode number `slot`.
+static lw_status score(lw_job *job, lw_eval *e, int64_t j, int slot, int64_t i, const lw_generated *g, lw_error *err)
+{
+    double *record = e->records + ((i * job->llm_count + j) * e->task.mode_count + slot) * LW_RECORD_COUNT;
+    const lw_tokens *answer = &job->eval.samples[i].answer[j];
+    if (e->task.generate) {
+        LW_TRY(score_text(job, j, i, g, record, err));
+    }
+    record[LW_RECORD_NLL] = g->nll;
+    record[LW_RECORD_TOKENS] = (double)answer->count;
+    record[LW_RECORD_FIRST] = g->first_token == answer->ids[0] ? 1.0 : 0.0;
+    record[LW_RECORD_FIRST_TOKEN] = (double)g->first_token;
+    return LW_OK;
+}
+
+static lw_status run_mode(lw_job *job, lw_eval *e, int64_t j, int slot, int64_t first, int64_t count, lw_error *err)
 {
     lw_generator *g = &e->generators[j];
+    lw_eval_mode mode = e->task.modes[slot];
     lw_generator_clear(g);
     for (int64_t i = 0; i < count; i++) {
         if (!add(job, e, j, mode, &job->eval.samples[first + i], i)) {
             return lw_fail(err, LW_ERR_INTERNAL, "an evaluation chunk exceeds the limits it was sized for");
         }
     }
-    LW_TRY(lw_generator_run(g, e->adapters[j].soft, job->llms[j].eos, err));
+    if (e->task.generate) {
+        LW_TRY(lw_generator_run(g, e->adapters[j].soft, job->llms[j].eos, err));
+    } else {
+        LW_TRY(lw_generator_score(g, e->adapters[j].soft, err));
+    }
     for (int64_t i = 0; i < count; i++) {
         if (mode != LW_EVAL_SHUFFLED || e->partner[first + i] >= 0) {
-            LW_TRY(score(job, e, j, mode, first + i, &g->sequences[i], err));
+            LW_TRY(score(job, e, j, slot, first + i, &g->sequences[i], err));
         }
     }
     return LW_OK;
 }
 
+static bool has_mode(const lw_eval_task *task, lw_eval_mode mode)
+{
+    for (int slot = 0; slot < task->mode_count; slot++) {
+        if (task->modes[slot] == mode) {
+            return true;
+        }
+    }
+    return false;
+}
+
 static lw_status run_chunk(lw_job *job, lw_eval *e, int64_t first, int64_t count, lw_error *err)
 {
-    for (int partners = 0; partners < 2; partners++) {
+    int passes = has_mode(&e->task, LW_EVAL_SHUFFLED) ? 2 : 1;
+    for (int partners = 0; partners < passes; partners++) {
         LW_TRY(encode(job, e, first, count, partners == 1, err));
         for (int64_t j = 0; j < job->llm_count; j++) {
             lw_adapter_forward(job->dev, &job->wire.params, &job->wire.adapters[j], e->batch.z_rows, e->encoder.z.y,
                                &e->adapters[j]);
-            for (int mode = 0; mode < LW_EVAL_MODE_COUNT; mode++) {
-                if ((mode == LW_EVAL_SHUFFLED) == (partners == 1)) {
-                    LW_TRY(run_mode(job, e, j, (lw_eval_mode)mode, first, count, err));
+            for (int slot = 0; slot < e->task.mode_count; slot++) {
+                if ((e->task.modes[slot] == LW_EVAL_SHUFFLED) == (partners == 1)) {
+                    LW_TRY(run_mode(job, e, j, slot, first, count, err));
                 }
             }
         }
@@ -258,67 +309,124 @@ static lw_status run_chunk(lw_job *job, lw_eval *e, int64_t first, int64_t count
 
 // --- the whole
 
-static lw_status run_share(lw_job *job, lw_eval *e, lw_error *err)
+// The rounds of an evaluation: in each, every rank does a chunk at most, and all agree to go on. A signal on any rank
+// stops all of them then. A rank that waits for one that has another chunk to do waits as long as a chunk takes longer.
+static lw_status run_rounds(lw_job *job, lw_eval *e, lw_error *err)
 {
-    int64_t n = job->eval.count;
+    int64_t n = e->task.samples;
     int64_t chunks = (n + e->chunk - 1) / e->chunk;
-    LW_TRY(start(job, e, err));
-    for (int64_t c = job->rank; c < chunks && lw_signal_pending() == LW_SIGNAL_NONE; c += job->ranks) {
-        int64_t first = c * e->chunk;
+    double longest_s = 0.0;
+    lw_status status = LW_OK;
+    for (int64_t round = 0; round < chunks && status == LW_OK; round += job->ranks) {
+        int64_t first = (round + job->rank) * e->chunk;
         int64_t count = n - first < e->chunk ? n - first : e->chunk;
-        lw_comm_phase(job->comm, "evaluation, samples %lld to %lld", (long long)first, (long long)(first + count - 1));
-        LW_TRY(run_chunk(job, e, first, count, err));
-        lw_run_dir_progress(job->run, &(lw_progress_state){.label = "eval",
-                                                           .done = first + count,
-                                                           .total = n,
-                                                           .loss = __builtin_nan(""),
-                                                           .left_s = -1.0});
-    }
-    return LW_OK;
-}
-
-static void sum_up(const lw_job *job, const lw_eval *e, lw_eval_result *out)
-{
-    out->samples = job->eval.count;
-    const double *record = e->records;
-    for (int64_t i = 0; i < job->eval.count; i++) {
-        for (int64_t j = 0; j < job->llm_count; j++) {
-            for (int mode = 0; mode < LW_EVAL_MODE_COUNT; mode++, record += LW_RECORD_COUNT) {
-                lw_eval_sums *s = &out->sums[j][mode];
-                s->exact += record[LW_RECORD_EXACT];
-                s->f1 += record[LW_RECORD_F1];
-                s->nll += record[LW_RECORD_NLL];
-                s->answer_tokens += record[LW_RECORD_TOKENS];
-                s->first_correct += record[LW_RECORD_FIRST];
-                s->samples += record[LW_RECORD_TOKENS] > 0.0 ? 1.0 : 0.0;
-            }
+        double start_s = lw_now_s();
+        if (count > 0) {
+            lw_comm_phase(job->comm, "evaluation, samples %lld to %lld", (long long)first,
+                          (long long)(first + count - 1));
+            status = run_chunk(job, e, first, count, err);
+        }
+        double chunk_s = lw_now_s() - start_s;
+        longest_s = chunk_s > longest_s ? chunk_s : longest_s;
+        lw_comm_set_timeout(job->comm, job->config->comm.timeout_s + longest_s);
+        status = lw_comm_agree(job->comm, lw_signal_check(status), err);
+        if (status == LW_OK && e->task.generate) {
+            int64_t done = (round + job->ranks) * e->chunk;
+            lw_run_dir_progress(job->run, &(lw_progress_state){.label = "eval",
+                                                               .done = done < n ? done : n,
+                                                               .total = n,
+                                                               .loss = __builtin_nan(""),
+                                                               .left_s = -1.0});
         }
     }
+    lw_comm_set_timeout(job->comm, job->config->comm.timeout_s);
+    return status;
 }
 
-// A rank that was told to stop has left its chunks: all stop. Training is saved by then; starting again evaluates.
-static lw_status agree_on_signal(lw_job *job, lw_error *err)
+// Leaves the records of the whole task on every rank. LW_REQUEUE or LW_INTERRUPTED: *signal says why.
+static lw_status run_task(lw_job *job, lw_eval *e, const lw_eval_task *task, lw_error *err, lw_signal *signal)
 {
-    double signal = (double)lw_signal_pending();
-    LW_TRY(lw_comm_max_f64(job->comm, &signal, 1, err));
-    if (signal > 0.0) {
-        lw_log(job->run, "stopped by %s during evaluation; start again to evaluate",
-               lw_signal_name((lw_signal)signal));
+    int64_t values = task->samples * job->llm_count * task->mode_count * LW_RECORD_COUNT;
+    e->task = *task;
+    memset(e->records, 0, (size_t)values * sizeof *e->records);
+    LW_TRY(lw_comm_agree(job->comm, lw_eval_start(job, e, err), err));
+    lw_status status = run_rounds(job, e, err);
+    if (status == LW_REQUEUE || status == LW_INTERRUPTED) {
+        double worst = (double)lw_signal_pending();
+        LW_TRY(lw_comm_max_f64(job->comm, &worst, 1, err));
+        *signal = (lw_signal)worst;
     }
-    return lw_signal_to_status((lw_signal)signal);
+    LW_TRY(status);
+    // Each record is written by one rank and zero elsewhere, so the sum is exact.
+    return lw_comm_sum_f64(job->comm, e->records, values, err);
+}
+
+static void add_record(const double *record, lw_eval_sums *s, double *first_token)
+{
+    if (record[LW_RECORD_TOKENS] == 0.0) {
+        return; // a sample without a partner
+    }
+    s->same_first = s->samples == 0.0 || (s->same_first && record[LW_RECORD_FIRST_TOKEN] == *first_token);
+    *first_token = record[LW_RECORD_FIRST_TOKEN];
+    s->exact += record[LW_RECORD_EXACT];
+    s->f1 += record[LW_RECORD_F1];
+    s->nll += record[LW_RECORD_NLL];
+    s->answer_tokens += record[LW_RECORD_TOKENS];
+    s->first_correct += record[LW_RECORD_FIRST];
+    s->samples += 1.0;
+}
+
+// Of LLM j and the task's mode number `slot`, in the order of samples.
+static lw_eval_sums sum_up(const lw_job *job, const lw_eval *e, int64_t j, int slot)
+{
+    lw_eval_sums sums = {0};
+    double first_token = -1.0;
+    for (int64_t i = 0; i < e->task.samples; i++) {
+        add_record(e->records + ((i * job->llm_count + j) * e->task.mode_count + slot) * LW_RECORD_COUNT, &sums,
+                   &first_token);
+    }
+    return sums;
 }
 
 lw_status lw_eval_run(lw_job *job, lw_eval *e, lw_error *err, lw_eval_result *out)
 {
     double start_s = lw_now_s();
-    int64_t values = job->eval.count * job->llm_count * LW_EVAL_MODE_COUNT * LW_RECORD_COUNT;
-    memset(e->records, 0, (size_t)values * sizeof *e->records);
-    LW_TRY(lw_comm_agree(job->comm, run_share(job, e, err), err));
-    LW_TRY(agree_on_signal(job, err));
-    // Each record is written by one rank and zero elsewhere, so the sum is exact.
-    LW_TRY(lw_comm_sum_f64(job->comm, e->records, values, err));
-    *out = (lw_eval_result){0};
-    sum_up(job, e, out);
+    lw_signal signal = LW_SIGNAL_NONE;
+    lw_eval_task task = {.samples = job->eval.count, .mode_count = LW_EVAL_MODE_COUNT, .generate = true};
+    for (int mode = 0; mode < LW_EVAL_MODE_COUNT; mode++) {
+        task.modes[mode] = (lw_eval_mode)mode;
+    }
+    lw_status status = run_task(job, e, &task, err, &signal);
+    LW_TRY(lw_job_stopped(job, status, "during evaluation", err)); // training is saved by then
+    *out = (lw_eval_result){.samples = task.samples};
+    for (int64_t j = 0; j < job->llm_count; j++) {
+        for (int mode = 0; mode < LW_EVAL_MODE_COUNT; mode++) {
+            out->sums[j][mode] = sum_up(job, e, j, mode);
+        }
+    }
+    out->wall_s = lw_now_s() - start_s;
+    return LW_OK;
+}
+
+lw_status lw_eval_held_out(lw_job *job, lw_eval *e, lw_error *err, lw_held_out *out)
+{
+    double start_s = lw_now_s();
+    int64_t wanted = job->config->eval.loss_samples;
+    lw_eval_task task = {.samples = wanted > 0 && wanted < job->eval.count ? wanted : job->eval.count,
+                         .modes = {LW_EVAL_LATENT},
+                         .mode_count = 1};
+    *out = (lw_held_out){.nll = __builtin_nan("")};
+    lw_status status = run_task(job, e, &task, err, &out->signal);
+    if (out->signal != LW_SIGNAL_NONE) {
+        return LW_OK;
+    }
+    LW_TRY(status);
+    out->nll = 0.0;
+    for (int64_t j = 0; j < job->llm_count; j++) {
+        out->sums[j] = sum_up(job, e, j, 0);
+        out->llm_nll[j] = out->sums[j].nll / out->sums[j].answer_tokens;
+        out->nll += out->llm_nll[j] / (double)job->llm_count;
+    }
     out->wall_s = lw_now_s() - start_s;
     return LW_OK;
 }

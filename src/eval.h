@@ -7,20 +7,21 @@
 
 #include "generate.h"
 #include "job.h"
+#include "signals.h"
 
 // What a model reads before the anchor. X(name, key, meaning)
-#define LW_EVAL_MODES(X)                                                                                        \
-    X(LW_EVAL_TEXT, "text", "the full text prompt")                                                             \
-    X(LW_EVAL_LATENT, "latent", "the latents of the sample")                                                    \
-    X(LW_EVAL_NO_CONTEXT, "no_context", "the suffix alone")                                                     \
-    X(LW_EVAL_SHUFFLED, "shuffled", "the latents of another sample, with another context")                      \
+#define LW_EVAL_MODES(X)                                                                   \
+    X(LW_EVAL_TEXT, "text", "the full text prompt")                                        \
+    X(LW_EVAL_LATENT, "latent", "the latents of the sample")                               \
+    X(LW_EVAL_NO_CONTEXT, "no_context", "the suffix alone")                                \
+    X(LW_EVAL_SHUFFLED, "shuffled", "the latents of another sample, with another context") \
     X(LW_EVAL_TRUNCATED, "truncated", "the first M tokens of the text prompt, M being the latents, and the suffix")
 
 typedef enum lw_eval_mode {
 #define LW_EVAL_ENUM(name, key, meaning) name,
     LW_EVAL_MODES(LW_EVAL_ENUM)
 #undef LW_EVAL_ENUM
-    LW_EVAL_MODE_COUNT
+        LW_EVAL_MODE_COUNT
 } lw_eval_mode;
 
 const char *lw_eval_mode_key(lw_eval_mode mode);
@@ -32,6 +33,7 @@ typedef struct lw_eval_sums {
     double answer_tokens; // of these
     double first_correct; // samples whose likeliest first token is the gold one
     double samples;
+    bool same_first; // the likeliest first token is the same one in every sample
 } lw_eval_sums;
 
 typedef struct lw_eval_result {
@@ -41,6 +43,9 @@ typedef struct lw_eval_result {
 } lw_eval_result;
 
 typedef struct lw_eval lw_eval;
+
+// Whether training evaluates, on the way or at its end. Local.
+bool lw_eval_wanted(const lw_config *config);
 
 // Buffers of an evaluation of job->eval. Measuring and placing as everywhere; *eval is made at the first call.
 lw_status lw_eval_layout(lw_arena *arena, lw_job *job, lw_error *err, lw_eval **eval);
@@ -52,10 +57,27 @@ typedef struct lw_eval_part {
 } lw_eval_part;
 lw_eval_part lw_eval_part_bytes(const lw_eval *eval, int64_t j);
 
+// Host tables, and what the device memory has to hold: at the first call it allocates, later ones only put back what
+// others wrote over. The functions below do it themselves; before a loop it keeps allocations out of that. Local.
+lw_status lw_eval_start(lw_job *job, lw_eval *eval, lw_error *err);
+
 // Evaluates with the parameters as they are. The samples are cut into fixed chunks that the ranks share, and all sums
 // are taken in the order of samples: the figures are the same at any rank count. The result is on every rank.
-// Stopped by a signal on any rank (src/signals.h): LW_REQUEUE or LW_INTERRUPTED on all. Collective.
+// Stopped by a signal on any rank (src/signals.h): LW_REQUEUE or LW_INTERRUPTED on all, within a chunk. Collective.
 lw_status lw_eval_run(lw_job *job, lw_eval *eval, lw_error *err, lw_eval_result *out);
+
+// The loss of answers that are read through the wire, on the first eval.loss_samples samples, without generation.
+typedef struct lw_held_out {
+    double nll;                    // per answer token, mean over LLMs; NAN where a signal came in between
+    double llm_nll[LW_MAX_MODELS]; // of each LLM
+    lw_eval_sums sums[LW_MAX_MODELS];
+    lw_signal signal; // the worst that came to any rank; then nothing was measured
+    double wall_s;
+} lw_held_out;
+
+// As lw_eval_run, for the loop of training: changes no parameter, allocates nothing once started, and is not stopped by
+// a signal with a failure. Writes over the work space that it shares with the step. Collective.
+lw_status lw_eval_held_out(lw_job *job, lw_eval *eval, lw_error *err, lw_held_out *out);
 
 // eval.json. New reference. Local.
 lw_status lw_eval_json(const lw_job *job, const lw_eval_result *result, lw_error *err, json_t **out);

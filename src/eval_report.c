@@ -3,6 +3,7 @@
 #include <stdio.h>
 
 #include "eval.h"
+#include "json_util.h"
 
 // Storage of one number of the wire, for the compression figures: type, bits, and bits of the scale that groups of 32
 // numbers share.

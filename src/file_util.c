@@ -2,6 +2,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <limits.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -9,6 +10,8 @@
 #include <time.h>
 #include <unistd.h>
 #include <xxhash.h>
+
+#include "utf8.h"
 
 enum { MAX_SUFFIX_TRIES = 100, HASH_BUFFER_BYTES = 1 << 20 };
 
@@ -65,6 +68,12 @@ lw_status lw_path_parent(const char *path, lw_error *err, char **out)
     return LW_OK;
 }
 
+bool lw_path_is_plain_name(const char *name)
+{
+    return name[0] != '\0' && strchr(name, '/') == NULL && strcmp(name, ".") != 0 && strcmp(name, "..") != 0 &&
+           strlen(name) <= NAME_MAX && lw_is_printable(name);
+}
+
 bool lw_path_is_file(const char *path)
 {
     struct stat st;
@@ -79,7 +88,7 @@ bool lw_path_is_dir(const char *path)
 
 static lw_status make_dir(const char *path, lw_error *err)
 {
-    if (mkdir(path, 0777) == 0) {
+    if (mkdir(path, LW_DIR_MODE) == 0) {
         return LW_OK;
     }
     int errnum = errno;
@@ -155,16 +164,31 @@ static lw_status read_up_to(int fd, const char *path, char *buffer, size_t bytes
     return LW_OK;
 }
 
-lw_status lw_read_file(const char *path, size_t max_bytes, lw_error *err, char **out, size_t *out_bytes)
+// Of the open file, so that it cannot be exchanged after the look.
+static lw_status check_owner(int fd, const char *path, lw_error *err)
+{
+    struct stat st;
+    if (fstat(fd, &st) != 0) {
+        return lw_fail_errno(err, LW_ERR_IO, errno, "%s: cannot stat", path);
+    }
+    if ((st.st_uid != geteuid() && st.st_uid != 0) || (st.st_mode & S_IWOTH) != 0) {
+        return lw_fail(err, LW_ERR_IO, "%s: belongs to another user or can be written by everybody: not used", path);
+    }
+    return LW_OK;
+}
+
+static lw_status read_whole(const char *path, size_t max_bytes, bool own, lw_error *err, char **out, size_t *out_bytes)
 {
     int fd = -1;
     int64_t file_bytes = 0;
     LW_TRY(open_regular(path, err, &fd, &file_bytes));
-    lw_status status = LW_OK;
+    lw_status status = own ? check_owner(fd, path, err) : LW_OK;
     size_t size = (size_t)file_bytes;
     size_t got = 0;
     char *text = NULL;
-    if (size > max_bytes) {
+    if (status != LW_OK) {
+        // said already
+    } else if (size > max_bytes) {
         status = lw_fail(err, LW_ERR_FORMAT, "%s: %zu bytes, more than the %zu allowed for such a file", path, size,
                          max_bytes);
     } else if (size == SIZE_MAX || (text = malloc(size + 1)) == NULL) {
@@ -181,6 +205,16 @@ lw_status lw_read_file(const char *path, size_t max_bytes, lw_error *err, char *
     *out = text;
     *out_bytes = got;
     return LW_OK;
+}
+
+lw_status lw_read_file(const char *path, size_t max_bytes, lw_error *err, char **out, size_t *out_bytes)
+{
+    return read_whole(path, max_bytes, false, err, out, out_bytes);
+}
+
+lw_status lw_read_own_file(const char *path, size_t max_bytes, lw_error *err, char **out, size_t *out_bytes)
+{
+    return read_whole(path, max_bytes, true, err, out, out_bytes);
 }
 
 uint64_t lw_xxh64(const void *data, size_t bytes, uint64_t seed)
@@ -280,7 +314,7 @@ static int open_unique(const char *path, char *temporary, size_t temporary_bytes
         clock_gettime(CLOCK_REALTIME, &now);
         unsigned int suffix = (unsigned int)now.tv_nsec * 2654435761u + (unsigned int)getpid() * 40503u + attempt;
         snprintf(temporary, temporary_bytes, "%s.tmp.%08x", path, suffix);
-        int fd = open(temporary, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0666);
+        int fd = open(temporary, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, LW_FILE_MODE);
         if (fd >= 0 || errno != EEXIST) {
             return fd;
         }

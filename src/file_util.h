@@ -2,6 +2,7 @@
 //
 // Failures are LW_ERR_IO with path and reason, LW_ERR_MEMORY, and LW_ERR_FORMAT for a file above its size cap.
 // Only regular files are read: a directory, pipe or device is refused. All functions are Local.
+// What is made has the modes below less the umask: never writable by everybody.
 #ifndef LW_FILE_UTIL_H
 #define LW_FILE_UTIL_H
 
@@ -11,20 +12,30 @@
 
 #include "status.h"
 
+enum { LW_FILE_MODE = 0664, LW_DIR_MODE = 0775 };
+
 // "dir/name" (one slash; `name` alone when dir is "" or name is absolute). The caller frees *out.
 lw_status lw_path_join(const char *dir, const char *name, lw_error *err, char **out);
 // Everything before the last component: "a/b" -> "a", "b" -> ".", "/b" -> "/", "a/b/" -> "a". The caller frees *out.
 lw_status lw_path_parent(const char *path, lw_error *err, char **out);
 
+// A name that a file may give for one beside it: no slash, not "", "." or "..", at most NAME_MAX bytes, and printable as
+// it is. With it no path leaves the directory, and no message obeys a terminal.
+bool lw_path_is_plain_name(const char *name);
+
 bool lw_path_is_file(const char *path); // after following links
 bool lw_path_is_dir(const char *path);
 
-// Makes a directory and its missing parents (mode 0777 less umask); success when it is there already.
+// Makes a directory and its missing parents (LW_DIR_MODE); success when it is there already.
 lw_status lw_mkdir_p(const char *path, lw_error *err);
 
 // Reads a whole regular file of at most max_bytes. *out gets a NUL after the last byte, which *out_bytes does not
 // count. The caller frees *out. A file that grows meanwhile is read to its size at opening.
 lw_status lw_read_file(const char *path, size_t max_bytes, lw_error *err, char **out, size_t *out_bytes);
+
+// The same for what this user made earlier to save work (caches, records): a file of another user than this one or
+// root, or one that everybody may write, is not read (LW_ERR_IO).
+lw_status lw_read_own_file(const char *path, size_t max_bytes, lw_error *err, char **out, size_t *out_bytes);
 
 // Makes the entries of a directory durable.
 lw_status lw_fsync_dir(const char *path, lw_error *err);

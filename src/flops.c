@@ -1,7 +1,5 @@
 #include "flops.h"
 
-#include "clock.h"
-
 lw_sample_shape lw_sample_shape_of(const lw_step_sample *samples, int64_t count, int64_t latents, int64_t llm_count)
 {
     lw_sample_shape s = {0};
@@ -55,38 +53,14 @@ double lw_step_flop(const lw_wire *wire, const lw_hf_config *const *configs, con
     return flop;
 }
 
-lw_status lw_gemm_rate(lw_device *dev, lw_error *err, double *out)
+double lw_step_weight_bytes(const lw_hf_config *const *configs, int64_t llm_count, lw_dtype type)
 {
-    bool host = dev->frozen_type == LW_F32;
-    int64_t n = host ? 512 : 8192; // large enough for the device's full rate
-    size_t operand = (size_t)(n * n) * lw_dtype_bytes(dev->frozen_type);
-    unsigned char *memory = NULL;
-    void *block = NULL;
-    LW_TRY(dev->ops->alloc(dev, 2 * operand + (size_t)(n * n) * sizeof(float), err, &block));
-    memory = block;
-    dev->ops->zero(dev, 2 * operand, memory);
-    lw_gemm g = {.trans_b = true,
-                 .m = n,
-                 .n = n,
-                 .k = n,
-                 .alpha = 1.0F,
-                 .a = memory,
-                 .b = memory + operand,
-                 .c = memory + 2 * operand,
-                 .lda = n,
-                 .ldb = n,
-                 .ldc = n,
-                 .ab_type = dev->frozen_type};
-    double best_s = 0.0;
-    lw_status status = LW_OK;
-    for (int i = 0; i < 5 && status == LW_OK; i++) {
-        double start_s = lw_now_s();
-        dev->ops->gemm(dev, &g);
-        status = dev->ops->sync(dev, err);
-        double wall_s = lw_now_s() - start_s;
-        best_s = i == 0 || wall_s < best_s ? wall_s : best_s;
+    double bytes = 0.0;
+    for (int64_t j = 0; j < llm_count; j++) {
+        const lw_hf_config *c = configs[j];
+        int64_t width = (2 * c->heads + 2 * c->kv_heads) * c->head_dim;
+        double elements = (double)(c->d * (width + 3 * c->ffn)) * (double)c->layers + (double)(c->d * c->vocab);
+        bytes += 2.0 * elements * (double)lw_dtype_bytes(type);
     }
-    dev->ops->free(dev, block);
-    *out = 2.0 * (double)n * (double)n * (double)n / best_s;
-    return status;
+    return bytes;
 }

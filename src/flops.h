@@ -1,4 +1,4 @@
-// flops.h: arithmetic of a training step, counted from shapes, and the rate of products on a device. Local.
+// flops.h: arithmetic and weight traffic of a training step, counted from shapes. Local.
 #ifndef LW_FLOPS_H
 #define LW_FLOPS_H
 
@@ -19,7 +19,7 @@ lw_sample_shape lw_sample_shape_of(const lw_step_sample *samples, int64_t count,
 // the lengths of this project.
 double lw_step_flop(const lw_wire *wire, const lw_hf_config *const *configs, const lw_sample_shape *shape);
 
-// Rate of one square product of frozen operands on this device, in FLOP/s: the yardstick of `mfu`. Takes about 50 ms.
-lw_status lw_gemm_rate(lw_device *dev, lw_error *err, double *out);
+// Bytes of frozen weights that one pass through all LLMs reads at least: every matrix twice, forward and dX.
+double lw_step_weight_bytes(const lw_hf_config *const *configs, int64_t llm_count, lw_dtype type);
 
 #endif

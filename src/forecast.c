@@ -3,6 +3,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "json_util.h"
 #include "run_dir.h"
 
 // Steps below which start-up and other accidents would be most of what was measured.

@@ -111,6 +111,7 @@ static lw_status extend(lw_generator *g, int64_t sequences, int32_t eos, lw_erro
     }
     lw_packing_upload(p, g->dev);
     lw_decoder_forward(g->decoder, p, NULL, &g->cache, &g->buffers);
+    lw_decoder_logits(g->decoder, p, &g->buffers);
     g->dev->ops->argmax(g->dev, p->supervised, g->config->vocab, g->buffers.logits, LW_F32, g->buffers.argmax);
     g->dev->ops->download(g->dev, g->buffers.argmax, (size_t)p->supervised * sizeof(int32_t), g->argmax);
     LW_TRY(g->dev->ops->sync(g->dev, err));
@@ -123,24 +124,33 @@ static lw_status extend(lw_generator *g, int64_t sequences, int32_t eos, lw_erro
     return LW_OK;
 }
 
-lw_status lw_generator_run(lw_generator *g, const float *soft, int32_t eos, lw_error *err)
+lw_status lw_generator_score(lw_generator *g, const float *soft, lw_error *err)
 {
     lw_packing *p = &g->packing;
-    int64_t sequences = p->sequences;
     int64_t scored = p->supervised;
     lw_packing_upload(p, g->dev);
     lw_decoder_forward(g->decoder, p, soft, &g->cache, &g->buffers);
+    lw_decoder_logits(g->decoder, p, &g->buffers);
     lw_decoder_loss(g->decoder, p, false, &g->buffers);
     g->dev->ops->download(g->dev, g->buffers.argmax, (size_t)scored * sizeof(int32_t), g->argmax);
     g->dev->ops->download(g->dev, g->buffers.nll, (size_t)scored * sizeof(float), g->nll);
     LW_TRY(g->dev->ops->sync(g->dev, err));
-    for (int64_t i = 0; i < sequences; i++) {
+    for (int64_t i = 0; i < p->sequences; i++) {
         lw_generated *s = &g->sequences[i];
         for (int64_t t = 0; t < s->scored; t++) {
             s->nll += (double)g->nll[s->first_row + t];
         }
         s->first_token = g->argmax[s->first_row];
-        take(g, i, s->first_token, eos);
+    }
+    return LW_OK;
+}
+
+lw_status lw_generator_run(lw_generator *g, const float *soft, int32_t eos, lw_error *err)
+{
+    int64_t sequences = g->packing.sequences;
+    LW_TRY(lw_generator_score(g, soft, err));
+    for (int64_t i = 0; i < sequences; i++) {
+        take(g, i, g->sequences[i].first_token, eos);
     }
     bool any = true;
     while (any) {

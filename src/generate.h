@@ -45,6 +45,9 @@ void lw_generator_clear(lw_generator *g);
 bool lw_generator_add(lw_generator *g, int64_t prefix_first, int64_t prefix_count, lw_tokens before, lw_tokens after,
                       lw_tokens answer);
 
+// Scores the answers alone: nll and first_token of each sequence. soft as below.
+lw_status lw_generator_score(lw_generator *g, const float *soft, lw_error *err);
+
 // Scores and generates: at most max_new tokens a sequence, ended by one of the model's end tokens or `eos` (not
 // counted). soft (.., d): device, NULL without prefix rows. Results are in g->sequences, in the order of adding.
 lw_status lw_generator_run(lw_generator *g, const float *soft, int32_t eos, lw_error *err);

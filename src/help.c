@@ -4,8 +4,10 @@
 #include <string.h>
 
 #include "comm.h"
+#include "comm_nccl.h"
 #include "command.h"
 #include "config.h"
+#include "device_cuda.h"
 #include "version.h"
 
 enum { TEXT_WIDTH = 88, INDENT = 2, TERM_WIDTH = 18 };
@@ -88,8 +90,16 @@ static const lw_help_item program_exits[LW_HELP_ITEMS] = {
     {"0", "done"},
     {"1", "failed"},
     {"2", "usage or configuration error"},
-    {"75", "stopped by SIGTERM or SIGUSR1 after a checkpoint: start it again"},
+    {"75", "stopped by SIGTERM or SIGUSR1, in training after a checkpoint: start it again"},
     {"130", "interrupted (Ctrl-C) after a checkpoint"},
+};
+
+static const lw_help_item program_environment[LW_HELP_ITEMS] = {
+    {"LWMPI_DATADIR", "where configs/tiny.cfg is looked for first"},
+    {"LWMPI_PROGRESS", "live: one line that is rewritten; plain: a line now and then; off: neither; else a terminal decides"},
+    {"LWMPI_CALIBRATION", "folder of the measurements that correct plans; runs/calibration without it"},
+    {"LWMPI_START_TIMEOUT_S", "seconds that a rank waits for the others before the configuration is known, 300 without it; "
+                              "then comm.timeout_s"},
 };
 
 void lw_help_print(const lw_command *command, FILE *out)
@@ -106,6 +116,7 @@ void lw_help_print(const lw_command *command, FILE *out)
     }
     print_items("Options:", program_options, out);
     print_items("Exit codes:", program_exits, out);
+    print_items("Environment:", program_environment, out);
     fprintf(out, "\nlwmpi help COMMAND says more; lwmpi help train lists the configuration keys.\n"
                  "mpirun -np 2 lwmpi runs the embedded default on two ranks.\n");
 }
@@ -134,17 +145,22 @@ static void print_roff(const char *text, FILE *out)
     fprintf(out, "\n");
 }
 
+static void print_roff_terms(const lw_help_item *items, FILE *out)
+{
+    for (int i = 0; i < LW_HELP_ITEMS && items[i].term != NULL; i++) {
+        fprintf(out, ".TP\n.B ");
+        print_roff(items[i].term, out);
+        print_roff(items[i].text, out);
+    }
+}
+
 static void print_roff_items(const char *title, const lw_help_item *items, FILE *out)
 {
     if (items[0].term == NULL) {
         return;
     }
     fprintf(out, ".PP\n%s\n", title);
-    for (int i = 0; i < LW_HELP_ITEMS && items[i].term != NULL; i++) {
-        fprintf(out, ".TP\n.B ");
-        print_roff(items[i].term, out);
-        print_roff(items[i].text, out);
-    }
+    print_roff_terms(items, out);
 }
 
 static lw_status print_roff_keys(FILE *out, lw_error *err)
@@ -188,14 +204,17 @@ lw_status lw_help_man(FILE *out, lw_error *err)
     }
     LW_TRY(print_roff_keys(out, err));
     fprintf(out, ".SH EXIT STATUS\n");
-    for (int i = 0; i < LW_HELP_ITEMS && program_exits[i].term != NULL; i++) {
-        fprintf(out, ".TP\n.B %s\n", program_exits[i].term);
-        print_roff(program_exits[i].text, out);
-    }
-    fprintf(out, ".SH ENVIRONMENT\n.TP\n.B LWMPI_DATADIR\nWhere configs/tiny.cfg is looked for first.\n");
-    fprintf(out, ".TP\n.B LWMPI_PROGRESS\nlive: one line that is rewritten; plain: a line now and then; off: neither. "
-                 "Without it a terminal decides.\n");
+    print_roff_terms(program_exits, out);
+    fprintf(out, ".SH ENVIRONMENT\n");
+    print_roff_terms(program_environment, out);
     return LW_OK;
+}
+
+static void print_version(const char *what, void (*text_of)(char *out, size_t size), FILE *out)
+{
+    char text[256];
+    text_of(text, sizeof text);
+    fprintf(out, "%-9s %s\n", what, text);
 }
 
 void lw_version_print(FILE *out)
@@ -207,6 +226,11 @@ void lw_version_print(FILE *out)
     fprintf(out, "built:    %s, %s\n", lw_compiler(), lw_build_type());
     fprintf(out, "MPI:      %s\n", mpi);
     fprintf(out, "BLAS:     %s\n", lw_blas_text());
-    fprintf(out, "CUDA:     not in this build\ncuBLAS:   not in this build\nNCCL:     not in this build\n");
-    fprintf(out, "backends: cpu\n");
+    print_version("CUDA:", lw_cuda_version, out);
+    print_version("cuBLAS:", lw_cublas_version, out);
+    print_version("NCCL:", lw_nccl_version, out);
+    if (lw_cuda_built()) {
+        print_version("kernels:", lw_cuda_architectures, out);
+    }
+    fprintf(out, "backends: cpu%s\n", lw_cuda_built() ? ", cuda" : "");
 }

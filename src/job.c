@@ -4,17 +4,12 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "comm_nccl.h"
+#include "device_cuda.h"
 #include "file_util.h"
+#include "signals.h"
 #include "threads.h"
 #include "version.h"
-
-const char *lw_job_device(const lw_config *config)
-{
-    if (config->device == LW_DEVICE_CUDA) {
-        return "cuda";
-    }
-    return config->device == LW_DEVICE_CPU || !lw_device_available("cuda") ? "cpu" : "cuda";
-}
 
 // --- text
 
@@ -118,7 +113,7 @@ static lw_status open_models(lw_job *job, int what, lw_error *err)
 {
     const lw_config *c = job->config;
     int64_t d[LW_MAX_MODELS];
-    LW_TRY(lw_device_open(lw_job_device(c), lw_comm_local_rank(job->comm), job->threads, err, &job->dev));
+    LW_TRY(lw_device_open(job->device.kind, job->device.index, job->threads, err, &job->dev));
     for (int64_t j = 0; j < job->llm_count; j++) {
         lw_llm *m = &job->llms[j];
         lw_decoder_options options = {.max_positions = lw_job_max_positions(job, j),
@@ -152,29 +147,56 @@ static lw_status choose_threads(lw_job *job, lw_error *err)
     return lw_threads_auto(job->comm, err, &job->threads);
 }
 
-lw_status lw_job_open(lw_job *job, int what, lw_error *err)
+static lw_status open_job(lw_job *job, int what, lw_error *err)
 {
-    job->rank = lw_comm_rank(job->comm);
-    job->ranks = lw_comm_size(job->comm);
     lw_comm_set_timeout(job->comm, job->config->comm.timeout_s);
     LW_TRY(choose_threads(job, err));
+    LW_TRY(lw_rank_device_choose(job->config, job->comm, err, &job->device));
     // One rank of a node writes the token cache, the others then find it.
     lw_status status = LW_OK;
     lw_comm_phase(job->comm, "reading tokenizers and data");
     if (lw_comm_local_rank(job->comm) == 0) {
         status = lw_job_read(job, what, err);
     }
-    LW_TRY(lw_comm_agree(job->comm, status, err));
+    LW_TRY(lw_comm_agree(job->comm, lw_signal_check(status), err));
     if (lw_comm_local_rank(job->comm) != 0) {
         status = lw_job_read(job, what, err);
     }
-    LW_TRY(lw_comm_agree(job->comm, status, err));
+    LW_TRY(lw_comm_agree(job->comm, lw_signal_check(status), err));
     lw_comm_phase(job->comm, "loading models");
-    return lw_comm_agree(job->comm, open_models(job, what, err), err);
+    LW_TRY(lw_comm_agree(job->comm, lw_signal_check(open_models(job, what, err)), err));
+    lw_comm_phase(job->comm, "connecting devices");
+    return lw_comm_attach_device(job->comm, job->dev, job->config->comm.backend, job->wire.reduce_elements, err);
+}
+
+lw_status lw_job_open(lw_job *job, int what, lw_error *err)
+{
+    job->rank = lw_comm_rank(job->comm);
+    job->ranks = lw_comm_size(job->comm);
+    return lw_job_stopped(job, open_job(job, what, err), "while loading", err);
+}
+
+lw_status lw_job_stopped(lw_job *job, lw_status status, const char *when, lw_error *err)
+{
+    if (status != LW_REQUEUE && status != LW_INTERRUPTED) {
+        return status;
+    }
+    double worst = (double)lw_signal_pending();
+    LW_TRY(lw_comm_max_f64(job->comm, &worst, 1, err));
+    const char *name = lw_signal_name((lw_signal)worst);
+    if (job->run != NULL) {
+        lw_log(job->run, "stopped by %s %s; start again to go on", name, when);
+    } else if (job->rank == 0) {
+        fprintf(stderr, "lwmpi: stopped by %s %s\n", name, when);
+    }
+    return status;
 }
 
 void lw_job_close(lw_job *job)
 {
+    if (job->comm != NULL) {
+        lw_comm_detach_device(job->comm);
+    }
     if (job->dev != NULL) {
         lw_arena_free(job->dev, &job->wire_memory);
     }
@@ -192,17 +214,30 @@ void lw_job_close(lw_job *job)
 
 // --- what people see
 
+static void describe_load(const lw_decoder *decoder, char *out, size_t size)
+{
+    lw_decoder_loaded l = lw_decoder_load_figures(decoder);
+    if (l.bytes == 0) {
+        snprintf(out, size, "random weights made in %.2f s", l.wall_s);
+    } else {
+        snprintf(out, size, "%.3g GB read in %.2f s, %.2f GB/s", (double)l.bytes * 1e-9, l.wall_s,
+                 (double)l.bytes * 1e-9 / l.wall_s);
+    }
+}
+
 static void describe_models(lw_job *job)
 {
     for (int64_t j = 0; j < job->llm_count; j++) {
+        char load[96];
         const lw_llm *m = &job->llms[j];
+        describe_load(m->decoder, load, sizeof load);
         lw_hf_counts n = lw_hf_config_counts(&m->config);
         lw_log(job->run, "model %s: %s, %lld layers, width %lld, %lld heads (%lld kv), ffn %lld, vocabulary %lld%s, "
-                         "%.2f M parameters, frozen, %s",
+                         "%.2f M parameters, frozen, %s; %s",
                m->name, m->config.model_type, (long long)m->config.layers, (long long)m->config.d,
                (long long)m->config.heads, (long long)m->config.kv_heads, (long long)m->config.ffn,
                (long long)m->config.vocab, m->config.tied ? " (tied)" : "", (double)n.total / 1e6,
-               lw_dtype_name(job->dev->frozen_type));
+               lw_dtype_name(job->dev->frozen_type), load);
     }
 }
 
@@ -239,18 +274,42 @@ typedef struct lw_place {
     char device[128];
 } lw_place;
 
+// What moves the data between the ranks, and which libraries do the arithmetic.
+static void describe_backend(lw_job *job)
+{
+    char plane[128];
+    char cuda[64];
+    char cublas[64];
+    char nccl[64];
+    if (strcmp(job->device.kind, "cuda") == 0) {
+        lw_cuda_version(cuda, sizeof cuda);
+        lw_cublas_version(cublas, sizeof cublas);
+        lw_nccl_version(nccl, sizeof nccl);
+        lw_log(job->run, "CUDA %s, cuBLAS %s, NCCL %s", cuda, cublas, nccl);
+    }
+    lw_comm_data_plane(job->comm, plane, sizeof plane);
+    lw_log(job->run, "data plane: %s", plane);
+}
+
 static lw_status describe_places(lw_job *job, lw_error *err)
 {
     lw_place mine = {.threads = job->threads};
     snprintf(mine.host, sizeof mine.host, "%s", lw_comm_host(job->comm));
     snprintf(mine.device, sizeof mine.device, "%s", job->dev->description);
     lw_place *all = job->rank == 0 ? calloc((size_t)job->ranks, sizeof *all) : NULL;
-    LW_TRY(lw_comm_gather(job->comm, 0, &mine, sizeof mine, err, all));
-    for (int r = 0; all != NULL && r < job->ranks; r++) {
+    lw_status status = LW_OK;
+    if (job->rank == 0 && all == NULL) {
+        status = lw_fail(err, LW_ERR_MEMORY, "no memory for a table of %d ranks", job->ranks);
+    }
+    status = lw_comm_agree(job->comm, status, err);
+    if (status == LW_OK) {
+        status = lw_comm_gather(job->comm, 0, &mine, sizeof mine, err, all);
+    }
+    for (int r = 0; status == LW_OK && all != NULL && r < job->ranks; r++) {
         lw_log(job->run, "rank %d on %s: %s", r, all[r].host, all[r].device);
     }
     free(all);
-    return LW_OK;
+    return status;
 }
 
 lw_status lw_job_describe(lw_job *job, lw_error *err)
@@ -267,6 +326,7 @@ lw_status lw_job_describe(lw_job *job, lw_error *err)
                lw_pooler_kind_name(c->pooler.kind), (double)job->wire.params.elements / 1e6);
         describe_corpus(job, "training data", &job->train);
         describe_corpus(job, "evaluation data", &job->eval);
+        describe_backend(job);
     }
     return describe_places(job, err);
 }

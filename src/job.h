@@ -5,6 +5,7 @@
 #include "comm.h"
 #include "config.h"
 #include "corpus.h"
+#include "rank_device.h"
 #include "run_dir.h"
 #include "wire.h"
 
@@ -22,6 +23,7 @@ typedef struct lw_job {
     lw_comm *comm; // borrowed
     int rank, ranks;
     int threads; // of this rank
+    lw_rank_device device; // what this rank computes on
     lw_device *dev;
     lw_progress *progress; // rank 0 alone
     lw_run_dir *run;       // rank 0 alone; NULL where nothing is written
@@ -40,11 +42,17 @@ typedef struct lw_job {
 // What is read. Synthetic: random weights of the shapes in the config.json files, and neither tokenizers nor data.
 enum { LW_JOB_TRAIN = 1, LW_JOB_EVAL = 2, LW_JOB_SYNTHETIC = 4 };
 
-// Reads tokenizers and data, opens the device, loads the models, places and initialises the wire. Phases that can fail
+// Chooses the device of each rank, reads tokenizers and data, opens the device, loads the models, places and initialises
+// the wire, and connects the devices for its all-reduce. Phases that can fail
 // end in agreement, so all ranks return the same status. job->config, comm, run and progress are set by the caller
 // and, config excepted, stay the caller's. Collective.
 lw_status lw_job_open(lw_job *job, int what, lw_error *err);
+// Before its communicator is destroyed. Collective.
 void lw_job_close(lw_job *job);
+
+// Passes `status` on. When it is a stop on request (LW_REQUEUE, LW_INTERRUPTED; the same on all ranks), rank 0 says which
+// signal came and when: "stopped by SIGTERM while loading; start again to go on". Collective.
+lw_status lw_job_stopped(lw_job *job, lw_status status, const char *when, lw_error *err);
 
 // The parts of lw_job_open that a plan needs too. job->config is set. Local.
 lw_status lw_job_read(lw_job *job, int what, lw_error *err);          // models' shapes, tokenizers, samples
@@ -52,9 +60,6 @@ int64_t lw_job_max_positions(const lw_job *job, int64_t j);           // rows of
 
 // Shows the resolved job on rank 0: models, shapes, parameters, data, ranks and where they run. Collective.
 lw_status lw_job_describe(lw_job *job, lw_error *err);
-
-// "cpu" or "cuda", resolving "auto".
-const char *lw_job_device(const lw_config *config);
 
 // What a checkpoint of this job says about its inputs (step and counters left 0). Local.
 lw_status lw_job_checkpoint_info(const lw_job *job, lw_error *err, lw_checkpoint_info *out);

@@ -7,7 +7,6 @@
 #include <string.h>
 
 #include "file_util.h"
-#include "utf8.h"
 
 enum { DESCRIPTION_BYTES = 96 };
 
@@ -27,50 +26,6 @@ const char *lw_json_type_name(const json_t *value)
     case JSON_NULL: return "null";
     }
     return "something unknown";
-}
-
-// Bytes of the character at `text`; 0 for a byte that must be escaped: a control character (C0, DEL, C1, which
-// terminals obey too) or one outside valid UTF-8.
-static size_t printable_bytes(const char *text, size_t left)
-{
-    unsigned char first = (unsigned char)text[0];
-    if (first < 0x80) {
-        return first >= 0x20 && first != 0x7f;
-    }
-    size_t bytes = first < 0xe0 ? 2 : first < 0xf0 ? 3 : 4;
-    bool c1 = first == 0xc2 && left > 1 && (unsigned char)text[1] < 0xa0;
-    return bytes <= left && !c1 && lw_utf8_first_bad(text, bytes) == bytes ? bytes : 0;
-}
-
-const char *lw_printable(const char *text, char *out, size_t out_bytes)
-{
-    size_t used = 0;
-    size_t left = strlen(text);
-    while (left > 0) {
-        size_t bytes = printable_bytes(text, left);
-        size_t need = bytes == 0 ? 4 : bytes;
-        if (used + need + 4 > out_bytes) { // leaves room for "..." and NUL
-            if (used + 4 <= out_bytes) {
-                memcpy(out + used, "...", 3);
-                used += 3;
-            }
-            break;
-        }
-        if (bytes == 0) {
-            static const char digits[] = "0123456789abcdef";
-            unsigned char c = (unsigned char)text[0];
-            const char code[4] = {'\\', 'x', digits[c >> 4], digits[c & 15]};
-            memcpy(out + used, code, sizeof code);
-            bytes = 1;
-        } else {
-            memcpy(out + used, text, bytes);
-        }
-        used += need;
-        text += bytes;
-        left -= bytes;
-    }
-    out[used] = '\0';
-    return out;
 }
 
 // What a message calls a value that was not expected.
@@ -104,6 +59,9 @@ lw_status lw_json_parse(const char *where, const char *text, size_t bytes, int f
     if (value == NULL && json_error_code(&error) == json_error_numeric_overflow) {
         // Tokenizer files hold 1000000000000000019884624838656 for "no limit".
         value = json_loadb(text, bytes, decode | JSON_DECODE_INT_AS_REAL, &error);
+    }
+    if (value == NULL && (error.text[0] == '\0' || json_error_code(&error) == json_error_out_of_memory)) {
+        return lw_fail(err, LW_ERR_MEMORY, "%s: out of memory", where); // every fault of the text has words
     }
     if (value == NULL) {
         char reason[JSON_ERROR_TEXT_LENGTH];
@@ -328,4 +286,9 @@ lw_status lw_json_string_or(const lw_json *at, const char *key, const char *fall
         return LW_OK;
     }
     return lw_json_string(at, key, err, out);
+}
+
+json_t *lw_json_number(double value)
+{
+    return isfinite(value) ? json_real(value) : json_null();
 }

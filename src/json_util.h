@@ -11,6 +11,7 @@
 #include <stdint.h>
 
 #include "status.h"
+#include "utf8.h"
 
 enum {
     LW_JSON_REJECT_DUPLICATES = 1, // a key named twice in one object is an error (without it the last one wins)
@@ -58,11 +59,10 @@ lw_status lw_json_double_or(const lw_json *at, const char *key, double min, doub
 lw_status lw_json_bool_or(const lw_json *at, const char *key, bool fallback, lw_error *err, bool *out);
 lw_status lw_json_string_or(const lw_json *at, const char *key, const char *fallback, lw_error *err, const char **out);
 
+// A number for a JSON tree: json_real, or null when it is not finite (JSON has no such numbers). New reference.
+json_t *lw_json_number(double value);
+
 // "an object", "a string", "an integer" ... of a value, "nothing" for NULL: for messages.
 const char *lw_json_type_name(const json_t *value);
-
-// Untrusted text for a message: control characters and what is not UTF-8 as \xNN, cut with "..." between characters to
-// out_bytes (at least 8). Returns out.
-const char *lw_printable(const char *text, char *out, size_t out_bytes);
 
 #endif

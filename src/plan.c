@@ -113,7 +113,8 @@ lw_status lw_plan_layout_make(const lw_plan *plan, const lw_plan_change *change,
         *out = l;
         goto done;
     }
-    LW_TRY_GOTO(lw_plan_memory_measure(plan, &changed.job, change->answer, schedule.micro, err, &l.memory));
+    LW_TRY_GOTO(lw_plan_memory_measure(plan, &changed.job, change->answer, schedule.micro, gpus, err,
+                                       &l.memory));
     lw_workload w = workload(plan, &changed, change, &schedule, gpus, configs);
     fill_times(plan, &w, &schedule, &l);
     double sharers = plan->cpu != NULL ? (double)gpus : 1.0; // ranks of a machine share its memory

@@ -22,7 +22,7 @@ typedef struct lw_plan_options {
     int64_t per_node;               // GPUs of a node; 0: the device's usual number
     int64_t answer_tokens;          // mean, where data does not tell; 0: the stated guess
     int64_t source_bytes;           // the same, of the encoder's text
-    const char *device;             // "cpu": instead of plan.device; NULL
+    const char *device;             // "cpu": instead of plan.device; "cuda": where that is "auto"; NULL: look here
     int64_t cores;                  // CPU device: of the ranks together; 0: those that this process may use
     bool caches;                    // tokens may be kept on disk, as a training run does; a plan alone writes nothing
 } lw_plan_options;

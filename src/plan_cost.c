@@ -73,26 +73,29 @@ static double llm_forward(const lw_device_rates *rates, const llm_shape *m)
     frozen_product(&t, r, m->d, m->qkv, o, false);
     move(&t, 2.0 * r * m->qkv * o);                                                               // rope
     attention(&t, r, m->len / 2.0, m->q, r * (m->qkv + m->q) * o, 2.0, rates->matrix_flop_per_s); // causal: half
-    move(&t, 8.0 * r * m->d);                                                                     // residual copy
     frozen_product(&t, r, m->q, m->d, 4.0, true);
     move(&t, r * m->d * (4.0 + o));
     frozen_product(&t, r, m->d, 2.0 * m->ffn, o, false);
     move(&t, 3.0 * r * m->ffn * o); // swiglu
-    move(&t, 8.0 * r * m->d);
     frozen_product(&t, r, m->ffn, m->d, 4.0, true);
     t.s *= m->layers;
     move(&t, 8.0 * r * m->d); // gather of soft tokens and embeddings
-    move(&t, r * m->d * 4.0);
-    move(&t, m->scored * m->d * 12.0); // scored rows and their norm
-    frozen_product(&t, m->scored, m->d, m->vocab, 4.0, false);
     return t.s;
 }
 
-static double llm_loss(const lw_device_rates *rates, const llm_shape *m)
+static double llm_head(const lw_device_rates *rates, const llm_shape *m)
 {
     clock t = {.rates = rates};
+    double o = m->operand;
+    move(&t, m->scored * m->d * 12.0); // scored rows and their norm
+    frozen_product(&t, m->scored, m->d, m->vocab, 4.0, false);
     move(&t, 3.0 * 4.0 * m->scored * m->vocab); // two reads, one write
-    move(&t, 8.0 * m->scored);
+    if (rates->frozen_type != LW_F32) {
+        move(&t, m->scored * m->vocab * (4.0 + o)); // the gradient as an operand
+    }
+    frozen_product(&t, m->scored, m->vocab, m->d, 4.0, false);
+    move(&t, 16.0 * m->scored * m->d);
+    move(&t, 4.0 * m->rows * m->d); // all other rows' gradients are 0
     return t.s;
 }
 
@@ -101,9 +104,8 @@ static double llm_backward(const lw_device_rates *rates, const llm_shape *m)
     clock t = {.rates = rates};
     double r = m->rows;
     double o = m->operand;
-    bool casts = rates->frozen_type != LW_F32;
-    for (int i = 0; i < 2 && casts; i++) { // the gradient of the stream as an operand, before down and o
-        move(&t, r * m->d * (4.0 + o));
+    if (rates->frozen_type != LW_F32) {
+        move(&t, 2.0 * r * m->d * o); // the norms write the gradient of the stream once more, as an operand
     }
     frozen_product(&t, r, m->d, m->ffn, o, false);
     move(&t, 5.0 * r * m->ffn * o); // swiglu_backward
@@ -115,12 +117,7 @@ static double llm_backward(const lw_device_rates *rates, const llm_shape *m)
     frozen_product(&t, r, m->qkv, m->d, 4.0, false);
     move(&t, 16.0 * r * m->d);
     t.s *= m->layers;
-    if (casts) {
-        move(&t, m->scored * m->vocab * (4.0 + o));
-    }
-    frozen_product(&t, m->scored, m->vocab, m->d, 4.0, false);
-    move(&t, 16.0 * m->scored * m->d);
-    move(&t, 8.0 * r * m->d);
+    move(&t, 8.0 * r * m->d); // the soft tokens' rows
     return t.s;
 }
 
@@ -214,7 +211,7 @@ static void add_pass(const lw_device_rates *rates, const lw_workload *w, double 
         llm_shape m = shape_of(rates, w->configs[j], samples, w->shape.rows[j], w->shape.answer[j]);
         p[LW_PHASE_ADAPTER_FORWARD] += adapter(rates, &w->wire->adapters[j], z, false);
         p[LW_PHASE_LLM_FORWARD] += llm_forward(rates, &m);
-        p[LW_PHASE_LOSS] += llm_loss(rates, &m);
+        p[LW_PHASE_HEAD] += llm_head(rates, &m);
         p[LW_PHASE_LLM_BACKWARD] += llm_backward(rates, &m);
         p[LW_PHASE_ADAPTER_BACKWARD] += adapter(rates, &w->wire->adapters[j], z, true);
     }

@@ -119,10 +119,10 @@ static void measure_wire(lw_job *job, lw_plan_memory *out)
     out->parameters = without.high_water_bytes - out->gradients;
 }
 
-lw_status lw_plan_memory_measure(const lw_plan *plan, lw_job *job, int64_t answer_factor, int64_t micro, lw_error *err,
-                                 lw_plan_memory *out)
+lw_status lw_plan_memory_measure(const lw_plan *plan, lw_job *job, int64_t answer_factor, int64_t micro, int64_t ranks,
+                                 lw_error *err, lw_plan_memory *out)
 {
-    lw_plan_memory m = {.runtime = (size_t)plan->rates.runtime_bytes};
+    lw_plan_memory m = {.runtime = (size_t)lw_device_runtime_bytes(&plan->rates, ranks)};
     size_t step_logits;
     size_t eval_logits;
     size_t eval_caches;

@@ -6,6 +6,8 @@
 #include <time.h>
 
 #include "child.h"
+#include "device_cuda.h"
+#include "eval.h"
 #include "file_util.h"
 #include "plan_internal.h"
 
@@ -92,7 +94,7 @@ static lw_status guess_eval(lw_plan *plan, lw_error *err)
     lw_corpus *e = &job->eval;
     int64_t count =
         c->data.eval_samples > 0 && c->data.eval_samples < c->eval.batch ? c->data.eval_samples : c->eval.batch;
-    if (!c->eval.at_end || c->data.eval[0] == '\0') {
+    if (!lw_eval_wanted(c)) {
         return LW_OK;
     }
     e->samples = calloc((size_t)count, sizeof *e->samples);
@@ -151,8 +153,7 @@ static lw_status open_samples(lw_plan *plan, lw_error *err)
     const lw_config *c = plan->config;
     const char *missing = missing_text(c);
     if (missing == NULL) {
-        bool evaluates = c->eval.at_end && c->data.eval[0] != '\0';
-        LW_TRY(lw_job_read(job, LW_JOB_TRAIN | (evaluates ? LW_JOB_EVAL : 0), err));
+        LW_TRY(lw_job_read(job, LW_JOB_TRAIN | (lw_eval_wanted(c) ? LW_JOB_EVAL : 0), err));
         plan->from_data = true;
         plan->samples = job->train.count;
         plan->mean = lw_sample_shape_of(job->train.samples, job->train.count, c->wire.latents, job->llm_count);
@@ -186,13 +187,38 @@ int64_t lw_plan_threads(const lw_plan *plan, int64_t ranks)
     return share > 1 ? share : 1;
 }
 
+// The rates of the GPU that this process sees first.
+static lw_status find_gpu_here(lw_error *err, lw_device_rates *out)
+{
+    char why[1024];
+    lw_cuda_info info;
+    if (lw_cuda_device_count() == 0) {
+        lw_cuda_why_not(why, sizeof why);
+        return lw_fail(err, LW_ERR_CONFIG,
+                       "plan.device = \"auto\" with device = \"cuda\": say which GPU the job will run on, such as "
+                       "plan.device=h100-sxm; there is none here to look at (%s)",
+                       why);
+    }
+    LW_TRY(lw_cuda_info_of(0, err, &info));
+    if (!lw_device_table_row(lw_device_table_match(info.name), out)) {
+        return lw_fail(err, LW_ERR_CONFIG,
+                       "plan.device = \"auto\": the GPU here, %s (compute capability %d.%d), is not in the table of rates: "
+                       "set plan.device to the one most like it, or to its numbers, "
+                       "memory_gb=%.0f,tflops=...,f32_tflops=...,gb_per_s=...,link_gb_per_s=...",
+                       info.name, info.major, info.minor, (double)info.memory_bytes * 1e-9);
+    }
+    out->memory_bytes = (double)info.memory_bytes;
+    return LW_OK;
+}
+
 static lw_status open_device(lw_plan *plan, lw_error *err)
 {
     const lw_config *c = plan->config;
-    bool on_cpu = plan->options.device != NULL && strcmp(plan->options.device, "cpu") == 0;
+    const char *kind = plan->options.device != NULL ? plan->options.device : lw_rank_device_kind_here(c);
+    bool on_cpu = plan->options.device != NULL && strcmp(kind, "cpu") == 0;
     const char *name = on_cpu ? "cpu" : c->plan.device;
     bool is_auto = name[0] == '\0' || strcmp(name, "auto") == 0;
-    if (strcmp(name, "cpu") == 0 || (is_auto && strcmp(lw_job_device(c), "cpu") == 0)) {
+    if (strcmp(name, "cpu") == 0 || (is_auto && strcmp(kind, "cpu") == 0)) {
         int threads = (int)(c->threads > 0 ? c->threads : processors());
         LW_TRY(lw_device_open("cpu", 0, threads, err, &plan->cpu));
         LW_TRY(lw_device_rates_cpu(plan->cpu, threads, err, &plan->rates));
@@ -200,12 +226,7 @@ static lw_status open_device(lw_plan *plan, lw_error *err)
         plan->job.dev = plan->cpu;
         return LW_OK;
     }
-    if (is_auto) {
-        return lw_fail(err, LW_ERR_CONFIG,
-                       "plan.device = \"auto\" with device = \"cuda\": say which GPU the job will "
-                       "run on, such as plan.device=h100-sxm");
-    }
-    LW_TRY(lw_device_table_find(name, err, &plan->rates));
+    LW_TRY(is_auto ? find_gpu_here(err, &plan->rates) : lw_device_table_find(name, err, &plan->rates));
     if (plan->options.per_node > 0) {
         plan->rates.per_node = plan->options.per_node;
     }

@@ -3,6 +3,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "json_util.h"
 #include "plan_internal.h"
 
 // --- JSON

@@ -1,6 +1,7 @@
 #include "rank_choice.h"
 
 #include <stdlib.h>
+#include <string.h>
 
 #include "plan.h"
 #include "threads.h"
@@ -49,7 +50,12 @@ static lw_status choose_auto(lw_job *job, lw_comm *world, lw_error *err, int *ou
     LW_TRY(lw_threads_auto(world, err, &threads));
     // Ranks on other nodes bring their own cores: those of one node are shared by its ranks alone.
     options.cores = (int64_t)threads * ranks;
-    options.device = lw_job_device(job->config);
+    LW_TRY(lw_rank_device_kind(job->config, world, err, &options.device));
+    if (strcmp(options.device, "cuda") == 0) { // nodes are as they were filled: one rank a GPU
+        double per_node = lw_comm_local_size(world);
+        LW_TRY(lw_comm_max_f64(world, &per_node, 1, err));
+        options.per_node = (int64_t)per_node;
+    }
     list_counts(ranks, &options);
     lw_comm_phase(world, "deciding on the number of ranks");
     lw_status status = lw_comm_rank(world) == 0 ? decide(job, &options, ranks, err, out) : LW_OK;

@@ -3,17 +3,16 @@
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
-#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/file.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
 #include "clock.h"
 #include "file_util.h"
 #include "run_dir_internal.h"
+#include "utf8.h"
 
 // --- opening
 
@@ -27,7 +26,7 @@ static lw_status open_in(const char *dir, const char *name, int flags, lw_error 
 {
     char *path = NULL;
     LW_TRY(lw_path_join(dir, name, err, &path));
-    int fd = open(path, flags | O_CREAT | O_CLOEXEC, 0666);
+    int fd = open(path, flags | O_CREAT | O_CLOEXEC, LW_FILE_MODE);
     lw_status status = LW_OK;
     if (fd < 0) {
         status = lw_fail_errno(err, LW_ERR_IO, errno, "%s cannot be written", path);
@@ -36,50 +35,6 @@ static lw_status open_in(const char *dir, const char *name, int flags, lw_error 
     }
     free(path);
     return status;
-}
-
-// Who holds the lock, as the lock file says, in one line.
-static void read_holder(int fd, char *out, size_t size)
-{
-    ssize_t n = pread(fd, out, size - 1, 0);
-    out[n > 0 ? n : 0] = '\0';
-    out[strcspn(out, "\n")] = '\0';
-    for (char *c = out; *c != '\0'; c++) {
-        if ((unsigned char)*c < ' ' || (unsigned char)*c > '~') {
-            *c = '?';
-        }
-    }
-    if (out[0] == '\0') {
-        snprintf(out, size, "a process that has not said who it is");
-    }
-}
-
-static lw_status take_lock(lw_run_dir *run, lw_error *err)
-{
-    LW_TRY(open_in(run->path, "lock", O_RDWR, err, &run->lock_fd));
-    // flock and not a file's existence: the kernel gives it back when the process ends, however it ends.
-    if (flock(run->lock_fd, LOCK_EX | LOCK_NB) != 0) {
-        if (errno == EWOULDBLOCK) {
-            char holder[256];
-            read_holder(run->lock_fd, holder, sizeof holder);
-            return lw_fail(err, LW_ERR_CONFIG, "another job is using it: %s (%s/lock); wait for it to end or stop it",
-                           holder, run->path);
-        }
-        if (errno != ENOSYS && errno != ENOLCK && errno != EOPNOTSUPP) {
-            return lw_fail_errno(err, LW_ERR_IO, errno, "%s/lock cannot be locked", run->path);
-        }
-        run->unlocked = true; // some cluster file systems are mounted without locks
-    }
-    char host[128] = "unknown";
-    char utc[LW_UTC_BYTES];
-    char holder[256];
-    gethostname(host, sizeof host - 1);
-    lw_utc_now(utc);
-    int length = snprintf(holder, sizeof holder, "host %s, pid %ld, since %s\n", host, (long)getpid(), utc);
-    if (ftruncate(run->lock_fd, 0) != 0 || pwrite(run->lock_fd, holder, (size_t)length, 0) != length) {
-        return lw_fail_errno(err, LW_ERR_IO, errno, "%s/lock cannot be written", run->path);
-    }
-    return LW_OK;
 }
 
 static lw_status open_log(lw_run_dir *run, lw_error *err)
@@ -97,7 +52,7 @@ static lw_status open_log(lw_run_dir *run, lw_error *err)
 // A kill in the middle of an atomic replacement leaves its temporary behind; whoever has the lock may remove it.
 static void remove_temporaries(const char *dir)
 {
-    static const char *const ours[] = {"config.cfg", "metrics.jsonl", "summary.json", "eval.json", "latest"};
+    static const char *const ours[] = {"config.cfg", "metrics.jsonl", "summary.json", "eval.json", "latest", "best"};
     DIR *stream = opendir(dir);
     if (stream == NULL) {
         return;
@@ -115,12 +70,13 @@ static void remove_temporaries(const char *dir)
 
 static lw_status open_all(lw_run_dir *run, lw_error *err)
 {
+    run->made = !lw_path_is_dir(run->path);
     LW_TRY(lw_mkdir_p(run->path, err));
     // Files are replaced in it later: that needs the directory itself to be writable.
     if (access(run->path, W_OK | X_OK) != 0) {
         return lw_fail_errno(err, LW_ERR_IO, errno, "%s cannot be written", run->path);
     }
-    LW_TRY(take_lock(run, err));
+    LW_TRY(lw_run_dir_lock(run, err));
     remove_temporaries(run->path);
     return open_log(run, err);
 }
@@ -141,7 +97,11 @@ lw_status lw_run_dir_open(const char *path, lw_progress *progress, lw_error *err
         return status;
     }
     if (run->unlocked) {
-        lw_log_warning(run, "this file system has no locks: nothing keeps a second job out of the run directory");
+        lw_log(run, "warning: this file system has no locks: only the lock file, which names host and process, keeps a "
+                    "second job out of the run directory");
+    }
+    if (run->before[0] != '\0') {
+        lw_log(run, "note: the last job here ended without a word: %s", run->before);
     }
     *out = run;
     return LW_OK;
@@ -159,12 +119,31 @@ void lw_run_dir_close(lw_run_dir **run)
     if (*run == NULL) {
         return;
     }
+    lw_run_dir_unlock(*run);
     close_fd((*run)->metrics_fd);
     close_fd((*run)->log_fd);
-    close_fd((*run)->lock_fd); // and with it the lock; the file stays, for removing it would race with the next job
     free((*run)->path);
     free(*run);
     *run = NULL;
+}
+
+void lw_run_dir_abandon(lw_run_dir **run)
+{
+    lw_run_dir *r = *run;
+    DIR *stream = r != NULL && r->made ? opendir(r->path) : NULL;
+    bool bare = stream != NULL;
+    for (const struct dirent *found = bare ? readdir(stream) : NULL; found != NULL; found = readdir(stream)) {
+        const char *name = found->d_name;
+        bare = bare && (strcmp(name, ".") == 0 || strcmp(name, "..") == 0 || strcmp(name, "lock") == 0 ||
+                        strcmp(name, "log.txt") == 0);
+    }
+    if (bare && unlinkat(dirfd(stream), "log.txt", 0) == 0 && unlinkat(dirfd(stream), "lock", 0) == 0) {
+        rmdir(r->path);
+    }
+    if (stream != NULL) {
+        closedir(stream);
+    }
+    lw_run_dir_close(run);
 }
 
 const char *lw_run_dir_path(const lw_run_dir *run)
@@ -194,6 +173,18 @@ lw_status lw_append_line(int fd, const char *path, const char *name, const char 
         done += (size_t)n;
     }
     return LW_OK;
+}
+
+// Formats a message of one or more lines, made safe to print: it may quote files, paths and models. NULL without memory.
+__attribute__((format(printf, 1, 0))) static char *format_text(const char *format, va_list args)
+{
+    char *raw = NULL;
+    if (vasprintf(&raw, format, args) < 0) {
+        return NULL;
+    }
+    char *text = lw_printable_lines(raw);
+    free(raw);
+    return text;
 }
 
 // Every line of `text` with the time in front, as one piece.
@@ -239,12 +230,11 @@ void lw_log(lw_run_dir *run, const char *format, ...)
     if (run == NULL) {
         return;
     }
-    char *text = NULL;
     va_list args;
     va_start(args, format);
-    int length = vasprintf(&text, format, args);
+    char *text = format_text(format, args);
     va_end(args);
-    if (length < 0) {
+    if (text == NULL) {
         return;
     }
     log_text(run, text);
@@ -257,12 +247,11 @@ void lw_log_file(lw_run_dir *run, const char *format, ...)
     if (run == NULL) {
         return;
     }
-    char *text = NULL;
     va_list args;
     va_start(args, format);
-    int length = vasprintf(&text, format, args);
+    char *text = format_text(format, args);
     va_end(args);
-    if (length < 0) {
+    if (text == NULL) {
         return;
     }
     log_text(run, text);
@@ -324,9 +313,4 @@ lw_status lw_run_dir_write_json(lw_run_dir *run, const char *name, const json_t 
     free(path);
     free(text);
     return status;
-}
-
-json_t *lw_json_number(double value)
-{
-    return isfinite(value) ? json_real(value) : json_null();
 }

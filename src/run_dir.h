@@ -1,6 +1,7 @@
 // run_dir.h: the directory of one run: its lock, configuration, log, metrics and results.
 //
-//   lock           held (flock) while a job runs on the directory; says which host and process
+//   lock           held (flock) while a job runs on the directory; says which host and process, and nothing after an
+//                  orderly end
 //   config.cfg     the resolved configuration
 //   log.txt        one line per message, "2025-01-31T12:00:00Z text"
 //   metrics.jsonl  one JSON object per logged step
@@ -20,10 +21,15 @@ typedef struct lw_run_dir lw_run_dir;
 
 // Makes the directory and its parents where missing, takes the lock, opens the log for appending.
 // LW_ERR_CONFIG when the directory cannot be made or written (run.dir is the remedy) or when another job holds the
-// lock (its host and pid are named). The lock vanishes with the process that holds it, however it ends.
+// lock (its host and pid are named). The lock vanishes with the process that holds it, however it ends: the kernel, and
+// on NFS the server, gives it back. On a file system without locks the lock file alone speaks: a live process of this
+// host that it names is refused, one of another host is warned of.
 // `progress` (borrowed, may be NULL) is the way of lw_log to stderr.
 lw_status lw_run_dir_open(const char *path, lw_progress *progress, lw_error *err, lw_run_dir **out);
 void lw_run_dir_close(lw_run_dir **run); // gives the lock back
+// The same, after a start that failed: a directory that lw_run_dir_open made, and that holds nothing but its lock and
+// log, goes.
+void lw_run_dir_abandon(lw_run_dir **run);
 
 const char *lw_run_dir_path(const lw_run_dir *run);
 
@@ -62,11 +68,10 @@ typedef struct lw_metric {
 #define LW_METRIC_STRING(name, value) ((lw_metric){.key = (name), .kind = LW_METRIC_TEXT, .text = (value)})
 
 lw_status lw_run_dir_metrics(lw_run_dir *run, const lw_metric *metrics, int count, lw_error *err);
+// Adds values to the row of `step` if that is the last one and lacks the first of them; the file is replaced atomically.
+lw_status lw_run_dir_extend_metrics(lw_run_dir *run, int64_t step, const lw_metric *metrics, int count, lw_error *err);
 
 // Replaces RUN/NAME ("summary.json") atomically with the value, indented; the value is borrowed.
 lw_status lw_run_dir_write_json(lw_run_dir *run, const char *name, const json_t *value, lw_error *err);
-
-// A number for a JSON tree: json_real, or null when it is not finite (JSON has no such numbers). New reference.
-json_t *lw_json_number(double value);
 
 #endif

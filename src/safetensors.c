@@ -92,21 +92,6 @@ static const lw_tensor_entry *find_entry(const lw_safetensors *file, const char 
 
 // --- a directory with an index
 
-// A shard name is a relative path that stays below the directory; the links of a download cache are followed.
-static bool stays_inside(const char *name)
-{
-    if (name[0] == '\0' || name[0] == '/') {
-        return false;
-    }
-    for (const char *part = name; part != NULL; part = strchr(part, '/')) {
-        part += *part == '/';
-        if (strncmp(part, "..", 2) == 0 && (part[2] == '/' || part[2] == '\0')) {
-            return false;
-        }
-    }
-    return true;
-}
-
 // Collects the distinct shard names of the index as the keys of an object, each with its number.
 static lw_status list_shards(const char *index_path, json_t *map, lw_error *err, json_t *shards)
 {
@@ -122,9 +107,9 @@ static lw_status list_shards(const char *index_path, json_t *map, lw_error *err,
                            label);
         }
         const char *name = json_string_value(value);
-        if (!stays_inside(name)) {
+        if (!lw_path_is_plain_name(name)) {
             return lw_fail(err, LW_ERR_FORMAT,
-                           "%s: weight_map: the file \"%s\" of tensor %s leaves the directory; refused", index_path,
+                           "%s: weight_map: the file \"%s\" of tensor %s is not a name in the directory", index_path,
                            lw_printable(name, shown, sizeof shown), label);
         }
         json_int_t number = (json_int_t)json_object_size(shards);

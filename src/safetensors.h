@@ -33,7 +33,8 @@ typedef struct lw_tensor_view {
 typedef struct lw_safetensors lw_safetensors;
 
 // Opens one file, or, for a directory, DIR/model.safetensors, or the shards that DIR/model.safetensors.index.json
-// names (each tensor found in the shard the index says; shard names may not leave DIR). A directory shows all tensors
+// names (each tensor found in the shard the index says; a shard's name is a plain name in DIR, which may be a link, as
+// in download caches). A directory shows all tensors
 // of its shards as one file; a name that occurs in two shards is refused.
 lw_status lw_safetensors_open(const char *path, lw_error *err, lw_safetensors **out);
 void lw_safetensors_close(lw_safetensors **file);

@@ -258,7 +258,8 @@ lw_status lw_safetensors_read_header(lw_safetensors *file, int64_t shard_index, 
         LW_TRY_GOTO(read_tensor(value, s->path, label, data, data_bytes, err, &view));
         LW_TRY_GOTO(append_entry(file, name, &view, shard_index, err));
     }
-    status = check_coverage(s->path, file->entries + first, file->count - first, data, data_bytes, err);
+    lw_tensor_entry *entries = file->entries != NULL ? file->entries + first : NULL;
+    status = check_coverage(s->path, entries, file->count - first, data, data_bytes, err);
 done:
     json_decref(root);
     return status;

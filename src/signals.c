@@ -80,6 +80,11 @@ lw_status lw_signal_to_status(lw_signal signal)
     return LW_OK;
 }
 
+lw_status lw_signal_check(lw_status status)
+{
+    return status == LW_OK ? lw_signal_to_status(lw_signal_pending()) : status;
+}
+
 void lw_signals_clear(void)
 {
     worst_signal = LW_SIGNAL_NONE;

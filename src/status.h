@@ -33,13 +33,15 @@ typedef enum lw_status {
 } lw_status;
 
 typedef struct lw_error {
-    char text[1536]; // one message, without a trailing newline; empty when nothing failed
+    char text[1536]; // one message, UTF-8 without control characters or a trailing newline; empty when nothing failed
 } lw_error;
 
 const char *lw_status_name(lw_status status);
 int lw_status_exit_code(lw_status status);
 
 // Sets err->text and returns `status`, so that a failure is one line: return lw_fail(err, LW_ERR_IO, ...).
+// The text is made safe to print (lw_printable of utf8.h), so what it quotes may come from anywhere; a newline too
+// becomes \x0a. The arguments may point into err->text.
 __attribute__((format(printf, 3, 4))) lw_status lw_fail(lw_error *err, lw_status status, const char *format, ...);
 
 // Puts "context: " in front of err->text; returns `status`.
@@ -48,6 +50,9 @@ __attribute__((format(printf, 3, 4))) lw_status lw_fail_in(lw_error *err, lw_sta
 // Same as lw_fail for a failed system call: appends ": " and the text of the errno value `errnum`.
 __attribute__((format(printf, 4, 5))) lw_status lw_fail_errno(lw_error *err, lw_status status, int errnum,
                                                               const char *format, ...);
+
+// Appends ":" and a list of lines to err->text; returns `status`.
+lw_status lw_fail_lines(lw_error *err, lw_status status, const char *lines);
 
 #define LW_TRY(expression)                         \
     do {                                           \

@@ -107,6 +107,11 @@ lw_status lw_step_start(lw_step *step, lw_wire *wire, lw_decoder *const *decoder
     return step->dev->ops->sync(step->dev, err);
 }
 
+lw_status lw_step_reclaim(lw_step *step, lw_error *err)
+{
+    return lw_encoder_buffers_start(step->dev, &step->wire->encoder, &step->encoder, err);
+}
+
 void lw_step_free(lw_step *step)
 {
     for (int64_t j = 0; j < LW_MAX_MODELS; j++) {
@@ -159,10 +164,10 @@ static lw_status encode(lw_step *step, const lw_step_sample *const *samples, int
     return LW_OK;
 }
 
-static void tell(lw_step *step, lw_step_phase phase)
+static void tell(lw_step *step, lw_step_phase phase, int64_t llm)
 {
     if (step->after != NULL) {
-        step->after(step->after_context, phase);
+        step->after(step->after_context, phase, llm);
     }
 }
 
@@ -179,7 +184,7 @@ static void encoder_forward(void *context)
     lw_wire *wire = step->wire;
     lw_encoder_forward(step->dev, &wire->params, &wire->encoder, &step->batch, &step->encoder);
     step->dev->ops->zero(step->dev, (size_t)(step->batch.z_rows * wire->encoder.d_z) * sizeof(float), step->dz);
-    tell(step, LW_PHASE_ENCODER_FORWARD);
+    tell(step, LW_PHASE_ENCODER_FORWARD, -1);
 }
 
 static void llm_pass(void *context)
@@ -192,16 +197,17 @@ static void llm_pass(void *context)
     const lw_packing *p = &step->packing[j];
     const float *z = step->encoder.z.y;
     lw_adapter_forward(dev, &wire->params, &wire->adapters[j], step->batch.z_rows, z, adapter);
-    tell(step, LW_PHASE_ADAPTER_FORWARD);
+    tell(step, LW_PHASE_ADAPTER_FORWARD, j);
     lw_decoder_forward(step->decoders[j], p, adapter->soft, NULL, &step->llm[j]);
-    tell(step, LW_PHASE_LLM_FORWARD);
+    tell(step, LW_PHASE_LLM_FORWARD, j);
+    lw_decoder_logits(step->decoders[j], p, &step->llm[j]);
     lw_decoder_loss(step->decoders[j], p, true, &step->llm[j]);
     dev->ops->dot(dev, p->supervised, p->on.weight, step->llm[j].nll, wire->stats + LW_STAT_LOSS + j);
-    tell(step, LW_PHASE_LOSS);
+    tell(step, LW_PHASE_HEAD, j);
     lw_decoder_backward(step->decoders[j], p, &step->llm[j], adapter->d_soft);
-    tell(step, LW_PHASE_LLM_BACKWARD);
+    tell(step, LW_PHASE_LLM_BACKWARD, j);
     lw_adapter_backward(dev, &wire->params, &wire->adapters[j], step->batch.z_rows, z, adapter, step->dz);
-    tell(step, LW_PHASE_ADAPTER_BACKWARD);
+    tell(step, LW_PHASE_ADAPTER_BACKWARD, j);
 }
 
 static void encoder_backward(void *context)
@@ -209,7 +215,7 @@ static void encoder_backward(void *context)
     lw_step *step = ((part *)context)->step;
     lw_wire *wire = step->wire;
     lw_encoder_backward(step->dev, &wire->params, &wire->encoder, &step->batch, &step->encoder, step->dz);
-    tell(step, LW_PHASE_ENCODER_BACKWARD);
+    tell(step, LW_PHASE_ENCODER_BACKWARD, -1);
 }
 
 // Runs `enqueue`, or the record of it. shapes: all that its work depends on beside the layout of the step.
@@ -232,16 +238,30 @@ lw_status lw_step_run(lw_step *step, const lw_step_sample *const *samples, int64
     lw_device *dev = step->dev;
     const lw_encoder_batch *batch = &step->batch;
     LW_TRY(encode(step, samples, count, err));
+    tell(step, LW_PHASE_HOST, -1);
     const int64_t source[] = {batch->bytes, batch->samples, batch->max_bytes, batch->z_rows};
     replay(step, encoder_forward, -1, source, sizeof source / sizeof *source);
     for (int64_t j = 0; j < step->wire->llm_count; j++) {
         lw_packing *p = &step->packing[j];
         LW_TRY(pack(step, j, samples, count, tokens[j], err));
         lw_packing_upload(p, dev);
+        tell(step, LW_PHASE_HOST, j);
         const int64_t shapes[] = {p->sequences, p->rows,  p->prefix_rows, p->tokens, p->supervised,
                                   p->max_q,     p->max_k, batch->z_rows};
         replay(step, llm_pass, j, shapes, sizeof shapes / sizeof *shapes);
     }
     replay(step, encoder_backward, -2, source, sizeof source / sizeof *source);
     return LW_OK;
+}
+
+lw_gemm lw_step_largest_product(const lw_step *step)
+{
+    lw_gemm largest = {0};
+    for (int64_t j = 0; j < step->wire->llm_count; j++) {
+        lw_gemm g = lw_decoder_largest_product(step->decoders[j], &step->llm[j]);
+        if ((double)g.m * (double)g.n * (double)g.k > (double)largest.m * (double)largest.n * (double)largest.k) {
+            largest = g;
+        }
+    }
+    return largest;
 }

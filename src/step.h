@@ -33,12 +33,14 @@ typedef struct lw_step_loss {
     int64_t k;
 } lw_step_loss;
 
-// Parts of a step, for its break-down in time.
+// Parts of a step, for its break-down in time. host: packing and what else happens before work is enqueued; lm_head:
+// logits, loss and back to the last layer.
 #define LW_STEP_PHASES(X)                        \
+    X(LW_PHASE_HOST, "host")                         \
     X(LW_PHASE_ENCODER_FORWARD, "encoder_forward")   \
     X(LW_PHASE_ADAPTER_FORWARD, "adapter_forward")   \
     X(LW_PHASE_LLM_FORWARD, "llm_forward")           \
-    X(LW_PHASE_LOSS, "loss")                         \
+    X(LW_PHASE_HEAD, "lm_head")                      \
     X(LW_PHASE_LLM_BACKWARD, "llm_backward")         \
     X(LW_PHASE_ADAPTER_BACKWARD, "adapter_backward") \
     X(LW_PHASE_ENCODER_BACKWARD, "encoder_backward") \
@@ -54,7 +56,8 @@ typedef enum lw_step_phase {
 
 typedef struct lw_step {
     lw_device *dev;
-    void (*after)(void *context, lw_step_phase phase); // called when a phase is enqueued; NULL: nobody asks
+    // Called when a phase is enqueued, for the LLM `llm` (-1: a phase of all); NULL: nobody asks.
+    void (*after)(void *context, lw_step_phase phase, int64_t llm);
     void *after_context;
     lw_wire *wire;                          // borrowed
     lw_decoder *decoders[LW_MAX_MODELS];    // borrowed
@@ -79,11 +82,16 @@ lw_status lw_step_layout(lw_arena *arena, lw_device *dev, const lw_wire *wire, c
 // Once the memory is there: decoders[j] are borrowed.
 lw_status lw_step_start(lw_step *step, lw_wire *wire, lw_decoder *const *decoders, const lw_step_loss *loss,
                         lw_error *err);
+// When other work has used the step's memory: puts back what a step expects to find there. Allocates nothing.
+lw_status lw_step_reclaim(lw_step *step, lw_error *err);
 void lw_step_free(lw_step *step);
 
 // Adds the micro-batch's gradients to the flat buffer and its losses to wire->stats. tokens[j]: answer tokens of the
 // global batch for LLM j.
 lw_status lw_step_run(lw_step *step, const lw_step_sample *const *samples, int64_t count, const int64_t *tokens,
                       lw_error *err);
+
+// The product of a step with the most arithmetic, with its buffers, which a measurement may overwrite between steps.
+lw_gemm lw_step_largest_product(const lw_step *step);
 
 #endif

@@ -24,8 +24,7 @@ lw_status lw_threads_auto(lw_comm *comm, lw_error *err, int *out)
     if (status != LW_OK) {
         goto done;
     }
-    LW_TRY_GOTO(lw_comm_gather(comm, 0, &mine, sizeof mine, err, all));
-    LW_TRY_GOTO(lw_comm_broadcast(comm, 0, all, (int64_t)sizeof *all * ranks, err));
+    LW_TRY_GOTO(lw_comm_all_gather(comm, &mine, sizeof mine, err, all));
     int sharers = 0;
     for (int r = 0; r < ranks; r++) {
         sharers += strcmp(all[r].host, mine.host) == 0 && CPU_EQUAL(&all[r].processors, &mine.processors);

@@ -118,7 +118,7 @@ bool lw_token_cache_read(const char *dir, uint64_t key, int64_t count, int64_t v
     if (cache_path(dir, key, &ignored, &path) != LW_OK) {
         return false;
     }
-    bool read = lw_path_is_file(path) && lw_read_file(path, MAX_CACHE_BYTES, &ignored, &data, &bytes) == LW_OK;
+    bool read = lw_path_is_file(path) && lw_read_own_file(path, MAX_CACHE_BYTES, &ignored, &data, &bytes) == LW_OK;
     free(path);
     if (!read) {
         return false;

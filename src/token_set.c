@@ -4,6 +4,7 @@
 
 #include "data.h"
 #include "file_util.h"
+#include "signals.h"
 #include "token_cache.h"
 #include "utf8.h"
 
@@ -65,12 +66,12 @@ static lw_status encode_prompt(maker *m, const lw_sample *sample, size_t context
 
 // Bisection over the bytes of the context. The count of tokens grows with the bytes but for a token or so where a cut
 // falls inside a word; `fits` has always been tried, so the result does fit.
-static lw_status cut_prompt(maker *m, const lw_sample *sample, lw_error *err)
+// `fails`: bytes that have been tried and do not fit.
+static lw_status cut_prompt(maker *m, const lw_sample *sample, size_t fails, lw_error *err)
 {
     size_t most = (size_t)m->config->prompt.max_prompt_tokens;
     size_t fits = 0;
     size_t bytes = strlen(sample->context);
-    size_t fails = bytes;
     LW_TRY(encode_prompt(m, sample, 0, err));
     if (m->work.len > most) {
         return lw_fail(err, LW_ERR_CONFIG,
@@ -97,11 +98,19 @@ static lw_status cut_prompt(maker *m, const lw_sample *sample, lw_error *err)
     return encode_prompt(m, sample, fits, err);
 }
 
+// Of a long context only so much is tokenised as may fit: many questions may share one that fills a file.
 static lw_status make_prompt(maker *m, const lw_sample *sample, lw_error *err)
 {
-    LW_TRY(encode_prompt(m, sample, strlen(sample->context), err));
-    if (m->work.len > (size_t)m->config->prompt.max_prompt_tokens) {
-        LW_TRY(cut_prompt(m, sample, err));
+    enum { BYTES_PER_TOKEN = 8 };
+    size_t most = (size_t)m->config->prompt.max_prompt_tokens;
+    size_t bytes = strlen(sample->context);
+    size_t tried = 0;
+    do {
+        tried = lw_utf8_floor(sample->context, bytes, tried == 0 ? BYTES_PER_TOKEN * most : 2 * tried);
+        LW_TRY(encode_prompt(m, sample, tried, err));
+    } while (m->work.len <= most && tried < bytes);
+    if (m->work.len > most) {
+        LW_TRY(cut_prompt(m, sample, tried, err));
     }
     return append(&m->prompt, &m->work, m->work.len, err);
 }
@@ -134,6 +143,7 @@ static lw_status make_all(maker *m, const lw_dataset *dataset, lw_error *err)
 {
     for (int64_t i = 0; i < dataset->count; i++) {
         const lw_sample *sample = &dataset->samples[i];
+        LW_TRY(lw_signal_check(LW_OK)); // large data takes minutes
         lw_status status = make_prompt(m, sample, err);
         if (status == LW_OK) {
             status = make_suffix(m, sample, err);

@@ -4,6 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "clock.h"
 #include "tokenizer_internal.h"
 #include "utf8.h"
 
@@ -73,11 +74,15 @@ void lw_tokenizer_scratch_destroy(lw_tokenizer_scratch **scratch)
     *scratch = NULL;
 }
 
+// Time for a text: hundreds of times what the patterns of the three families need.
+static const double CPU_BASE_S = 2.0;
+static const double CPU_PER_BYTE_S = 20e-6;
+
 // Backtracking within one match is a small multiple of its length for the patterns of the three families; a pattern
-// that explodes is stopped instead of running for ever.
+// that explodes is stopped instead of running for ever, and so is one that looks far ahead at every place (below).
 static uint32_t match_limit(size_t bytes)
 {
-    const uint64_t limit = UINT64_C(10000000) + 64 * (uint64_t)bytes;
+    const uint64_t limit = UINT64_C(1000000) + 64 * (uint64_t)bytes;
     return limit < UINT32_MAX ? (uint32_t)limit : UINT32_MAX;
 }
 
@@ -93,6 +98,7 @@ lw_status lw_tokenizer_encode_with(const lw_tokenizer *tokenizer, lw_tokenizer_s
                        (unsigned)(unsigned char)text[bad], bad);
     }
     pcre2_set_match_limit(scratch->match_context, match_limit(bytes));
+    scratch->cpu_end_s = lw_thread_cpu_s() + CPU_BASE_S + CPU_PER_BYTE_S * (double)bytes;
     const lw_encoding encoding = {tokenizer, scratch, parse_special, err, out};
     const size_t before = out->len;
     const lw_status status = lw_encode_text(&encoding, text, bytes);

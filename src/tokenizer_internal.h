@@ -82,7 +82,7 @@ lw_status lw_nfc_apply(lw_nfc *nfc, const char *text, size_t len, lw_error *err,
 
 // --- vocabulary and merges (tokenizer_vocab.c)
 
-enum { LW_MAX_TOKEN_ID = (1 << 22) - 1 }; // real vocabularies stay below 2^20; a hostile id must not cost memory
+enum { LW_MAX_TOKEN_ID = (1 << 22) - 1 }; // real vocabularies stay below 2^20
 
 typedef struct lw_token {
     const char *content; // as tokenizer.json has it; NULL: no token has this id
@@ -123,7 +123,7 @@ typedef struct lw_vocab {
     lw_id_map by_raw; // tokens of the model with mapped content; filled only for ignore_merges
     lw_merge *merges;
     size_t merge_mask;
-    uint64_t seed;        // of the hashes, so that no file can be made of collisions only
+    uint64_t seed;        // of the hashes, random: no file can be made of collisions only
     int32_t byte_id[256]; // -1: the vocabulary lacks this byte
     int32_t unk_id;       // -1: bytes that the vocabulary lacks vanish, as with Hugging Face
     bool fuse_unk;
@@ -267,6 +267,8 @@ struct lw_tokenizer_scratch {
     const lw_tokenizer *tokenizer;
     pcre2_match_data *match;
     pcre2_match_context *match_context;
+    uint64_t matches; // tried since the scratch was made
+    double cpu_end_s; // of the thread's time: the text at work has had its share then
     lw_cached_word *cache;
     lw_long_word word;
     lw_nfc nfc;

@@ -1,12 +1,16 @@
 // tokenizer_load.c: tokenizer.json -> vocabulary, merges and added tokens. (Pipeline: tokenizer_config.c.)
 #include <stdlib.h>
 #include <string.h>
+#include <sys/random.h>
 
 #include "file_util.h"
 #include "json_util.h"
 #include "tokenizer_json.h"
 
 enum { MAX_FILE_BYTES = 256 << 20, MAX_CONTENT_BYTES = 1 << 16, SHOWN_BYTES = 60 };
+
+// Of an added token, which is compared with the text at every place where its beginning stands.
+enum { MAX_ADDED_BYTES = 1024 };
 
 // A token in a message: quoted, cut short.
 #define SHOWN(len) ((int)((len) < SHOWN_BYTES ? (len) : SHOWN_BYTES))
@@ -65,9 +69,9 @@ static lw_status measure(const char *path, const json_t *vocab, const json_t *ad
         LW_TRY(lw_json_string(&at, "content", err, &content));
         LW_TRY(lw_json_int(&at, "id", 0, LW_MAX_TOKEN_ID, err, &id));
         const size_t len = strlen(content);
-        if (len > MAX_CONTENT_BYTES) {
+        if (len > MAX_ADDED_BYTES) {
             return lw_fail(err, LW_ERR_FORMAT, "%s: added_tokens[%zu] has %zu bytes; at most %d", path, i, len,
-                           (int)MAX_CONTENT_BYTES);
+                           (int)MAX_ADDED_BYTES);
         }
         size.id_count = id >= size.id_count ? (int32_t)id + 1 : size.id_count;
         size.content_bytes += len;
@@ -291,8 +295,25 @@ static lw_status read_added(const char *path, const json_t *array, lw_tokenizer 
 
 // --- the file
 
-static lw_status read_tokens(const char *path, const lw_json *root, const lw_json *model, lw_error *err,
-                             lw_tokenizer *tokenizer)
+// The table of tokens is as long as the highest id: a small file must not ask for a large one.
+static lw_status check_ids(const char *path, const lw_vocab_size *size, size_t file_bytes, lw_error *err)
+{
+    if ((size_t)size->id_count > file_bytes) {
+        return lw_fail(err, LW_ERR_FORMAT, "%s: the highest id is %d in a file of %zu bytes: most ids would name nothing",
+                       path, size->id_count - 1, file_bytes);
+    }
+    return LW_OK;
+}
+
+// Of the hash tables: nobody can make a file whose tokens all collide.
+static uint64_t random_seed(uint64_t fingerprint)
+{
+    uint64_t seed = 0;
+    return getrandom(&seed, sizeof seed, GRND_NONBLOCK) == (ssize_t)sizeof seed ? seed : fingerprint;
+}
+
+static lw_status read_tokens(const char *path, size_t file_bytes, const lw_json *root, const lw_json *model,
+                             lw_error *err, lw_tokenizer *tokenizer)
 {
     const json_t *entries;
     const json_t *merges;
@@ -305,8 +326,9 @@ static lw_status read_tokens(const char *path, const lw_json *root, const lw_jso
     lw_vocab *vocab = &tokenizer->vocab;
     lw_vocab_size size = {0};
     LW_TRY(measure(path, entries, added, err, &size));
+    LW_TRY(check_ids(path, &size, file_bytes, err));
     vocab->id_count = size.id_count;
-    vocab->seed = tokenizer->fingerprint;
+    vocab->seed = random_seed(tokenizer->fingerprint);
     vocab->tokens = calloc((size_t)size.id_count, sizeof *vocab->tokens);
     vocab->bytes = malloc(2 * size.content_bytes + 1);
     if (!vocab->tokens || !vocab->bytes) {
@@ -325,7 +347,7 @@ static lw_status read_tokens(const char *path, const lw_json *root, const lw_jso
 lw_status lw_tokenizer_read(const char *path, lw_error *err, lw_tokenizer *tokenizer)
 {
     char *text = NULL;
-    size_t bytes;
+    size_t bytes = 0;
     json_t *json = NULL;
     lw_json root, model;
     const json_t *object;
@@ -338,7 +360,7 @@ lw_status lw_tokenizer_read(const char *path, lw_error *err, lw_tokenizer *token
     LW_TRY_GOTO(lw_json_object_at(object, path, "model.", err, &model));
     LW_TRY_GOTO(lw_tokenizer_read_model_options(&model, err, tokenizer));
     LW_TRY_GOTO(lw_tokenizer_read_pipeline(&root, err, tokenizer));
-    LW_TRY_GOTO(read_tokens(path, &root, &model, err, tokenizer));
+    LW_TRY_GOTO(read_tokens(path, bytes, &root, &model, err, tokenizer));
     LW_TRY_GOTO(lw_tokenizer_check_unknown(&model, err, tokenizer));
     LW_TRY_GOTO(lw_tokenizer_read_bos(&root, err, tokenizer));
 done:

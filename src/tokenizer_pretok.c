@@ -1,4 +1,5 @@
 // tokenizer_pretok.c: pre-tokenizers, a chain of stages each of which cuts the pieces of the one before.
+#include "clock.h"
 #include "tokenizer_internal.h"
 
 #include <string.h>
@@ -62,7 +63,13 @@ static lw_status segment(lw_splitter *s, size_t start, size_t end, bool is_match
 static lw_status match(const lw_encoding *encoding, const pcre2_code *code, const char *text, size_t len, size_t at,
                        bool *found, size_t *out_start, size_t *out_end)
 {
+    enum { MATCHES_BETWEEN_LOOKS = 64 };
     lw_tokenizer_scratch *scratch = encoding->scratch;
+    if (++scratch->matches % MATCHES_BETWEEN_LOOKS == 0 && lw_thread_cpu_s() > scratch->cpu_end_s) {
+        return lw_fail(encoding->err, LW_ERR_UNSUPPORTED,
+                       "the pre-tokenizer's pattern takes too long: it was given up %zu bytes into a piece of %zu", at,
+                       len);
+    }
     // The text has been checked as a whole: checking it again at every match would make the time quadratic.
     int rc = pcre2_match(code, (PCRE2_SPTR)text, len, at, PCRE2_NO_UTF_CHECK, scratch->match, scratch->match_context);
     if (rc == PCRE2_ERROR_JIT_STACKLIMIT) {

@@ -1,4 +1,4 @@
-#include "trainer.h"
+#include "trainer_internal.h"
 
 #include <math.h>
 #include <stdio.h>
@@ -6,23 +6,33 @@
 
 #include "clock.h"
 #include "flops.h"
+#include "rates.h"
+#include "skipped.h"
 
 lw_status lw_trainer_create(lw_job *job, lw_error *err, lw_trainer *out)
 {
-    lw_trainer t = {.job = job, .last_saved = -1, .mean_loss = NAN};
+    lw_trainer t = {.job = job, .last_saved = -1, .mean_loss = NAN, .best_nll = INFINITY};
     for (int64_t j = 0; j < LW_MAX_MODELS; j++) {
         t.loss[j] = NAN; // no step yet
     }
     LW_TRY(lw_schedule_make(job->config, job->train.count, job->ranks, err, &t.schedule));
     LW_TRY(lw_job_checkpoint_info(job, err, &t.state));
+    t.state.eval_nll = NAN;
     lw_status status = lw_step_limits_of(job->train.samples, job->train.count, t.schedule.micro,
                                          job->config->wire.latents, job->llm_count, err, &t.step.limits);
     LW_TRY(status);
     t.micro_batch = calloc((size_t)t.schedule.micro, sizeof *t.micro_batch);
     t.host = calloc((size_t)job->wire.params.elements, 3 * sizeof *t.host);
     status = lw_wire_views(&job->wire, err, &t.views);
+    if (status == LW_OK) {
+        int64_t warmup = (int64_t)(job->config->train.warmup * (double)t.schedule.total_steps);
+        status = lw_collapse_create(job, t.schedule.micro, warmup, err, &t.collapse);
+    }
     if (status == LW_OK && (t.micro_batch == NULL || t.host == NULL)) {
         status = lw_fail(err, LW_ERR_MEMORY, "no memory for the trainer's tables");
+    }
+    if (status == LW_OK) {
+        status = lw_trainer_open_disk(&t, err);
     }
     if (status != LW_OK) {
         lw_trainer_free(&t);
@@ -39,151 +49,21 @@ lw_status lw_trainer_layout(lw_arena *arena, lw_trainer *t, lw_error *err)
     for (int64_t j = 0; j < t->job->llm_count; j++) {
         configs[j] = &t->job->llms[j].config;
     }
-    lw_sample_shape shape = lw_sample_shape_of(t->job->train.samples, t->job->train.count,
-                                               t->job->config->wire.latents, t->job->llm_count);
+    lw_sample_shape shape =
+        lw_sample_shape_of(t->job->train.samples, t->job->train.count, t->job->config->wire.latents, t->job->llm_count);
     t->flop_per_sample = lw_step_flop(&t->job->wire, configs, &shape);
     return lw_step_layout(arena, t->job->dev, &t->job->wire, configs, &limits, err, &t->step);
 }
 
 void lw_trainer_free(lw_trainer *t)
 {
+    lw_checkpoint_writer_destroy(&t->writer); // ends what it has begun, and reads the buffers until then
     lw_step_free(&t->step);
+    lw_collapse_free(&t->collapse);
     free(t->micro_batch);
     free(t->host);
     free(t->views);
     *t = (lw_trainer){0};
-}
-
-// --- state on disk
-
-static lw_flat_state flat_state(const lw_trainer *t)
-{
-    int64_t n = t->job->wire.params.elements;
-    return (lw_flat_state){.views = t->views,
-                           .view_count = t->job->wire.params.count,
-                           .elements = n,
-                           .param = t->host,
-                           .adam_m = t->host + n,
-                           .adam_v = t->host + 2 * n};
-}
-
-static lw_status write_checkpoint(lw_trainer *t, lw_error *err)
-{
-    lw_job *job = t->job;
-    lw_params *p = &job->wire.params;
-    size_t bytes = (size_t)p->elements * sizeof(float);
-    lw_flat_state state = flat_state(t);
-    job->dev->ops->download(job->dev, p->param, bytes, state.param);
-    job->dev->ops->download(job->dev, p->m, bytes, state.adam_m);
-    job->dev->ops->download(job->dev, p->v, bytes, state.adam_v);
-    LW_TRY(job->dev->ops->sync(job->dev, err));
-    LW_TRY(lw_checkpoint_write(job->config->run.dir, &t->state, &state, (int)job->config->checkpoint.keep,
-                               lw_log_warning, job->run, err));
-    lw_log_file(job->run, "checkpoint of step %lld written", (long long)t->state.step);
-    return LW_OK;
-}
-
-// Collective, so that a disk that is full on rank 0 ends all ranks together.
-static lw_status save(lw_trainer *t, lw_error *err)
-{
-    lw_status status = LW_OK;
-    if (t->last_saved == t->state.step) {
-        return LW_OK;
-    }
-    lw_comm_phase(t->job->comm, "checkpoint of step %lld", (long long)t->state.step);
-    if (t->job->rank == 0) {
-        status = write_checkpoint(t, err);
-    }
-    LW_TRY(lw_comm_agree(t->job->comm, status, err));
-    t->last_saved = t->state.step;
-    return LW_OK;
-}
-
-// The losses of the last logged step: those of the run, when no step is left to do.
-static lw_status recall_losses(lw_trainer *t, lw_error *err)
-{
-    json_t *row = NULL;
-    LW_TRY(lw_run_dir_last_metrics(t->job->run, err, &row));
-    const json_t *mean = json_object_get(row, "loss");
-    t->mean_loss = json_is_number(mean) ? json_number_value(mean) : NAN;
-    for (int64_t j = 0; j < t->job->llm_count; j++) {
-        char key[80];
-        snprintf(key, sizeof key, "loss_%s", t->job->llms[j].name);
-        const json_t *loss = json_object_get(row, key);
-        t->loss[j] = json_is_number(loss) ? json_number_value(loss) : NAN;
-    }
-    json_decref(row);
-    return LW_OK;
-}
-
-// With batch.per_rank the samples of a step depend on the number of ranks, and a step number alone no longer says which
-// samples have been seen.
-static lw_status check_same_steps(const lw_trainer *t, const lw_checkpoint_info *found, lw_error *err)
-{
-    if (found->step <= t->schedule.total_steps) { // else its product with the batch may overflow
-        int64_t first;
-        int64_t rest;
-        lw_schedule_step(&t->schedule, found->step, &first, &rest);
-        if (found->samples == (first < t->schedule.total_samples ? first : t->schedule.total_samples)) {
-            return LW_OK;
-        }
-    }
-    return lw_fail(err, LW_ERR_CONFIG,
-                   "it has seen %lld samples in %lld steps, which are not steps of %lld samples as with "
-                   "batch.per_rank = %lld at %d ranks; start as many ranks as before, or give another run.dir",
-                   (long long)found->samples, (long long)found->step, (long long)t->schedule.global,
-                   (long long)t->job->config->batch.per_rank, t->job->ranks);
-}
-
-static lw_status load_newest(lw_trainer *t, lw_error *err, bool *found)
-{
-    lw_job *job = t->job;
-    lw_flat_state state = flat_state(t);
-    lw_checkpoint_info info;
-    char *path = NULL;
-    LW_TRY(lw_checkpoint_load_newest(job->config->run.dir, &state, lw_log_warning, job->run, err, found, &info,
-                                     &path));
-    if (*found) {
-        lw_status status = lw_checkpoint_same_inputs(&info, &t->state, err);
-        if (status == LW_OK) {
-            status = check_same_steps(t, &info, err);
-        }
-        if (status != LW_OK) {
-            lw_fail_in(err, status, "%s cannot be continued", path);
-            free(path);
-            return status;
-        }
-        uint64_t config_hash = t->state.config_hash;
-        t->state = info;
-        t->state.config_hash = config_hash;
-        lw_log(job->run, "continuing %s: step %lld of %lld", path, (long long)info.step,
-               (long long)t->schedule.total_steps);
-    }
-    free(path);
-    LW_TRY(lw_run_dir_resume_metrics(job->run, *found ? t->state.step : 0, err));
-    return recall_losses(t, err);
-}
-
-lw_status lw_trainer_resume(lw_trainer *t, lw_error *err)
-{
-    lw_job *job = t->job;
-    lw_params *p = &job->wire.params;
-    int64_t bytes = p->elements * (int64_t)sizeof(float);
-    bool found = false;
-    lw_comm_phase(job->comm, "loading a checkpoint");
-    lw_status status = job->rank == 0 ? load_newest(t, err, &found) : LW_OK;
-    LW_TRY(lw_comm_agree(job->comm, status, err));
-    LW_TRY(lw_comm_broadcast(job->comm, 0, &found, sizeof found, err));
-    if (!found) {
-        return LW_OK;
-    }
-    LW_TRY(lw_comm_broadcast(job->comm, 0, &t->state, sizeof t->state, err));
-    LW_TRY(lw_comm_broadcast(job->comm, 0, t->host, 3 * bytes, err));
-    job->dev->ops->upload(job->dev, t->host, (size_t)bytes, p->param);
-    job->dev->ops->upload(job->dev, t->host + p->elements, (size_t)bytes, p->m);
-    job->dev->ops->upload(job->dev, t->host + 2 * p->elements, (size_t)bytes, p->v);
-    t->last_saved = t->state.step;
-    return job->dev->ops->sync(job->dev, err);
 }
 
 // --- one step
@@ -223,16 +103,21 @@ static lw_status run_share(lw_trainer *t, const int64_t *answer_tokens, lw_error
     return LW_OK;
 }
 
-// Puts this rank's signal behind the gradients; the reduction that comes anyway tells all ranks.
-static void post_signal(lw_trainer *t)
+// Puts this rank's signal, and a disk that failed, behind the gradients; the reduction that comes anyway tells all
+// ranks.
+static void post_requests(lw_trainer *t)
 {
+    const float one = 1.0F;
+    lw_device *dev = t->job->dev;
     static const int slots[] = {
         [LW_SIGNAL_USR1] = LW_STAT_USR1, [LW_SIGNAL_TERM] = LW_STAT_TERM, [LW_SIGNAL_INT] = LW_STAT_INT};
     lw_signal pending = lw_signal_pending();
     if (pending != LW_SIGNAL_NONE) {
-        const float one = 1.0F;
-        lw_device *dev = t->job->dev;
         dev->ops->upload(dev, &one, sizeof one, t->job->wire.stats + slots[pending]);
+    }
+    lw_trainer_poll_disk(t);
+    if (t->disk_status != LW_OK) {
+        dev->ops->upload(dev, &one, sizeof one, t->job->wire.stats + LW_STAT_DISK);
     }
 }
 
@@ -254,6 +139,7 @@ static lw_status read_back(lw_trainer *t, lw_error *err)
                 : stats[LW_STAT_TERM] > 0.0F ? LW_SIGNAL_TERM
                 : stats[LW_STAT_USR1] > 0.0F ? LW_SIGNAL_USR1
                                              : LW_SIGNAL_NONE;
+    t->disk_failed = stats[LW_STAT_DISK] > 0.0F;
     return LW_OK;
 }
 
@@ -263,20 +149,11 @@ static lw_status count_skipped(lw_trainer *t, int64_t first, int64_t count, lw_e
     lw_job *job = t->job;
     t->state.skipped++;
     t->state.skipped_in_row++;
-    lw_log(job->run, "warning: step %lld skipped: loss %g, gradient norm %g; its first sample is %s",
-           (long long)t->state.step, t->mean_loss, t->grad_norm,
-           job->train.data.samples[lw_schedule_sample(&t->schedule, first)].id);
-    for (int64_t i = first; i < first + count; i++) {
-        lw_log_file(job->run, "skipped sample %s",
-                    job->train.data.samples[lw_schedule_sample(&t->schedule, i)].id);
-    }
+    lw_skipped_log(job, &t->schedule, t->state.step, first, count, t->loss, t->grad_norm);
     if (t->state.skipped_in_row < job->config->train.max_skipped) {
         return LW_OK;
     }
-    return lw_fail(err, LW_ERR_NUMERIC,
-                   "%lld steps in a row had a non-finite loss or gradient (train.max_skipped); the newest checkpoint "
-                   "is kept; lower train.lr or look at the samples named in log.txt",
-                   (long long)t->state.skipped_in_row);
+    return lw_skipped_give_up(job, t->state.skipped_in_row, t->last_saved, err);
 }
 
 // Inside a step a failure is this rank's alone and the others wait for it in the reduction: end the job.
@@ -300,17 +177,19 @@ static lw_status run_step(lw_trainer *t, lw_error *err, int64_t *rows)
     count_tokens(t, first, count, answer_tokens, rows);
     job->dev->ops->zero(job->dev, (size_t)wire->reduce_elements * sizeof(float), wire->params.grad);
     stop_all(t, run_share(t, answer_tokens, err), err);
-    post_signal(t);
-    stop_all(t, lw_comm_all_reduce(job->comm, job->dev, wire->params.grad, wire->reduce_elements, err), err);
-    lw_wire_update(job->dev, wire, &(lw_update){.lr = lw_schedule_lr(c, &t->schedule, t->state.step),
-                                                .beta1 = c->train.beta1,
-                                                .beta2 = c->train.beta2,
-                                                .eps = c->train.eps,
-                                                .weight_decay = c->train.weight_decay,
-                                                .clip = c->train.clip,
-                                                .step = t->state.step - t->state.skipped + 1});
+    post_requests(t);
+    stop_all(t, lw_comm_all_reduce(job->comm, wire->params.grad, wire->reduce_elements, err), err);
+    lw_wire_update(job->dev, wire,
+                   &(lw_update){.lr = lw_schedule_lr(c, &t->schedule, t->state.step),
+                                .beta1 = c->train.beta1,
+                                .beta2 = c->train.beta2,
+                                .eps = c->train.eps,
+                                .weight_decay = c->train.weight_decay,
+                                .clip = c->train.clip,
+                                .step = t->state.step - t->state.skipped + 1});
     stop_all(t, read_back(t, err), err);
     t->state.step++;
+    t->state.eval_nll = NAN;
     t->state.samples += count;
     t->state.epoch = t->state.samples / t->schedule.samples;
     if (isfinite(t->grad_norm)) {
@@ -328,11 +207,26 @@ typedef struct lw_interval { // since the last logged step
     double flop;
 } lw_interval;
 
+// Names of a value of each LLM.
+typedef char lw_llm_keys[LW_MAX_MODELS][80];
+
+// The newest held-out loss; returns how many values.
+static int held_out_metrics(const lw_trainer *t, lw_llm_keys keys, lw_metric *m)
+{
+    int n = 0;
+    m[n++] = LW_METRIC_NUMBER("eval_nll", t->held_out.nll);
+    for (int64_t j = 0; j < t->job->llm_count; j++) {
+        snprintf(keys[j], sizeof keys[j], "eval_nll_%s", t->job->llms[j].name);
+        m[n++] = LW_METRIC_NUMBER(keys[j], t->held_out.llm_nll[j]);
+    }
+    return n;
+}
+
 static lw_status log_metrics(lw_trainer *t, const lw_interval *in, double now_s, lw_error *err)
 {
     lw_job *job = t->job;
-    char keys[LW_MAX_MODELS][80];
-    lw_metric m[16 + LW_MAX_MODELS];
+    lw_llm_keys keys[2];
+    lw_metric m[19 + 2 * LW_MAX_MODELS];
     int n = 0;
     double wall_s = now_s - in->start_s;
     m[n++] = LW_METRIC_COUNT("step", t->state.step);
@@ -340,8 +234,8 @@ static lw_status log_metrics(lw_trainer *t, const lw_interval *in, double now_s,
     m[n++] = LW_METRIC_COUNT("samples", t->state.samples);
     m[n++] = LW_METRIC_NUMBER("loss", t->mean_loss);
     for (int64_t j = 0; j < job->llm_count; j++) {
-        snprintf(keys[j], sizeof keys[j], "loss_%s", job->llms[j].name);
-        m[n++] = LW_METRIC_NUMBER(keys[j], t->loss[j]);
+        snprintf(keys[0][j], sizeof keys[0][j], "loss_%s", job->llms[j].name);
+        m[n++] = LW_METRIC_NUMBER(keys[0][j], t->loss[j]);
     }
     m[n++] = LW_METRIC_NUMBER("grad_norm", t->grad_norm);
     m[n++] = LW_METRIC_NUMBER("lr", lw_schedule_lr(job->config, &t->schedule, t->state.step - 1));
@@ -351,7 +245,27 @@ static lw_status log_metrics(lw_trainer *t, const lw_interval *in, double now_s,
     m[n++] = LW_METRIC_NUMBER("mfu", in->flop / wall_s / (t->gemm_flop_per_s * job->ranks));
     m[n++] = LW_METRIC_COUNT("device_bytes", (int64_t)job->dev->allocated_bytes);
     m[n++] = LW_METRIC_COUNT("skipped", t->state.skipped);
+    m[n++] = LW_METRIC_NUMBER("checkpoint_stall_s", t->saves.row_stall_s);
+    m[n++] = LW_METRIC_NUMBER("latent_cosine", t->latent_cosine);
+    if (!isnan(t->state.eval_nll)) {
+        n += held_out_metrics(t, keys[1], m + n);
+    }
     return lw_run_dir_metrics(job->run, m, n, err);
+}
+
+// A row that cannot be written is tried once more; then the run ends, for the file would lack a step.
+static void write_row(lw_trainer *t, const lw_interval *in, double now_s)
+{
+    lw_error err;
+    lw_status status = log_metrics(t, in, now_s, &err);
+    if (status != LW_OK) {
+        lw_log(t->job->run, "warning: %s; trying once more", err.text);
+        status = log_metrics(t, in, now_s, &err);
+    }
+    if (status != LW_OK) {
+        lw_trainer_disk_failed(t, status, &err);
+    }
+    t->saves.row_stall_s = 0.0;
 }
 
 static void show_progress(const lw_trainer *t, const lw_interval *in, double now_s)
@@ -372,39 +286,136 @@ static bool due(int64_t step, int64_t every, int64_t last)
     return step == last || (every > 0 && step % every == 0);
 }
 
+// Of the last pass of each rank: what is still in memory.
+static lw_status look_at_latents(lw_trainer *t, lw_error *err)
+{
+    int64_t first;
+    int64_t count;
+    lw_schedule_share(&t->schedule, t->state.step - 1, t->job->rank, t->job->ranks, &first, &count);
+    int64_t samples = count > 0 ? t->step.batch.samples : 0; // else it is an earlier step's
+    LW_TRY(lw_collapse_cosine(&t->collapse, t->step.encoder.z.y, samples, err, &t->latent_cosine));
+    lw_collapse_note_cosine(&t->collapse, t->state.step, t->latent_cosine);
+    return LW_OK;
+}
+
+// A stop cannot wait for an evaluation: where one was agreed on, or comes in between, there is no figure of this step.
+static lw_status evaluate(lw_trainer *t, lw_error *err)
+{
+    lw_job *job = t->job;
+    double start_s = lw_now_s();
+    LW_TRY(lw_eval_held_out(job, t->eval, err, &t->held_out));
+    t->state.eval_nll = t->held_out.nll;
+    t->signal = t->held_out.signal;
+    if (t->signal == LW_SIGNAL_NONE) {
+        lw_log(job->run, "step %lld: held-out loss %.4f per answer token, on %.0f samples in %.2f s",
+               (long long)t->state.step, t->state.eval_nll, t->held_out.sums[0].samples, t->held_out.wall_s);
+        lw_collapse_note_first_tokens(&t->collapse, t->state.step, t->held_out.sums);
+    }
+    LW_TRY(lw_comm_agree(job->comm, lw_step_reclaim(&t->step, err), err));
+    t->evaluated_s += lw_now_s() - start_s;
+    return LW_OK;
+}
+
+static bool evaluation_due(const lw_trainer *t)
+{
+    int64_t every = t->job->config->eval.every_steps;
+    return t->eval != NULL && every > 0 && due(t->state.step, every, t->schedule.total_steps);
+}
+
+// Takes note of a new least of the held-out loss.
+static bool is_best(lw_trainer *t)
+{
+    if (!t->job->config->checkpoint.keep_best || !(t->state.eval_nll < t->best_nll)) {
+        return false;
+    }
+    t->best_nll = t->state.eval_nll;
+    return true;
+}
+
+// A stop came in place of the evaluation of the step that is continued: its row gets the figure now, and so does its
+// checkpoint where it is the best.
+static lw_status make_up_evaluation(lw_trainer *t, lw_error *err)
+{
+    lw_llm_keys keys;
+    lw_metric m[1 + LW_MAX_MODELS];
+    if (t->state.step == 0 || !evaluation_due(t) || !isnan(t->state.eval_nll)) {
+        return LW_OK;
+    }
+    LW_TRY(evaluate(t, err));
+    lw_status status = LW_OK;
+    if (t->job->rank == 0 && !isnan(t->state.eval_nll)) {
+        status = lw_run_dir_extend_metrics(t->job->run, t->state.step, m, held_out_metrics(t, keys, m), err);
+    }
+    LW_TRY(lw_comm_agree(t->job->comm, status, err));
+    if (is_best(t)) {
+        t->last_saved = -1; // once more, with the figure
+        return lw_trainer_save(t, true, err);
+    }
+    return LW_OK;
+}
+
+// Periodic, at a new least of the held-out loss, at the end, at a signal.
+static lw_status save_when_due(lw_trainer *t, lw_interval *in, double now_s, lw_error *err)
+{
+    const lw_config *c = t->job->config;
+    bool last = t->state.step == t->schedule.total_steps;
+    // While steps are skipped the parameters may be what is wrong: the checkpoint from before stays the newest.
+    bool sound = t->state.skipped_in_row == 0 || last;
+    bool best = sound && is_best(t);
+    bool stops = t->signal != LW_SIGNAL_NONE;
+    if (stops || best || (sound && due(t->state.step, c->checkpoint.every_steps, t->schedule.total_steps))) {
+        LW_TRY(lw_trainer_save(t, last || stops, err));
+        in->start_s += lw_now_s() - now_s; // what a checkpoint takes is not a step's time
+    }
+    return LW_OK;
+}
+
 static lw_status after_step(lw_trainer *t, lw_interval *in, lw_error *err)
 {
     lw_job *job = t->job;
     const lw_config *c = job->config;
     double now_s = lw_now_s();
+    double evaluated_s = t->evaluated_s;
+    bool evaluates = evaluation_due(t);
+    if (t->disk_failed) {
+        return lw_trainer_leave(t, err);
+    }
     show_progress(t, in, now_s);
-    if (due(t->state.step, c->log.every_steps, t->schedule.total_steps)) {
-        if (job->rank == 0) {
-            stop_all(t, log_metrics(t, in, now_s, err), err);
+    if (evaluates || due(t->state.step, c->log.every_steps, t->schedule.total_steps)) {
+        LW_TRY(look_at_latents(t, err));
+        if (evaluates && t->signal == LW_SIGNAL_NONE) {
+            LW_TRY(evaluate(t, err));
         }
-        *in = (lw_interval){.start_s = now_s};
+        if (job->rank == 0) {
+            write_row(t, in, now_s);
+        }
+        *in = (lw_interval){.start_s = now_s + t->evaluated_s - evaluated_s};
+        now_s = in->start_s;
     }
-    if (due(t->state.step, c->checkpoint.every_steps, t->schedule.total_steps) || t->signal != LW_SIGNAL_NONE) {
-        LW_TRY(save(t, err));
-        in->start_s += lw_now_s() - now_s; // what a checkpoint takes is not a step's time
-    }
-    return LW_OK;
+    return save_when_due(t, in, now_s, err);
 }
 
 lw_status lw_trainer_run(lw_trainer *t, lw_error *err)
 {
     lw_job *job = t->job;
     lw_decoder *decoders[LW_MAX_MODELS];
-    lw_step_loss loss = {
-        .first_weight = job->config->loss.first_weight, .k_weight = job->config->loss.k_weight, .k = job->config->loss.k};
+    lw_step_loss loss = {.first_weight = job->config->loss.first_weight,
+                         .k_weight = job->config->loss.k_weight,
+                         .k = job->config->loss.k};
     for (int64_t j = 0; j < job->llm_count; j++) {
         decoders[j] = job->llms[j].decoder;
     }
-    lw_status status = lw_step_start(&t->step, &job->wire, decoders, &loss, err);
+    lw_status status = t->eval != NULL ? lw_eval_start(job, t->eval, err) : LW_OK;
+    if (status == LW_OK) {
+        status = lw_step_start(&t->step, &job->wire, decoders, &loss, err);
+    }
     if (status == LW_OK) {
         status = lw_gemm_rate(job->dev, err, &t->gemm_flop_per_s);
     }
-    LW_TRY(lw_comm_agree(job->comm, status, err));
+    status = lw_comm_agree(job->comm, lw_signal_check(status), err);
+    LW_TRY(lw_job_stopped(job, status, "before the first step", err)); // with nothing new to save
+    t->saves.last_request_s = lw_now_s();
+    LW_TRY(make_up_evaluation(t, err));
     lw_interval interval = {.start_s = lw_now_s()};
     double last_s = interval.start_s;
     while (t->state.step < t->schedule.total_steps && t->signal == LW_SIGNAL_NONE) {
@@ -418,10 +429,12 @@ lw_status lw_trainer_run(lw_trainer *t, lw_error *err)
         interval.samples += t->state.samples - samples;
         interval.rows += rows;
         interval.flop += t->flop_per_sample * (double)(t->state.samples - samples);
+        double evaluated_s = t->evaluated_s;
         if (status == LW_OK) {
             status = after_step(t, &interval, err);
         }
         LW_TRY(status);
+        last_s += t->evaluated_s - evaluated_s;
     }
     if (t->signal == LW_SIGNAL_NONE) {
         return LW_OK;

@@ -2,6 +2,9 @@
 #ifndef LW_TRAINER_H
 #define LW_TRAINER_H
 
+#include "checkpoint_writer.h"
+#include "collapse.h"
+#include "eval.h"
 #include "job.h"
 #include "signals.h"
 #include "step.h"
@@ -27,21 +30,46 @@ void lw_schedule_step(const lw_schedule *schedule, int64_t step, int64_t *first,
 // Linear warm-up, then cosine to min_lr * lr (Loshchilov & Hutter 2017). step from 0.
 double lw_schedule_lr(const lw_config *config, const lw_schedule *schedule, int64_t step);
 
+// What checkpoints took of the time of this process. On rank 0.
+typedef struct lw_saves {
+    int64_t count;       // written
+    double write_s;      // of the thread that writes
+    double stall_s;      // that the steps waited; what is written at the end or at a signal stops no step
+    double between_s;    // between the requests that stall_s is of
+    double row_stall_s;  // since the last row of metrics
+    double last_stall_s; // of the newest request,
+    double last_interval_s;
+    double last_request_s; // and when that was
+} lw_saves;
+
 typedef struct lw_trainer {
     lw_job *job;
+    lw_eval *eval; // borrowed; of eval.every_steps; NULL: none
     lw_schedule schedule;
     lw_step step;
-    lw_checkpoint_info state; // steps done, samples, skipped, time; and the fingerprints
-    int64_t last_saved;       // step of the newest checkpoint of this run; -1: none
+    lw_checkpoint_info state;     // steps done, samples, skipped, time; and the fingerprints
+    int64_t last_saved;           // step of the newest checkpoint that was asked for; -1: none
+    double best_nll;              // the least held-out NLL so far; INFINITY: none
+    lw_checkpoint_writer *writer; // rank 0 alone
+    lw_saves saves;
+    int64_t checkpoint_bytes; // of one, and what was free, on trial
+    int64_t free_bytes;
+    lw_status disk_status; // rank 0: why the run has to end at the next step boundary
+    lw_error disk_error;
+    bool disk_failed;           // rank 0 has such a reason: known to all
     double loss[LW_MAX_MODELS]; // of the last step
     double mean_loss;
     double grad_norm;
-    lw_signal signal;         // agreed by all ranks
+    double latent_cosine; // of the last logged step
+    lw_held_out held_out; // the newest; state.eval_nll tells whether it is of this step
+    double evaluated_s;   // time of all evaluations, which is no step's
+    lw_collapse collapse;
+    lw_signal signal; // agreed by all ranks
     double flop_per_sample;
-    double gemm_flop_per_s;   // products' rate of this device, measured at the start
+    double gemm_flop_per_s;             // products' rate of this device, measured at the start
     const lw_step_sample **micro_batch; // (micro)
     lw_flat_view *views;
-    float *host;              // (3 * elements) parameters and moments on their way to or from disk
+    float *host; // (3 * elements) parameters and moments on their way from disk, and being written
 } lw_trainer;
 
 // Buffers of a step; measuring and placing as everywhere. Local.
@@ -52,7 +80,11 @@ void lw_trainer_free(lw_trainer *t);
 
 // Continues the newest checkpoint of the run directory that verifies, if there is one. Collective.
 lw_status lw_trainer_resume(lw_trainer *t, lw_error *err);
-// Steps until the schedule ends or a signal comes; a failure that is one rank's alone ends the job there; LW_REQUEUE or LW_INTERRUPTED after a checkpoint for it. Collective.
+// A trial write of a checkpoint, unless checkpoint.trial is false. Collective.
+lw_status lw_trainer_trial(lw_trainer *t, lw_error *err);
+// Steps until the schedule ends or a signal comes; the last checkpoint is then on the disk. A failure that is one
+// rank's alone ends the job there; LW_REQUEUE or LW_INTERRUPTED after a checkpoint for it. LW_ERR_IO when a file of the
+// run cannot be written, twice. Collective.
 lw_status lw_trainer_run(lw_trainer *t, lw_error *err);
 
 #endif

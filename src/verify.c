@@ -7,6 +7,7 @@
 
 #include "command.h"
 #include "decoder.h"
+#include "json_util.h"
 #include "options.h"
 #include "run_dir.h"
 #include "safetensors.h"
@@ -246,6 +247,7 @@ static lw_status evaluate(const lw_reference *r, const char *reference_path, lw_
     dev->ops->upload(dev, r->prefix, (size_t)soft_elements * sizeof(float), soft);
     dev->ops->zero(dev, (size_t)soft_elements * sizeof(float), d_soft);
     lw_decoder_forward(model, &packing, soft, NULL, &buffers);
+    lw_decoder_logits(model, &packing, &buffers);
     lw_decoder_loss(model, &packing, true, &buffers);
     lw_decoder_backward(model, &packing, &buffers, d_soft);
     status = compare(r, dev, &packing, &buffers, d_soft, supervised, err, out);

@@ -13,6 +13,7 @@ enum {
     LW_STAT_USR1 = LW_MAX_MODELS,
     LW_STAT_TERM, // ranks that got this signal
     LW_STAT_INT,
+    LW_STAT_DISK, // rank 0 cannot write its files any more
     LW_STAT_COUNT = LW_MAX_MODELS + 16,
 };
 

@@ -6,3 +6,16 @@
 
 set(LW_TIMEOUT_slurm_jobs 1200) # jobs that wait for a time limit and in a queue
 set(LW_LABELS_slurm_jobs slow)
+set(LW_TIMEOUT_fault_resume 900) # some forty runs
+set(LW_TIMEOUT_fault_signals 400) # some sixty runs
+set(LW_TIMEOUT_fault_numbers 240)
+set(LW_TIMEOUT_fault_inject 600) # some eighty runs
+set(LW_TIMEOUT_fault_kills 400)
+set(LW_TIMEOUT_fault_peers 400) # deadlines that have to pass
+set(LW_TIMEOUT_fault_disks 300)
+set(LW_TIMEOUT_softgpu_ops 300)
+set(LW_TIMEOUT_softgpu_train 600) # four runs of two ranks with every GPU thread emulated
+set(LW_TIMEOUT_softgpu_devices 600)
+set(LW_LABELS_softgpu_devices slow)
+set(LW_TIMEOUT_softgpu_nccl 900) # deadlines that have to pass
+set(LW_LABELS_softgpu_nccl slow)

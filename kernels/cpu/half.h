@@ -67,17 +67,24 @@ LW_INLINE uint16_t lw_f32_to_f16(float x)
     return (uint16_t)(half | sign);
 }
 
-// n elements of `type` (F32, BF16, F16) to or from floats.
+// Files hold them at any byte.
+LW_INLINE uint16_t lw_half_at(const void *in, int64_t i)
+{
+    uint16_t h;
+    memcpy(&h, (const char *)in + 2 * i, sizeof h);
+    return h;
+}
+
+// n elements of `type` (F32, BF16, F16) to or from floats. lw_half_read takes any alignment.
 LW_INLINE void lw_half_read(int64_t n, const void *in, lw_dtype type, float *out)
 {
-    const uint16_t *h = in;
     if (type == LW_BF16) {
         for (int64_t i = 0; i < n; i++) {
-            out[i] = lw_bf16_to_f32(h[i]);
+            out[i] = lw_bf16_to_f32(lw_half_at(in, i));
         }
     } else if (type == LW_F16) {
         for (int64_t i = 0; i < n; i++) {
-            out[i] = lw_f16_to_f32(h[i]);
+            out[i] = lw_f16_to_f32(lw_half_at(in, i));
         }
     } else {
         memcpy(out, in, (size_t)n * sizeof *out);

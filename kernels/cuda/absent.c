@@ -36,6 +36,12 @@ lw_status lw_cuda_open(int index, lw_error *err, lw_device **out)
     return lw_fail(err, LW_ERR_UNSUPPORTED, "%s", how_to_get_it);
 }
 
+int lw_cuda_index(const lw_device *dev)
+{
+    (void)dev;
+    return -1;
+}
+
 void *lw_cuda_stream(lw_device *dev)
 {
     (void)dev;

@@ -29,12 +29,16 @@ typedef struct lw_cuda_info {
     size_t memory_bytes, free_bytes;
 } lw_cuda_info;
 
-// Looks at a GPU without a context on it where that is possible. LW_ERR_DEVICE.
+// Looks at a GPU. free_bytes takes a context on it; 0 where none can be had (another process has the GPU to itself).
+// LW_ERR_DEVICE.
 lw_status lw_cuda_info_of(int index, lw_error *err, lw_cuda_info *out);
 
 // Opens GPU `index`: context, stream, cuBLAS, pinned staging, and a self-test of the kernels, which refuses a GPU that
 // the binary holds no code for. LW_ERR_DEVICE, LW_ERR_MEMORY, LW_ERR_UNSUPPORTED (not in this build).
 lw_status lw_cuda_open(int index, lw_error *err, lw_device **out);
+
+// Which GPU an open device is, as lw_cuda_info_of counts them; -1 for a device that is none.
+int lw_cuda_index(const lw_device *dev);
 
 // cudaStream_t of the device's work; NULL for another device.
 void *lw_cuda_stream(lw_device *dev);

@@ -91,21 +91,79 @@ is_whole() {
     [ -z "$(find "$scratch/$1" -name '*.tmp*')" ] || fail "$1: left $(find "$scratch/$1" -name '*.tmp*')"
 }
 
-# same_as NAME REFERENCE: bit for bit.
-same_as() {
+# same_state NAME REFERENCE: parameters and moments, bit for bit.
+same_state() {
     local state
     state=checkpoints/$(printf 'step-%06d' "$steps")/state.safetensors
-    is_whole "$1"
     same_bytes "$1: state" "$scratch/$1/$state" "$scratch/$2/$state"
-    metrics "$scratch/$1/metrics.jsonl" "${curve[@]}" >"$scratch/$1.curve"
-    metrics "$scratch/$2/metrics.jsonl" "${curve[@]}" >"$scratch/$2.curve"
-    same_bytes "$1: curve" "$scratch/$1.curve" "$scratch/$2.curve"
+}
+
+# untimed FILE: every row without its times and what follows from them.
+untimed() {
+    sed -E 's/"(samples_per_s|tokens_per_s|step_s|mfu|checkpoint_stall_s)": [^,}]*[,}] ?//g' "$1"
+}
+
+# same_as NAME REFERENCE: bit for bit.
+same_as() {
+    is_whole "$1"
+    same_state "$1" "$2"
+    untimed "$scratch/$1/metrics.jsonl" >"$scratch/$1.rows"
+    untimed "$scratch/$2/metrics.jsonl" >"$scratch/$2.rows"
+    same_bytes "$1: metrics" "$scratch/$1.rows" "$scratch/$2.rows"
+}
+
+# checkpoints NAME CODE: what lwmpi checkpoint says of the run, in $scratch/list.
+checkpoints() {
+    local got=0
+    "$LWMPI_BIN" checkpoint "$scratch/$1" >"$scratch/list" 2>&1 || got=$?
+    if [ "$got" -ne "$2" ]; then
+        fail "$1: lwmpi checkpoint: exit code $got, expected $2"
+        cat "$scratch/list"
+    fi
+}
+
+# lists REGEX: one of its lines.
+lists() {
+    grep -qE -- "$1" "$scratch/list" || {
+        fail "lwmpi checkpoint: no line matches /$1/:"
+        cat "$scratch/list"
+    }
 }
 
 train alone 0
 train two 2
 is_whole alone
 is_whole two
+says alone 'trial write: a checkpoint of [0-9.]+ MiB takes'
+checkpoints alone 0
+lists '^step-000050 +50 +350 +4 .* ok$'
+lists '^step-000069 +69 +480 +6 .* latest +ok$'
+
+# --- one job at a time, and none that looks like one
+
+start busy 2
+reached busy 3
+"$LWMPI_BIN" train "$LWMPI_SOURCE_DIR/configs/tiny.cfg" run.dir="$scratch/busy" >"$scratch/second.out" 2>&1
+[ $? -eq 2 ] || fail "a second job in the same directory is not refused with exit code 2"
+says second "another job is using it: host $(hostname), pid $(first_rank busy), since"
+ended busy 0
+[ ! -s "$scratch/busy/lock" ] || fail "busy: the lock file still names a holder: $(cat "$scratch/busy/lock")"
+same_as busy two
+start nothing 2 data.train=/nowhere.jsonl
+ended nothing 1
+[ ! -e "$scratch/nothing" ] || fail "a start that failed leaves $(find "$scratch/nothing")"
+(
+    failures=0
+    ulimit -f 64 # blocks of 1 KiB: what a full disk or a quota does, in the middle of the file
+    start full 0
+    ended full 1
+    says full 'needs [0-9]+ bytes \([0-9.]+ MiB\) in .*/full/checkpoints, where [0-9.]+ MiB are free.*File too large'
+    exit "$failures"
+) || fail "the trial write does not find a disk that is full"
+for name in config.cfg checkpoints latest summary.json; do
+    [ ! -e "$scratch/full/$name" ] || fail "full: a start that failed leaves $name"
+done
+grep -q 'ended: input/output, exit code 1' "$scratch/full/log.txt" || fail "full: log.txt does not say how it ended"
 
 # --- signals: a checkpoint at once, and the exit code that says what to do
 
@@ -142,6 +200,55 @@ says int 'stopped by SIGINT after step'
 train int 0
 same_as int alone
 
+# --- in the middle of an epoch, twice; between passes of one step; after evaluations
+
+train epoch_ref 0 data.samples=480 train.epochs=1
+start epoch 0 data.samples=480 train.epochs=1
+reached epoch 9
+kill -TERM "$job"
+ended epoch 75
+start epoch 0 data.samples=480 train.epochs=1
+reached epoch 38
+kill -KILL "$job"
+ended epoch 137
+says epoch 'continuing .*: step [0-9]+ of 69'
+train epoch 0 data.samples=480 train.epochs=1
+says epoch 'note: the last job here ended without a word: host .*, pid [0-9]+, since'
+same_as epoch epoch_ref
+
+train passes_ref 2 batch.micro=2
+start passes 2 batch.micro=2
+reached passes 17
+kill -TERM "$(last_rank)"
+ended passes 75
+start passes 2 batch.micro=2
+reached passes 33
+kill -KILL "$(first_rank passes)"
+wait "$job" 2>/dev/null
+train passes 2 batch.micro=2
+same_as passes passes_ref
+
+evaluates=(eval.every_steps=8 checkpoint.keep=1 checkpoint.keep_every=20)
+train evaluated_ref 0 "${evaluates[@]}"
+same_state evaluated_ref alone # looking changes nothing
+start evaluated 0 "${evaluates[@]}"
+reached evaluated 28
+kill -KILL "$job"
+ended evaluated 137
+train evaluated 0 "${evaluates[@]}"
+same_as evaluated evaluated_ref
+same_bytes "evaluated: best" "$scratch/evaluated/best" "$scratch/evaluated_ref/best"
+least=$(sed -n 's/.*"step": \([0-9]*\),.*"eval_nll": \([0-9.e+-]*\).*/\2 \1/p' "$scratch/evaluated/metrics.jsonl" |
+    sort -g | head -n 1)
+[ "$(step_of "$(cat "$scratch/evaluated/best")")" = "${least#* }" ] ||
+    fail "evaluated: best names $(cat "$scratch/evaluated/best"), the least held-out loss is $least (loss, step)"
+checkpoints evaluated 0
+lists '^step-000020 .* ok$'
+lists '^step-000040 .* ok$'
+lists '^step-000060 .* ok$'
+lists "^$(cat "$scratch/evaluated/best") .* $(printf '%.4f' "${least% *}") .*best +ok\$"
+[ "$(grep -c '^step-' "$scratch/list")" -le 5 ] || fail "evaluated: more is kept than asked for: $(cat "$scratch/list")"
+
 # --- a kill: back to the last periodic checkpoint; and a last line that the crash tore
 
 start killed 0
@@ -151,7 +258,9 @@ ended killed 137
 last=$(newest killed)
 rows=$(wc -l <"$scratch/killed/metrics.jsonl")
 due=$((rows / 10 * 10))
-[ "$(step_of "$last")" -eq "$due" ] || [ "$rows" -eq "$due" ] || fail "killed: the newest checkpoint is $last after $rows steps"
+# It may have been on its way to the disk.
+[ "$(step_of "$last")" -eq "$due" ] || [ "$(step_of "$last")" -eq $((due - 10)) ] ||
+    fail "killed: the newest checkpoint is $last after $rows steps"
 printf '{"step": 69, "epoch": 2, "samp' >>"$scratch/killed/metrics.jsonl"
 printf '{' >"$scratch/killed/summary.json.tmp.1234" # what a kill in the middle of a replacement leaves
 mkdir -p "$scratch/killed/checkpoints/step-000068.tmp"
@@ -162,7 +271,7 @@ grep -q "metrics.jsonl: dropped [0-9]* lines of steps after $(step_of "$last")" 
 same_as killed alone
 
 start one_of_two 2
-reached one_of_two 12
+reached one_of_two 22
 begin=$SECONDS
 kill -KILL "$(first_rank one_of_two)"
 wait "$job" 2>/dev/null && fail "one_of_two: a job whose rank was killed ended well"
@@ -172,12 +281,13 @@ train one_of_two 3
 says one_of_two 'continuing .*/step-0000[1-6]0'
 is_whole one_of_two
 metrics "$scratch/one_of_two/metrics.jsonl" "${curve[@]}" >"$scratch/one_of_two.curve"
+metrics "$scratch/two/metrics.jsonl" "${curve[@]}" >"$scratch/two.curve"
 same_numbers "one_of_two: curve of 2 ranks, then 3" 1e-4 "$scratch/one_of_two.curve" "$scratch/two.curve"
 
 # --- damage: a flipped bit in the newest checkpoint, a cut manifest in the one before
 
 start damaged 0
-reached damaged 31
+reached damaged 41 # so that the one of step 30 is on the disk
 kill -KILL "$job"
 ended damaged 137
 last=$(newest damaged 1)
@@ -193,11 +303,55 @@ flip() { # FILE OFFSET: the lowest bit of a byte
 state=$scratch/damaged/checkpoints/$last/state.safetensors
 flip "$state" $(($(stat -c %s "$state") / 2))
 truncate -s 100 "$scratch/damaged/checkpoints/$second/manifest.json"
+echo step-999999 >"$scratch/damaged/latest"
+checkpoints damaged 1
+lists "^$last .* DAMAGED: .*its hash is"
+lists "^$second +\\? .* DAMAGED: .*manifest.json"
+lists "^$third .* ok\$"
+lists '^note: latest names step-999999, which is not there'
+lists '^lwmpi: 2 of 3 checkpoints in .* are damaged'
 train damaged 0
 says damaged "warning: .*$last/state.safetensors"
 says damaged "warning: .*$second/manifest.json"
 says damaged "continuing .*/$third: step $(step_of "$third") of $steps"
 same_as damaged alone
+checkpoints damaged 0
+for checkpoint in "$scratch"/damaged/checkpoints/step-*; do
+    flip "$checkpoint/state.safetensors" 4000
+done
+cp "$scratch/damaged/metrics.jsonl" "$scratch/before"
+start damaged 0
+ended damaged 2
+says damaged 'none of the 3 checkpoints can be used'
+same_bytes "damaged: metrics of a run that cannot be continued" "$scratch/before" "$scratch/damaged/metrics.jsonl"
+
+# --- a disk that fails in the middle: tried twice, told, and nothing of what was there is lost
+
+start blocked 2
+reached blocked 22
+mv "$scratch/blocked/checkpoints" "$scratch/blocked/aside"
+: >"$scratch/blocked/checkpoints"
+ended blocked 1
+says blocked 'warning: trying once more: checkpoint of step [0-9]+ not written, earlier ones are untouched: .*blocked/checkpoints'
+says blocked '^lwmpi: rank 0 on .*: tried twice, the run ends here.*blocked/checkpoints: cannot make the directory: '
+grep -q 'failed: tried twice' "$scratch/blocked/log.txt" || fail "blocked: log.txt does not say why the run ended"
+[ "$(wc -l <"$scratch/blocked/metrics.jsonl")" -lt "$steps" ] || fail "blocked: the run went on to its end"
+rm "$scratch/blocked/checkpoints"
+mv "$scratch/blocked/aside" "$scratch/blocked/checkpoints"
+checkpoints blocked 0
+train blocked 2
+says blocked 'continuing .*/step-000[0-6]'
+same_as blocked two
+
+start vanished 2
+reached vanished 22
+mv "$scratch/vanished" "$scratch/elsewhere"
+ended vanished 1
+says vanished '^lwmpi: rank 0 on .*: tried twice.*vanished/checkpoints: cannot make the directory: No such file'
+[ ! -e "$scratch/vanished" ] || fail "vanished: the run directory came back: $(find "$scratch/vanished")"
+mv "$scratch/elsewhere" "$scratch/vanished"
+train vanished 2
+same_as vanished two
 
 # --- another configuration
 
@@ -210,6 +364,41 @@ same_bytes "a refused change leaves config.cfg" "$scratch/before.cfg" "$scratch/
 start alone 2 wire.latents=9
 ended alone 2
 says alone 'wire\.latents: 8 before, 9 now'
+start alone 0 train.epochs=5 # a run may be made longer, not shorter
+ended alone 2
+says alone 'train\.epochs: 6 before, 5 now'
+says alone 'run\.accept_changes=true'
+
+# With the change accepted the run goes on with it; what does not fit is refused all the same.
+start changed 0
+reached changed 22
+kill -KILL "$job"
+ended changed 137
+start changed 0 wire.latents=9 run.accept_changes=true
+ended changed 2
+says changed 'does not fit this configuration'
+start changed 0 batch.global=8 run.accept_changes=true
+ended changed 2
+says changed 'cannot be continued: it has seen .* steps of 8 samples'
+train changed 0 train.lr=4e-3 run.accept_changes=true
+says changed 'warning: continuing with another configuration'
+says changed 'train\.lr: 0\.003 before, 0\.004 now'
+is_whole changed
+grep -q 'lr = 0.004' "$scratch/changed/config.cfg" || fail "changed: config.cfg does not hold the new learning rate"
+grep -q 'accept_changes = false' "$scratch/changed/config.cfg" || fail "changed: config.cfg accepts changes for good"
+
+# Longer: the last step of the shorter run had 4 samples, so its end is no place to go on from.
+train longer 0
+cp "$scratch/longer/summary.json" "$scratch/shorter.json"
+train longer 0 train.epochs=8
+says longer 'step-000069 passed over: it is the end of a shorter run, whose last step had 4 samples where this run has 7'
+says longer 'continuing .*/step-000060: step 60 of 92'
+metrics "$scratch/longer/metrics.jsonl" step samples | tail -n 1 >"$scratch/end"
+[ "$(cat "$scratch/end")" = "92 640" ] || fail "longer: ends at step and sample $(cat "$scratch/end"), expected 92 640"
+checkpoints longer 0
+cp "$scratch/shorter.json" "$scratch/longer/summary.json" # killed before its own results
+train longer 0 train.epochs=8
+grep -q '"steps": 92' "$scratch/longer/summary.json" || fail "longer: the results are still those of the shorter run"
 
 # --- other inputs under the same configuration
 
@@ -239,6 +428,19 @@ per_rank=("$LWMPI_BIN" train "$scratch/per_rank.cfg" run.dir="$scratch/per_rank"
 job=$!
 ended per_rank 2
 says per_rank 'cannot be continued: it has seen 80 samples in 10 steps.*batch\.per_rank = 4 at 3 ranks'
+
+# --- what a checkpoint costs the steps
+
+if [ "${LWMPI_SANITIZED:-0}" != 1 ]; then # whose times say nothing
+    start cost 0 encoder.layers=2 encoder.width=128 encoder.ffn=512 wire.latents=32 wire.d_z=128 pooler.ffn=512 \
+        adapter.hidden=256 batch.global=16 train.epochs=20 checkpoint.every_steps=25
+    ended cost 0
+    share=$(sed -n 's/.*"checkpoint_stall_share": \([0-9.e-]*\),*/\1/p' "$scratch/cost/summary.json")
+    grep 'checkpoint of step' "$scratch/cost/log.txt" | cut -d' ' -f2- | head -n 3
+    echo "steps stalled for checkpoints: $(awk -v s="$share" 'BEGIN { printf "%.3f", 100 * s }') % of the time between"
+    awk -v s="$share" 'BEGIN { exit !(s != "" && s >= 0 && s < 0.02) }' ||
+        fail "cost: a stall of $share, expected less than 0.02"
+fi
 
 # --- a run that is over
 

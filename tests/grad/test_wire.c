@@ -113,10 +113,11 @@ static double weight_of(const bench *b, int64_t j, int64_t t)
 }
 
 // The LLMs share their buffers, so each one's nll is read right after its loss.
-static void after_phase(void *context, lw_step_phase phase)
+static void after_phase(void *context, lw_step_phase phase, int64_t llm)
 {
     bench *b = context;
-    if (phase != LW_PHASE_LOSS) {
+    (void)llm;
+    if (phase != LW_PHASE_HEAD) {
         return;
     }
     const float *nll = b->step.llm[b->llm].nll;

@@ -97,6 +97,12 @@ static void test_values(fixture *f)
 
 static void test_gather(fixture *f)
 {
+    int32_t own[2] = {f->rank, -f->rank};
+    int32_t everybody[2 * 64];
+    CHECK_OK(f, lw_comm_all_gather(f->comm, own, sizeof own, &f->err, everybody));
+    for (int r = 0; r < f->size; r++) {
+        CHECK(f, everybody[2 * r] == r && everybody[2 * r + 1] == -r);
+    }
     for (int root = 0; root<f->size; root += f->size> 1 ? f->size - 1 : 1) {
         int64_t pair[2] = {f->rank, 100 + f->rank};
         int64_t all[2 * 64] = {0};
@@ -137,12 +143,13 @@ static void test_all_reduce(fixture *f, const lw_device_ops *ops, int64_t n)
     float *values = malloc(bytes + 2 * sizeof(float));
     float *again = malloc(bytes + 1);
     float *first = malloc(bytes + 1);
+    CHECK_OK(f, lw_comm_attach_device(f->comm, &device, LW_COMM_AUTO, n, &f->err));
     for (int pass = 0; pass < 2; pass++) {
         values[0] = values[n + 1] = -77.0f; // guards
         for (int64_t i = 0; i < n; i++) {
             values[i + 1] = awkward(f->rank, i);
         }
-        CHECK_OK(f, lw_comm_all_reduce(f->comm, &device, values + 1, n, &f->err));
+        CHECK_OK(f, lw_comm_all_reduce(f->comm, values + 1, n, &f->err));
         memcpy(pass == 0 ? again : first, values + 1, bytes);
     }
     CHECK(f, values[0] == -77.0f && values[n + 1] == -77.0f);
@@ -160,6 +167,7 @@ static void test_all_reduce(fixture *f, const lw_device_ops *ops, int64_t n)
     memcpy(again, first, bytes);
     CHECK_OK(f, lw_comm_broadcast(f->comm, 0, again, (int64_t)bytes, &f->err));
     CHECK(f, memcmp(again, first, bytes) == 0); // the same bits on every rank
+    lw_comm_detach_device(f->comm);
     free(values);
     free(again);
     free(first);
@@ -172,9 +180,37 @@ static void test_reductions(fixture *f)
         test_all_reduce(f, &host_ops, sizes[i]);
     }
     test_all_reduce(f, &staged_ops, 4097);
+}
+
+static bool plane_is(fixture *f, const char *text)
+{
+    char plane[128];
+    lw_comm_data_plane(f->comm, plane, sizeof plane);
+    return strstr(plane, f->size == 1 ? "none (one rank)" : text) != NULL;
+}
+
+static void test_data_plane(fixture *f)
+{
+    lw_device host = {.ops = &host_ops};
+    lw_device staged = {.ops = &staged_ops};
     lw_device broken = {.ops = &broken_ops};
-    float value = 1.0f;
-    CHECK(f, lw_comm_all_reduce(f->comm, &broken, &value, 1, &f->err) == LW_ERR_DEVICE);
+    float values[2] = {1.0f, 2.0f};
+    bool alone = f->size == 1;
+    CHECK(f, plane_is(f, "no device"));
+    CHECK(f, lw_comm_all_reduce(f->comm, values, 1, &f->err) == LW_ERR_INTERNAL);
+    CHECK(f, lw_comm_attach_device(f->comm, &host, LW_COMM_NCCL, 1, &f->err) == LW_ERR_CONFIG);
+    CHECK(f, plane_is(f, "no device"));
+    CHECK_OK(f, lw_comm_attach_device(f->comm, &host, LW_COMM_MPI, 1, &f->err));
+    CHECK(f, plane_is(f, "MPI (ring in host memory)"));
+    lw_comm_detach_device(f->comm);
+    lw_comm_detach_device(f->comm); // once more changes nothing
+    CHECK_OK(f, lw_comm_attach_device(f->comm, &staged, LW_COMM_MPI, 1, &f->err));
+    CHECK(f, plane_is(f, "copied from the device and back"));
+    CHECK(f, lw_comm_all_reduce(f->comm, values, 2, &f->err) == (alone ? LW_OK : LW_ERR_INTERNAL));
+    lw_comm_detach_device(f->comm);
+    CHECK_OK(f, lw_comm_attach_device(f->comm, &broken, LW_COMM_AUTO, 1, &f->err));
+    CHECK(f, lw_comm_all_reduce(f->comm, values, 1, &f->err) == (alone ? LW_OK : LW_ERR_DEVICE));
+    lw_comm_detach_device(f->comm);
 }
 
 // --- agreement: what is said is caught by putting a file in the place of stderr
@@ -253,6 +289,7 @@ static int run_tests(fixture *f)
     test_values(f);
     test_gather(f);
     test_reductions(f);
+    test_data_plane(f);
     test_agree(f);
     double failures = f->failures;
     CHECK_OK(f, lw_comm_max_f64(f->comm, &failures, 1, &f->err));
@@ -267,12 +304,13 @@ static int run_bench(fixture *f, int64_t n)
     enum { PASSES = 60 };
     lw_device device = {.ops = &host_ops};
     float *values = calloc((size_t)n, sizeof *values);
+    CHECK_OK(f, lw_comm_attach_device(f->comm, &device, LW_COMM_AUTO, n, &f->err));
     double best_s = 1e9;
     double sum_s = 0;
     for (int i = 0; i < PASSES; i++) {
         CHECK_OK(f, lw_comm_barrier(f->comm, &f->err));
         double start_s = lw_now_s();
-        CHECK_OK(f, lw_comm_all_reduce(f->comm, &device, values, n, &f->err));
+        CHECK_OK(f, lw_comm_all_reduce(f->comm, values, n, &f->err));
         double took_s = lw_now_s() - start_s;
         best_s = fmin(best_s, took_s);
         sum_s += took_s;

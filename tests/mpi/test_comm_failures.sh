@@ -36,6 +36,11 @@ host=$(hostname)
     expect "late" 0 "rank 0 went on" timeout -k 5 50 $LWMPI_MPIEXEC -np 3 "$program" late
     expect "abort" 2 "lwmpi: rank 1 on $host: no such key" timeout -k 5 50 $LWMPI_MPIEXEC -np 2 "$program" abort
 }
+# A rank that never begins: the others know only that they wait.
+# shellcheck disable=SC2016,SC2086 # the variables are the inner shell's; the launcher is a list of words
+expect "start" fail "rank 0 on $host: MPI did not start within 2.0 s (waiting for the other ranks)" \
+    env LWMPI_START_TIMEOUT_S=2 timeout -k 5 50 $LWMPI_MPIEXEC -np 2 \
+    bash -c 'case "${OMPI_COMM_WORLD_RANK:-${PMIX_RANK:-$PMI_RANK}}" in 1) sleep 40 ;; *) exec "$0" ;; esac' "$program"
 slurm=(env SLURM_JOB_ID=1 SLURM_NTASKS=2 SLURM_PROCID=0)
 expect "srun without PMI" 1 "srun --mpi=pmix" "${slurm[@]}" SLURM_STEP_ID=0 SLURM_STEP_NUM_TASKS=2 "$program"
 expect "batch script without a launcher" 1 "SLURM_NTASKS" "${slurm[@]}" "$program"

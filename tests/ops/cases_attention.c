@@ -322,9 +322,15 @@ const op_case attention_cases[] = {
     ATTENTION(1, 1, 24, false, 0, NQ(70), NK(300), .sequences = 1),
     ATTENTION(2, 1, 8, true, 2, NQ(70), NK(290), .sequences = 1),
     ATTENTION(1, 1, 8, true, 0, NQ(300), NK(200), .sequences = 1),
+    ATTENTION(2, 1, 256, true, 0, NQ(40), NK(45), .sequences = 1), // the longest heads
+    ATTENTION(4, 2, 200, false, 0, NQ(3, 21), NK(40, 9), .sequences = 2),
+    ATTENTION(7, 1, 128, true, 8, NQ(43, 2, 12), NK(43, 2, 12), .sequences = 3), // a group that is no power of two
     FORWARD(4, 2, 64, true, 0, NQ(70, 9), NK(70, 9), .sequences = 2, .key_gap = 5),
     FORWARD(4, 1, 64, true, 3, NQ(1, 1, 1), NK(70, 1, 300), .sequences = 3, .key_gap = 11), // generation
     FORWARD(12, 1, 32, true, 0, NQ(1, 1), NK(600, 0), .sequences = 2),
+    FORWARD(7, 1, 128, true, 8, NQ(1, 1, 2), NK(70, 3, 200), .sequences = 3),
+    FORWARD(2, 1, 256, true, 0, NQ(1, 2), NK(100, 1), .sequences = 2),
+    FORWARD(3, 1, 200, true, 1, NQ(5, 1), NK(60, 0), .sequences = 2),
     FORWARD(2, 2, 32, true, 0, NQ(600), NK(600), .sequences = 1),
     FORWARD(1, 1, 16, true, 0, NQ(20), NK(2100), .sequences = 1),
     FORWARD(1, 1, 16, true, 0, NQ(20), NK(20), .sequences = 1, .nan = true),

@@ -284,6 +284,37 @@ static void build_gather(op_test *t, const op_case *o)
     t->bytes = (double)(s->rows * s->d) * 8.0;
 }
 
+// --- copy_rows. variant: elements between the rows, of in and (once more) of out
+
+static void launch_copy_rows(const op_test *t, void *const *p)
+{
+    const shape_rows *s = &t->of->rows;
+    t->dev->ops->copy_rows(t->dev, s->rows, s->d, t->type, p[0], s->d + s->variant, p[1], p[2], s->d + 2 * s->variant);
+}
+
+static void build_copy_rows(op_test *t, const op_case *o)
+{
+    const shape_rows *s = &o->rows;
+    const int64_t many = s->rows + 5, from = s->d + s->variant, to = s->d + 2 * s->variant;
+    op_describe(t, "rows=%lld d=%lld apart=%d", (long long)s->rows, (long long)s->d, s->variant);
+    double *in = op_normal(t, s->rows * from, 1.0, t->type), *before = op_normal(t, many * to, 1.0, t->type);
+    int32_t *out_index = permutation(t, s->rows, many);
+    op_input(t, "in", t->type, s->rows * from, in);
+    op_index(t, "out_index", s->rows, out_index);
+    op_buffer *b = &t->buffer[op_update(t, "out", t->type, many * to, before, 0.0)];
+    b->state = op_own(t, (size_t)(many * to), 1);
+    for (int64_t i = 0; i < many * to; i++) {
+        b->state[i] = OP_KEEP;
+    }
+    for (int64_t i = 0; i < s->rows * s->d; i++) {
+        int64_t at = out_index[i / s->d] * to + i % s->d;
+        b->state[at] = OP_CHECK;
+        b->expect[at] = in[i / s->d * from + i % s->d];
+    }
+    t->launch = launch_copy_rows;
+    t->bytes = (double)(s->rows * s->d) * 4.0;
+}
+
 static void launch_scatter_add(const op_test *t, void *const *p)
 {
     const shape_rows *s = &t->of->rows;
@@ -415,8 +446,13 @@ const op_case row_cases[] = {
     ROWS(rmsnorm, true, 6, 48, 2),
     ROWS(rmsnorm, true, 6, 48, 3),
     ROWS(rmsnorm, true, 700, 256, 0),
+    ROWS(rmsnorm, true, 3, 3584, 0),
+    ROWS(rmsnorm, true, 2, 10004, 0),
+    ROWS(rmsnorm, true, 2, 20001, 0),
     ROW_SIZES(rmsnorm_backward, false),
     ROWS(rmsnorm_backward, true, 3, 40, 1),
+    ROWS(rmsnorm_backward, true, 2, 4096, 0),
+    ROWS(rmsnorm_backward, true, 1, 17000, 0),
     ROWS(rmsnorm_backward, true, 5, 7, 1),
     ROW_SIZES(layernorm, false),
     ROWS(layernorm, false, 6, 48, 2),
@@ -443,6 +479,13 @@ const op_case row_cases[] = {
     ROWS(gather, true, 13, 65, 6),
     ROWS(gather, true, 150, 600, 7),
     ROWS(gather, true, 0, 5, 3),
+    ROWS(copy_rows, true, 1, 1, 0),
+    ROWS(copy_rows, true, 7, 33, 0),
+    ROWS(copy_rows, true, 7, 33, 5),
+    ROWS(copy_rows, true, 20, 64, 0),
+    ROWS(copy_rows, true, 20, 1024, 256),
+    ROWS(copy_rows, true, 20, 64, 4),
+    ROWS(copy_rows, true, 0, 5, 3),
     ROWS(scatter_add, false, 1, 1, 1),
     ROWS(scatter_add, false, 9, 5, 4),
     ROWS(scatter_add, false, 300, 33, 7),

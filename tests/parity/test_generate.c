@@ -219,6 +219,7 @@ static int32_t next_without_cache(lab *l, int64_t prefix_first, int64_t prefix_c
     lw_packing_score(&packing, packing.rows - 1, target, 1.0F);
     lw_packing_upload(&packing, l->dev);
     lw_decoder_forward(l->decoder, &packing, l->soft, NULL, &buffers);
+    lw_decoder_logits(l->decoder, &packing, &buffers);
     lw_decoder_loss(l->decoder, &packing, false, &buffers);
     l->dev->ops->download(l->dev, buffers.argmax, sizeof best, &best);
     l->dev->ops->download(l->dev, buffers.nll, sizeof *nll, nll);

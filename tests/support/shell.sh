@@ -39,7 +39,7 @@ small_job() {
         wire.latents=8 wire.d_z=32 encoder.layers=1 encoder.width=32 encoder.heads=4 encoder.ffn=64 \
         pooler.kind=queries pooler.layers=1 pooler.heads=4 pooler.ffn=64 adapter.hidden=32 loss.first_weight=1.0 \
         data.samples=80 data.eval_samples=10 train.epochs=1 train.lr=3e-3 train.beta2=0.98 train.warmup=0.2 \
-        eval.max_new_tokens=4 eval.batch=3 log.every_steps=1 checkpoint.every_steps=4
+        eval.max_new_tokens=4 eval.batch=3 eval.every_steps=0 log.every_steps=1 checkpoint.every_steps=4
 }
 
 # metrics FILE KEY...: the named numbers of every row.

@@ -11,6 +11,7 @@
 #include <unistd.h>
 
 #include <cmocka.h>
+#include <math.h>
 
 #include "checkpoint.h"
 #include "checkpoint_internal.h"
@@ -59,6 +60,7 @@ static int set_up(void **state)
     f->state.adam_v = f->v;
     f->info = (lw_checkpoint_info){.step = 1, .samples = 8, .epoch = 2, .skipped = 1, .skipped_in_row = 1};
     f->info.train_s = 1.0 / 3.0;
+    f->info.eval_nll = (double)NAN;
     f->info.config_hash = UINT64_MAX;
     f->info.data_hash = 7;
     f->info.model_count = 2;
@@ -86,12 +88,24 @@ static int tear_down(void **state)
         }                                     \
     } while (0)
 
+static lw_status try_write(fixture *f, int64_t keep)
+{
+    const lw_checkpoint_retention retention = {.keep = keep};
+    return lw_checkpoint_write(f->run, &f->info, &f->state, &retention, warn, f, &f->err);
+}
+
+static lw_status load_newest(fixture *f, bool *found, lw_checkpoint_info *info, char **path)
+{
+    const lw_checkpoint_reader reader = {.warn = warn, .context = f};
+    return lw_checkpoint_load_newest(f->run, &f->state, &reader, &f->err, found, info, path);
+}
+
 static void write_step(fixture *f, int64_t step, int keep)
 {
     f->info.step = step;
     f->info.samples = 8 * step;
     fill_buffers(f, (float)step);
-    OK(lw_checkpoint_write(f->run, &f->info, &f->state, keep, warn, f, &f->err));
+    OK(try_write(f, keep));
 }
 
 static const char *at(const fixture *f, const char *name)
@@ -114,7 +128,7 @@ static int64_t load(fixture *f)
     char *path = NULL;
     lw_checkpoint_info info;
     fill_buffers(f, -1000.0f);
-    OK(lw_checkpoint_load_newest(f->run, &f->state, warn, f, &f->err, &found, &info, &path));
+    OK(load_newest(f, &found, &info, &path));
     assert_true(found == (path != NULL));
     free(path);
     if (!found) {
@@ -157,7 +171,7 @@ static void test_round_trip(void **state)
     assert_int_equal(back.epoch, 2);
     assert_int_equal(back.skipped, 1);
     assert_int_equal(back.skipped_in_row, 1);
-    assert_true(back.train_s == 1.0 / 3.0);
+    assert_true(back.train_s == 1.0 / 3.0 && isnan(back.eval_nll));
     assert_true(back.config_hash == UINT64_MAX && back.data_hash == 7);
     OK(lw_checkpoint_same_inputs(&back, &f->info, &f->err));
     assert_int_equal(strlen(back.created), 20);
@@ -171,7 +185,12 @@ static void test_round_trip(void **state)
     OK(lw_checkpoint_bytes(&f->state, &f->err, &most));
     assert_int_equal(stat(at(f, "checkpoints/step-000012/state.safetensors"), &file), 0);
     assert_true(file.st_size < most);
+    assert_int_equal(back.bytes, file.st_size);
     assert_string_equal(f->warnings, "");
+    f->info.eval_nll = 0.1;
+    write_step(f, 13, 2);
+    OK(lw_checkpoint_describe(at(f, "checkpoints/step-000013"), &f->err, &back));
+    assert_true(back.eval_nll == 0.1 && back.step == 13);
 }
 
 static void test_parameters_alone(void **state)
@@ -184,7 +203,7 @@ static void test_parameters_alone(void **state)
     fill_buffers(f, 0.0f);
     OK(lw_checkpoint_load(at(f, "checkpoints/step-000003"), &f->state, &f->err, &info));
     assert_true(f->param[39] == 42.0f && f->m[39] == -39 * 0.1f);
-    assert_int_equal(lw_checkpoint_write(f->run, &f->info, &f->state, 1, warn, f, &f->err), LW_ERR_INTERNAL);
+    assert_int_equal(try_write(f, 1), LW_ERR_INTERNAL);
 }
 
 static void test_retention_and_rewrite(void **state)
@@ -208,6 +227,57 @@ static void test_retention_and_rewrite(void **state)
     write_step(f, 1234567, 1); // more digits than the name has places for
     assert_true(exists(f, "checkpoints/step-1234567"));
     assert_int_equal(load(f), 1234567);
+}
+
+static void write_evaluated(fixture *f, int64_t step, double nll, const lw_checkpoint_retention *retention)
+{
+    f->info.step = step;
+    f->info.eval_nll = nll;
+    OK(lw_checkpoint_write(f->run, &f->info, &f->state, retention, warn, f, &f->err));
+}
+
+static bool has_step(const fixture *f, int64_t step)
+{
+    char name[64];
+    snprintf(name, sizeof name, "checkpoints/step-%06lld", (long long)step);
+    return exists(f, name);
+}
+
+static void test_every_nth_and_best(void **state)
+{
+    fixture *f = *state;
+    const lw_checkpoint_retention retention = {.keep = 2, .keep_every = 40, .keep_best = true};
+    char *path = NULL;
+    write_evaluated(f, 10, 5.0, &retention);
+    write_evaluated(f, 20, 2.5, &retention); // the best
+    write_evaluated(f, 30, NAN, &retention);
+    write_evaluated(f, 40, 3.0, &retention); // a multiple
+    write_evaluated(f, 50, 2.5, &retention); // as good, but later
+    write_evaluated(f, 60, INFINITY, &retention);
+    write_evaluated(f, 70, 4.0, &retention);
+    for (int64_t step = 10; step <= 70; step += 10) {
+        assert_int_equal(has_step(f, step), step == 20 || step == 40 || step >= 60);
+    }
+    OK(lw_checkpoint_resolve(at(f, "best"), warn, f, &f->err, &path));
+    assert_string_equal(path, at(f, "checkpoints/step-000020"));
+    free(path);
+    OK(lw_checkpoint_resolve(at(f, "latest"), warn, f, &f->err, &path));
+    assert_string_equal(path, at(f, "checkpoints/step-000070"));
+    free(path);
+    write_evaluated(f, 80, 1.0, &retention); // better: the old best goes
+    assert_false(has_step(f, 20));
+    assert_true(has_step(f, 40) && has_step(f, 70) && has_step(f, 80));
+    // A best whose manifest is damaged is none; a better one of a tail left behind neither.
+    edit(f, "checkpoints/step-000080/manifest.json", 3, "x");
+    write_evaluated(f, 75, 2.0, &retention);
+    assert_false(has_step(f, 80));
+    OK(lw_checkpoint_resolve(at(f, "best"), warn, f, &f->err, &path));
+    assert_string_equal(path, at(f, "checkpoints/step-000075"));
+    free(path);
+    // Not asked for any more: no mark that would grow stale.
+    write_evaluated(f, 90, 9.0, &(lw_checkpoint_retention){.keep = 1});
+    assert_false(exists(f, "best") || has_step(f, 40) || has_step(f, 75));
+    assert_string_equal(f->warnings, "");
 }
 
 static void test_leftovers(void **state)
@@ -273,6 +343,51 @@ static void test_damage(void **state)
     snprintf(target, sizeof target, "%s", at(f, "checkpoints/step-000001/state.safetensors"));
     assert_int_equal(symlink(target, at(f, "checkpoints/step-000002/state.safetensors")), 0);
     expect_passed_over(f, "is not a regular file");
+    static const char *const files[] = {"checkpoints/step-000002/state.safetensors",
+                                        "checkpoints/step-000002/manifest.json"};
+    static const char *const reasons[] = {"is not a regular file", "is a directory"};
+    for (int i = 0; i < 2; i++) {
+        assert_int_equal(unlink(at(f, files[i])), 0);
+        assert_int_equal(mkdir(at(f, files[i]), 0777), 0);
+        expect_passed_over(f, reasons[i]);
+    }
+    OK(lw_remove_tree(at(f, "checkpoints/step-000002"), &f->err));
+    replace_file(f, "checkpoints/step-000002", "a file");
+    expect_passed_over(f, "manifest.json");
+    OK(lw_remove_tree(at(f, "checkpoints/step-000002"), &f->err));
+    mkdir(at(f, "checkpoints/step-000002"), 0777);
+    expect_passed_over(f, "manifest.json");
+    // What the manifest does not name is nobody's business, and goes with the rest.
+    replace_file(f, "checkpoints/step-000002/notes.txt", "mine");
+    mkdir(at(f, "checkpoints/step-000002/more"), 0777);
+    f->warnings[0] = '\0';
+    assert_int_equal(load(f), 2);
+    write_step(f, 3, 1);
+    assert_false(exists(f, "checkpoints/step-000002"));
+    assert_string_equal(f->warnings, "");
+}
+
+// `latest` is for people: wrong, a directory, or absent, it misleads nobody.
+static void test_latest_is_not_trusted(void **state)
+{
+    fixture *f = *state;
+    write_step(f, 1, 2);
+    write_step(f, 2, 2);
+    static const char *const lies[] = {"step-000001\n", "step-999999\n", "../../etc/passwd\n", ""};
+    for (size_t i = 0; i < sizeof lies / sizeof lies[0]; i++) {
+        replace_file(f, "latest", lies[i]);
+        assert_int_equal(load(f), 2);
+    }
+    char *path = NULL;
+    assert_int_equal(lw_checkpoint_resolve(at(f, "latest"), warn, f, &f->err, &path), LW_ERR_CONFIG);
+    unlink(at(f, "latest"));
+    assert_int_equal(load(f), 2);
+    mkdir(at(f, "latest"), 0777);
+    assert_int_equal(load(f), 2);
+    assert_string_equal(f->warnings, "");
+    write_step(f, 3, 2);
+    assert_non_null(strstr(f->warnings, "\"latest\" does not name it"));
+    assert_int_equal(load(f), 3);
 }
 
 // Every single flipped bit of a manifest is seen, or changes nothing but white space.
@@ -340,14 +455,12 @@ static void test_other_configuration(void **state)
     lw_checkpoint_info info;
     write_step(f, 4, 1);
     f->views[0].dims[0] = 4;
-    assert_int_equal(lw_checkpoint_load_newest(f->run, &f->state, warn, f, &f->err, &found, &info, NULL),
-                     LW_ERR_CONFIG);
+    assert_int_equal(load_newest(f, &found, &info, NULL), LW_ERR_CONFIG);
     assert_non_null(strstr(f->err.text, "param/encoder.weight"));
     assert_non_null(strstr(f->err.text, "choose another run.dir"));
     f->views[0].dims[0] = 5;
     f->state.view_count = 2;
-    assert_int_equal(lw_checkpoint_load_newest(f->run, &f->state, warn, f, &f->err, &found, &info, NULL),
-                     LW_ERR_CONFIG);
+    assert_int_equal(load_newest(f, &found, &info, NULL), LW_ERR_CONFIG);
     f->state.view_count = 3;
     lw_checkpoint_info other = f->info;
     other.models[1].tokenizer_hash++;
@@ -357,7 +470,76 @@ static void test_other_configuration(void **state)
     other.data_hash++;
     assert_int_equal(lw_checkpoint_same_inputs(&f->info, &other, &f->err), LW_ERR_CONFIG);
     f->views[1].offset = ELEMENTS - 6; // outside: an error of the program
-    assert_int_equal(lw_checkpoint_write(f->run, &f->info, &f->state, 1, warn, f, &f->err), LW_ERR_INTERNAL);
+    assert_int_equal(try_write(f, 1), LW_ERR_INTERNAL);
+}
+
+// Told of every one that verifies, newest first: here it takes none but step 1, or refuses.
+static lw_status only_step_1(void *context, const char *dir, const lw_checkpoint_info *info, lw_error *err)
+{
+    const fixture *f = context;
+    assert_non_null(strstr(dir, f->run));
+    return info->step == 1   ? LW_OK
+           : info->step == 3 ? lw_fail(err, LW_ERR_CONFIG, "step 3 is refused")
+                             : lw_fail(err, LW_ERR_FORMAT, "not this one");
+}
+
+static void test_accept_and_none_left(void **state)
+{
+    fixture *f = *state;
+    const lw_checkpoint_reader reader = {.accept = only_step_1, .warn = warn, .context = f};
+    bool found = false;
+    lw_checkpoint_info info;
+    int64_t count = -1;
+    OK(lw_checkpoint_count(f->run, &f->err, &count));
+    assert_int_equal(count, 0);
+    write_step(f, 1, 3);
+    write_step(f, 2, 3);
+    OK(lw_checkpoint_load_newest(f->run, &f->state, &reader, &f->err, &found, &info, NULL));
+    assert_true(found && info.step == 1);
+    assert_non_null(strstr(f->warnings, "step-000002 passed over: not this one"));
+    write_step(f, 3, 3);
+    assert_int_equal(lw_checkpoint_load_newest(f->run, &f->state, &reader, &f->err, &found, &info, NULL),
+                     LW_ERR_CONFIG);
+    OK(lw_checkpoint_count(f->run, &f->err, &count));
+    assert_int_equal(count, 3);
+    // Damaged as all of them are, they are not to be written over.
+    edit(f, "checkpoints/step-000001/state.safetensors", -4, "x");
+    edit(f, "checkpoints/step-000002/state.safetensors", -4, "x");
+    edit(f, "checkpoints/step-000003/state.safetensors", -4, "x");
+    assert_int_equal(load_newest(f, &found, &info, NULL), LW_ERR_CONFIG);
+    assert_non_null(strstr(f->err.text, "none of the 3 checkpoints can be used"));
+}
+
+static void test_vanished_run(void **state)
+{
+    fixture *f = *state;
+    write_step(f, 1, 1);
+    OK(lw_remove_tree(at(f, "checkpoints"), &f->err));
+    write_step(f, 2, 1); // the folder alone is made again
+    assert_int_equal(load(f), 2);
+    OK(lw_remove_tree(f->run, &f->err));
+    assert_int_equal(try_write(f, 1), LW_ERR_IO);
+    assert_non_null(strstr(f->err.text, "No such file"));
+    assert_false(exists(f, ".")); // a run directory that is gone does not come back as an empty one
+}
+
+static void test_trial(void **state)
+{
+    fixture *f = *state;
+    int64_t free_bytes = 0;
+    write_step(f, 1, 1);
+    mkdir(at(f, "checkpoints/trial.tmp"), 0777); // of a start that was killed
+    replace_file(f, "checkpoints/trial.tmp/state.safetensors", "half");
+    mkdir(at(f, "checkpoints/trial.old.tmp"), 0777);
+    OK(lw_checkpoint_trial(f->run, 9 << 20, &f->err, &free_bytes));
+    assert_true(free_bytes > 9 << 20);
+    assert_false(exists(f, "checkpoints/trial.tmp") || exists(f, "checkpoints/trial.old.tmp"));
+    assert_int_equal(load(f), 1);
+    replace_file(f, "checkpoints/file", "");
+    assert_int_equal(lw_checkpoint_trial(at(f, "checkpoints/file"), 12345, &f->err, &free_bytes), LW_ERR_IO);
+    assert_non_null(strstr(f->err.text, "needs 12345 bytes"));
+    assert_int_equal(lw_checkpoint_trial(at(f, "nowhere"), 12345, &f->err, &free_bytes), LW_ERR_IO);
+    assert_false(exists(f, "nowhere"));
 }
 
 static void test_failed_write(void **state)
@@ -370,7 +552,7 @@ static void test_failed_write(void **state)
     assert_int_equal(rename(from, at(f, "elsewhere")), 0);
     replace_file(f, "checkpoints", "a file");
     f->info.step = 2;
-    assert_int_equal(lw_checkpoint_write(f->run, &f->info, &f->state, 1, warn, f, &f->err), LW_ERR_IO);
+    assert_int_equal(try_write(f, 1), LW_ERR_IO);
     assert_non_null(strstr(f->err.text, "checkpoint of step 2 not written"));
     assert_int_equal(unlink(at(f, "checkpoints")), 0);
     snprintf(from, sizeof from, "%s", at(f, "elsewhere"));
@@ -404,11 +586,16 @@ int main(void)
         TEST(test_round_trip),
         TEST(test_parameters_alone),
         TEST(test_retention_and_rewrite),
+        TEST(test_every_nth_and_best),
         TEST(test_leftovers),
         TEST(test_damage),
+        TEST(test_latest_is_not_trusted),
         TEST(test_manifest_bits),
         TEST(test_hostile_names),
         TEST(test_other_configuration),
+        TEST(test_accept_and_none_left),
+        TEST(test_vanished_run),
+        TEST(test_trial),
         TEST(test_failed_write),
         TEST(test_resolve),
     };

@@ -54,6 +54,13 @@ expect 2 '' 'neither a command nor a file' nonsense
 expect 2 '' 'neither a command nor a file' help nonsense
 expect 2 '' 'unknown option "--bogus"' --bogus
 expect 2 '' 'takes no arguments' doctor now
+expect 2 '' 'wants one directory' checkpoint
+expect 2 '' 'is neither a run directory .* nor a checkpoint' checkpoint "$work"
+mkdir -p "$work/run/checkpoints/step-000003"
+expect 1 '^step-000003 +\? .* DAMAGED: ' '1 of 1 checkpoints in .* is damaged' checkpoint "$work/run"
+expect 1 '"damaged": 1,' '1 of 1 checkpoints in .* is damaged' checkpoint --json "$work/run"
+rmdir "$work/run/checkpoints/step-000003"
+expect 0 'run: no checkpoint yet' '' checkpoint "$work/run"
 
 # One voice where a launcher started many.
 OMPI_COMM_WORLD_RANK=1 expect 0 '' '' --help

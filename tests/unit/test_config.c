@@ -328,6 +328,8 @@ static void test_hash_and_differences(void **state)
         {"log.every_steps=3", NULL},
         {"threads=2", NULL},
         {"batch.micro=2", NULL},
+        {"run.accept_changes=true", NULL},
+        {"checkpoint.keep_best=false", NULL},
         {"eval.at_end=false", NULL},
     };
     for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
@@ -340,6 +342,27 @@ static void test_hash_and_differences(void **state)
         assert_int_equal(hash == other_hash, cases[i].difference == NULL);
         free(text);
         lw_config_destroy(&other);
+    }
+    // Longer than before is no difference, shorter is. 0 steps is no limit, so the most.
+    static const struct {
+        const char *before, *now, *difference;
+    } lengths[] = {
+        {"train.epochs=2", "train.epochs=3", ""},
+        {"train.epochs=3", "train.epochs=2", "  train.epochs: 3 before, 2 now\n"},
+        {"train.max_steps=50", "train.max_steps=60", ""},
+        {"train.max_steps=50", "train.max_steps=0", ""},
+        {"train.max_steps=0", "train.max_steps=50", "  train.max_steps: 0 before, 50 now\n"},
+        {"train.max_steps=50", "train.max_steps=40", "  train.max_steps: 50 before, 40 now\n"},
+    };
+    for (size_t i = 0; i < sizeof lengths / sizeof lengths[0]; i++) {
+        lw_config *before = parse_with(GOOD, lengths[i].before);
+        lw_config *now = parse_with(GOOD, lengths[i].now);
+        char *differences;
+        assert_int_equal(lw_config_differences(before, now, &err, &differences), LW_OK);
+        assert_string_equal(differences, lengths[i].difference);
+        free(differences);
+        lw_config_destroy(&before);
+        lw_config_destroy(&now);
     }
     lw_config *other = parse_with(GOOD, "batch.per_rank=2");
     char *text;

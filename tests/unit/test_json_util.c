@@ -168,16 +168,26 @@ static void test_printable(void **state)
     (void)state;
     char out[12];
     assert_string_equal(lw_printable("plain", out, sizeof out), "plain");
-    assert_string_equal(lw_printable("a\n\x1b", out, sizeof out), "a\\x0a...");
+    assert_string_equal(lw_printable("a\n\x1b", out, sizeof out), "a\\x0a\\x1b");
+    assert_string_equal(lw_printable("a\n\x1bzzz", out, sizeof out), "a\\x0a...");
+    assert_string_equal(lw_printable("12345678901", out, sizeof out), "12345678901"); // fits exactly
     assert_string_equal(lw_printable("12345678901234567890", out, sizeof out), "12345678...");
     assert_string_equal(lw_printable("", out, sizeof out), "");
     char wide[64];
     assert_string_equal(lw_printable("\xc3\xa9\xe6\x97\xa5\xf0\x9f\x98\x80", wide, sizeof wide),
                         "\xc3\xa9\xe6\x97\xa5\xf0\x9f\x98\x80");
-    assert_string_equal(lw_printable("1234567\xc3\xa9\xc3\xa9", out, sizeof out), "1234567...");    // never half of one
+    assert_string_equal(lw_printable("1234567\xc3\xa9\xc3\xa9\xc3\xa9", out, sizeof out), "1234567...");    // never half of one
     assert_string_equal(lw_printable("\xc2\x9b\xc2\xa0", wide, sizeof wide), "\\xc2\\x9b\xc2\xa0"); // C1: CSI
     assert_string_equal(lw_printable("a\xff\xc3", wide, sizeof wide), "a\\xff\\xc3");
     assert_string_equal(lw_printable("\xed\xa0\x80z\x7f", wide, sizeof wide), "\\xed\\xa0\\x80z\\x7f");
+    // Right-to-left override, line separator, isolate.
+    assert_string_equal(lw_printable("\xe2\x80\xae|\xe2\x80\xa8|\xe2\x81\xa6", wide, sizeof wide),
+                        "\\xe2\\x80\\xae|\\xe2\\x80\\xa8|\\xe2\\x81\\xa6");
+    assert_true(lw_is_printable("caf\xc3\xa9 \xe2\x80\x93"));
+    assert_false(lw_is_printable("a\nb") || lw_is_printable("\xe2\x80\xae") || lw_is_printable("\xff"));
+    char *lines = lw_printable_lines("a\n\x1b[2J\n");
+    assert_string_equal(lines, "a\n\\x1b[2J\n");
+    free(lines);
     for (size_t room = 8; room <= 40; room++) { // never past the end, always terminated
         char text[41];
         memset(text, 'z', sizeof text);

@@ -217,7 +217,7 @@ static void test_calibration(void **state)
     lw_step_time raw = lw_predict_step(&f.rates, &f.work);
     lw_step_time corrected = lw_calibration_apply(found, &raw);
     assert_true(fabs(corrected.phase_s[LW_PHASE_LLM_FORWARD] / raw.phase_s[LW_PHASE_LLM_FORWARD] - 5.0) < 1e-9);
-    assert_true(fabs(corrected.phase_s[LW_PHASE_LOSS] / raw.phase_s[LW_PHASE_LOSS] - 2.0) < 1e-9);
+    assert_true(fabs(corrected.phase_s[LW_PHASE_HEAD] / raw.phase_s[LW_PHASE_HEAD] - 2.0) < 1e-9);
     snprintf(target.rates.name, sizeof target.rates.name, "another device");
     assert_null(lw_calibration_nearest(&c, &target, &exact));
 

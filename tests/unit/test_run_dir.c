@@ -6,6 +6,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -16,6 +17,7 @@
 
 #include "checkpoint_internal.h"
 #include "file_util.h"
+#include "json_util.h"
 #include "run_dir.h"
 #include "signals.h"
 
@@ -112,6 +114,56 @@ static void test_lock(void **state)
     waitpid(child, &how, 0);
     assert_true(WIFSIGNALED(how) && WTERMSIG(how) == SIGKILL);
     OK(lw_run_dir_open(f->path, NULL, &f->err, &f->run));
+    // And the next job says so, once: its own orderly end leaves no name in the file.
+    char *text = contents(f, "log.txt");
+    snprintf(pid, sizeof pid, "pid %ld", (long)child);
+    assert_non_null(strstr(text, "note: the last job here ended without a word: host "));
+    assert_non_null(strstr(text, pid));
+    size_t bytes = strlen(text);
+    free(text);
+    reopen(f);
+    text = contents(f, "log.txt");
+    assert_int_equal(strlen(text), bytes);
+    free(text);
+}
+
+// A lock file that is removed while it is held (by hand, or by a start that failed) is not the one to hold.
+static void test_lock_is_of_the_file(void **state)
+{
+    fixture *f = *state;
+    char path[PATH_BYTES + 64];
+    lw_run_dir *second = NULL;
+    snprintf(path, sizeof path, "%s/lock", f->path);
+    assert_int_equal(unlink(path), 0);
+    OK(lw_run_dir_open(f->path, NULL, &f->err, &second));
+    lw_run_dir_close(&f->run); // the old one's end does not touch the new one's file
+    char *text = contents(f, "lock");
+    assert_non_null(strstr(text, "pid "));
+    free(text);
+    assert_int_equal(lw_run_dir_open(f->path, NULL, &f->err, &f->run), LW_ERR_CONFIG);
+    lw_run_dir_close(&second);
+}
+
+static void test_abandon(void **state)
+{
+    fixture *f = *state;
+    struct stat file;
+    lw_run_dir_abandon(&f->run); // made by this start, and nothing in it
+    assert_null(f->run);
+    assert_int_not_equal(stat(f->path, &file), 0);
+    OK(lw_run_dir_open(f->path, NULL, &f->err, &f->run));
+    OK(lw_run_dir_write_config(f->run, "x = 1;\n", &f->err));
+    lw_run_dir_abandon(&f->run); // something in it
+    assert_int_equal(stat(f->path, &file), 0);
+    free(contents(f, "config.cfg"));
+    free(contents(f, "log.txt"));
+    OK(lw_run_dir_open(f->path, NULL, &f->err, &f->run));
+    char path[PATH_BYTES + 64];
+    snprintf(path, sizeof path, "%s/config.cfg", f->path);
+    assert_int_equal(unlink(path), 0);
+    lw_run_dir_abandon(&f->run); // not made by this start
+    assert_int_equal(stat(f->path, &file), 0);
+    lw_run_dir_abandon(&f->run); // NULL is fine
 }
 
 static void test_unusable(void **state)
@@ -214,6 +266,24 @@ static void test_resume_metrics(void **state)
     free(text);
 }
 
+static void test_extend_metrics(void **state)
+{
+    fixture *f = *state;
+    const lw_metric more[] = {LW_METRIC_NUMBER("eval_nll", 0.25), LW_METRIC_COUNT("n", 7)};
+    OK(lw_run_dir_resume_metrics(f->run, 0, &f->err));
+    log_step(f, 1, 1.0);
+    log_step(f, 2, 2.0);
+    OK(lw_run_dir_extend_metrics(f->run, 1, more, 2, &f->err)); // not the last row: left alone
+    OK(lw_run_dir_extend_metrics(f->run, 2, more, 2, &f->err));
+    OK(lw_run_dir_extend_metrics(f->run, 2, more, 2, &f->err)); // has it already
+    log_step(f, 3, 3.0);
+    char *text = contents(f, "metrics.jsonl");
+    assert_string_equal(text, "{\"step\": 1, \"loss\": 1.0}\n"
+                              "{\"step\": 2, \"loss\": 2.0, \"eval_nll\": 0.25, \"n\": 7}\n"
+                              "{\"step\": 3, \"loss\": 3.0}\n");
+    free(text);
+}
+
 static void test_files(void **state)
 {
     fixture *f = *state;
@@ -286,8 +356,17 @@ int main(void)
 {
 #define TEST(name) cmocka_unit_test_setup_teardown(name, set_up, tear_down)
     const struct CMUnitTest tests[] = {
-        TEST(test_lock),           TEST(test_unusable), TEST(test_log),       TEST(test_metrics),
-        TEST(test_resume_metrics), TEST(test_files),    TEST(test_full_disk), TEST(test_signals),
+        TEST(test_lock),
+        TEST(test_lock_is_of_the_file),
+        TEST(test_abandon),
+        TEST(test_unusable),
+        TEST(test_log),
+        TEST(test_metrics),
+        TEST(test_resume_metrics),
+        TEST(test_extend_metrics),
+        TEST(test_files),
+        TEST(test_full_disk),
+        TEST(test_signals),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

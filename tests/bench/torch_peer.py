@@ -1,15 +1,18 @@
 # SPDX-License-Identifier: Apache-2.0
 """The training step of `lwmpi bench CONFIG` in PyTorch and transformers: same shapes, frozen weights without gradients,
-one forward pass per model. Prints one JSON object with the keys of `lwmpi bench --json`.
+one forward pass per model. Prints one JSON object a batch size, with the keys of `lwmpi bench --json`. All samples have
+one length, so that a padded batch holds no padding: nothing would be won by packing it.
 
-  python3 peer_pytorch.py --models cpu/llama cpu/qwen --batch 4 --threads 1
-  python3 peer_pytorch.py --models ../../configs/models/Llama-3.1-8B ../../configs/models/Qwen2.5-7B --device cuda
+  python3 torch_peer.py --models cpu/llama cpu/qwen --batch 4 --threads 1
+  python3 torch_peer.py --models ../../configs/models/Llama-3.1-8B ../../configs/models/Qwen2.5-7B --device cuda \\
+      --batch 4 32 --width 768 --heads 12 --pooler_layers 1
 """
 import argparse
 import json
 import time
 
 import torch
+import transformers
 import torch.nn.functional as F
 from torch import nn
 from transformers import AutoConfig, AutoModelForCausalLM
@@ -73,7 +76,8 @@ def main():
     p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     p.add_argument("--models", nargs="+", required=True, help="directories with a config.json")
     p.add_argument("--device", default="cpu")
-    for name, default in (("batch", 4), ("latents", 32), ("d_z", 256), ("width", 256), ("heads", 4), ("layers", 2),
+    p.add_argument("--batch", type=int, nargs="+", default=[4])
+    for name, default in (("latents", 32), ("d_z", 256), ("width", 256), ("heads", 4), ("layers", 2),
                           ("pooler_layers", 2), ("answer", 8), ("source", 256), ("threads", 1), ("steps", 10),
                           ("warmup", 2)):
         p.add_argument("--" + name, type=int, default=default)
@@ -94,21 +98,26 @@ def main():
                              for t in tables).to(o.device)
     params = list(encoder.parameters()) + list(adapters.parameters())
     optimizer = torch.optim.AdamW(params, lr=1e-6, fused=o.device != "cpu")
-    source = torch.randint(97, 123, (o.batch, o.source), device=o.device)
-    ids = [torch.randint(t.shape[0], (o.batch, SUFFIX_TOKENS + o.answer), device=o.device) for t in tables]
+    for batch in o.batch:
+        source = torch.randint(97, 123, (batch, o.source), device=o.device)
+        ids = [torch.randint(t.shape[0], (batch, SUFFIX_TOKENS + o.answer), device=o.device) for t in tables]
 
-    def step():
-        optimizer.zero_grad(set_to_none=True)
-        z, loss = encoder(source), 0.0
-        for m, a, t, i in zip(models, adapters, tables, ids):
-            x = torch.cat([a(z).to(dtype), t[i[:, :-1]]], 1)
-            h = m.model(inputs_embeds=x, use_cache=False).last_hidden_state[:, -o.answer:]
-            logits = m.lm_head(h).float()
-            loss = loss + F.cross_entropy(logits.flatten(0, 1), i[:, -o.answer:].flatten()) / len(models)
-        loss.backward()
-        nn.utils.clip_grad_norm_(params, 1.0)
-        optimizer.step()
+        def step():
+            optimizer.zero_grad(set_to_none=True)
+            z, loss = encoder(source), 0.0
+            for m, a, t, i in zip(models, adapters, tables, ids):
+                x = torch.cat([a(z).to(dtype), t[i[:, :-1]]], 1)
+                h = m.model(inputs_embeds=x, use_cache=False).last_hidden_state[:, -o.answer:]
+                logits = m.lm_head(h).float()
+                loss = loss + F.cross_entropy(logits.flatten(0, 1), i[:, -o.answer:].flatten()) / len(models)
+            loss.backward()
+            nn.utils.clip_grad_norm_(params, 1.0)
+            optimizer.step()
 
+        print(json.dumps(time_steps(o, batch, step)), flush=True)
+
+
+def time_steps(o, batch, step):
     times = []
     for n in range(o.warmup + o.steps):
         begin = time.perf_counter()
@@ -119,11 +128,14 @@ def main():
             times.append(time.perf_counter() - begin)
     times.sort()
     median = times[len(times) // 2]
-    print(json.dumps({"peer": f"PyTorch {torch.__version__}", "device": o.device, "threads": o.threads,
-                      "batch_samples": o.batch, "latents": o.latents, "answer_tokens": o.answer,
-                      "source_bytes": o.source, "warmup_steps": o.warmup, "steps": o.steps,
-                      "samples_per_s": o.batch / median,
-                      "step_s": {"min": times[0], "median": median, "max": times[-1]}}))
+    row = {"peer": f"PyTorch {torch.__version__}, transformers {transformers.__version__}", "device": o.device,
+           "threads": o.threads, "batch_samples": batch, "latents": o.latents, "answer_tokens": o.answer,
+           "source_bytes": o.source, "warmup_steps": o.warmup, "steps": o.steps, "samples_per_s": batch / median,
+           "step_s": {"min": times[0], "median": median, "max": times[-1]}}
+    if o.device != "cpu":
+        row["device"] = torch.cuda.get_device_name()
+        row["gpu_bytes_used"] = torch.cuda.max_memory_allocated()
+    return row
 
 
 if __name__ == "__main__":

@@ -1,0 +1,296 @@
+// device.cu: opens a GPU, its memory, and the errors of its work.
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <time.h>
+
+#include "cublas.cuh"
+
+extern "C" {
+#include "clock.h"
+}
+
+#define GIB 1073741824.0
+
+// --- errors
+
+void lw_cuda_fail(lw_device *dev, const char *format, ...)
+{
+    lw_cuda *c = lw_cuda_of(dev);
+    if (c->failure[0] != '\0') {
+        return;
+    }
+    va_list arguments;
+    va_start(arguments, format);
+    (void)vsnprintf(c->failure, sizeof c->failure, format, arguments);
+    va_end(arguments);
+}
+
+bool lw_cuda_check(lw_device *dev, const char *op, cudaError_t code)
+{
+    if (code == cudaSuccess) {
+        return true;
+    }
+    const lw_cuda *c = lw_cuda_of(dev);
+    (void)cudaGetLastError();
+    lw_cuda_fail(dev, "cuda: %s on %s (GPU %d): %s (%s)", op, c->info.name, c->index, cudaGetErrorString(code),
+                 cudaGetErrorName(code));
+    return false;
+}
+
+lw_status lw_cuda_status(lw_error *err, cudaError_t code, const char *what)
+{
+    if (code == cudaSuccess) {
+        return LW_OK;
+    }
+    (void)cudaGetLastError();
+    return lw_fail(err, code == cudaErrorMemoryAllocation ? LW_ERR_MEMORY : LW_ERR_DEVICE, "cuda: %s: %s (%s)", what,
+                   cudaGetErrorString(code), cudaGetErrorName(code));
+}
+
+bool lw_cuda_rows_fit(lw_device *dev, const char *op, int64_t rows)
+{
+    if (rows > INT32_MAX) {
+        lw_cuda_fail(dev, "cuda: %s of %lld rows: a launch holds %d", op, (long long)rows, INT32_MAX);
+        return false;
+    }
+    return true;
+}
+
+// --- memory
+
+static lw_status out_of_memory(const lw_cuda *c, size_t bytes, lw_error *err)
+{
+    size_t free_bytes = 0, total_bytes = 0;
+    (void)cudaMemGetInfo(&free_bytes, &total_bytes);
+    (void)cudaGetLastError();
+    return lw_fail(
+        err, LW_ERR_MEMORY,
+        "cuda: %s (GPU %d) has no room for %.2f GiB: %.2f GiB are held by this rank, %.2f of %.2f GiB are free. A "
+        "smaller batch.per_rank (or batch.global) needs less; nvidia-smi shows who else uses this GPU; "
+        "lwmpi plan says what a job needs",
+        c->info.name, c->index, (double)bytes / GIB, (double)c->base.allocated_bytes / GIB, (double)free_bytes / GIB,
+        (double)total_bytes / GIB);
+}
+
+static lw_status remember_block(lw_cuda *c, void *memory, size_t bytes, lw_error *err)
+{
+    if (c->block_count == c->block_room) {
+        const size_t room = 2 * c->block_room + 64;
+        void *grown = realloc(c->blocks, room * sizeof *c->blocks);
+        if (grown == NULL) {
+            return lw_fail(err, LW_ERR_MEMORY, "cuda: no host memory for the list of device memory");
+        }
+        c->blocks = static_cast<lw_cuda_block *>(grown);
+        c->block_room = room;
+    }
+    const lw_cuda_block block = {memory, bytes};
+    c->blocks[c->block_count++] = block;
+    return LW_OK;
+}
+
+lw_status lw_cuda_take(lw_cuda *c, size_t bytes, lw_error *err, void **out)
+{
+    void *memory = NULL;
+    const cudaError_t code = cudaMalloc(&memory, bytes > 0 ? bytes : 1); // aligned to 256 bytes at least
+    if (code == cudaErrorMemoryAllocation) {
+        return out_of_memory(c, bytes, err);
+    }
+    LW_TRY(lw_cuda_status(err, code, "cannot allocate device memory"));
+    *out = memory;
+    return LW_OK;
+}
+
+lw_status lw_cuda_alloc(lw_device *dev, size_t bytes, lw_error *err, void **out)
+{
+    lw_cuda *c = lw_cuda_of(dev);
+    void *memory = NULL;
+    LW_TRY(lw_cuda_take(c, bytes, err, &memory));
+    const lw_status status = remember_block(c, memory, bytes, err);
+    if (status != LW_OK) {
+        (void)cudaFree(memory);
+        return status;
+    }
+    dev->allocated_bytes += bytes;
+    dev->peak_bytes = dev->allocated_bytes > dev->peak_bytes ? dev->allocated_bytes : dev->peak_bytes;
+    *out = memory;
+    return LW_OK;
+}
+
+void lw_cuda_free(lw_device *dev, void *memory)
+{
+    lw_cuda *c = lw_cuda_of(dev);
+    if (memory == NULL) {
+        return;
+    }
+    for (size_t i = c->block_count; i > 0; i--) {
+        if (c->blocks[i - 1].memory == memory) {
+            dev->allocated_bytes -= c->blocks[i - 1].bytes;
+            c->blocks[i - 1] = c->blocks[--c->block_count];
+            (void)lw_cuda_check(dev, "free", cudaFree(memory)); // waits for the work that uses it
+            return;
+        }
+    }
+    lw_cuda_fail(dev, "cuda: free of memory that is not of this device");
+}
+
+// --- waiting
+
+// After the wait for the stream: hands downloads over, or returns the first failure, once.
+static lw_status settle(lw_device *dev, lw_error *err)
+{
+    lw_cuda *c = lw_cuda_of(dev);
+    const bool failed = c->failure[0] != '\0';
+    lw_cuda_deliver(c, !failed);
+    if (!failed) {
+        return LW_OK;
+    }
+    const lw_status status = lw_fail(err, LW_ERR_DEVICE, "%s", c->failure);
+    c->failure[0] = '\0';
+    return status;
+}
+
+// A failure of work that runs already has no operator's name.
+static const char work[] = "work that was enqueued before (CUDA_LAUNCH_BLOCKING=1 in the environment finds out which)";
+
+lw_status lw_cuda_sync(lw_device *dev, lw_error *err)
+{
+    (void)lw_cuda_check(dev, work, cudaStreamSynchronize(lw_cuda_of(dev)->stream));
+    return settle(dev, err);
+}
+
+// Waits are short in most steps, so the first fraction of a millisecond is spent without sleeping.
+static void rest(double waited_s)
+{
+    if (waited_s > 2e-4) {
+        const struct timespec pause = {0, waited_s < 0.1 ? 50000 : 1000000};
+        (void)nanosleep(&pause, NULL);
+    }
+}
+
+lw_status lw_cuda_sync_until(lw_device *dev, double timeout_s, const char *what,
+                             lw_status (*poll)(void *context, double waited_s, lw_error *err), void *context,
+                             lw_error *err)
+{
+    lw_cuda *c = lw_cuda_of(dev);
+    if (lw_cuda_stream(dev) == NULL) {
+        return dev->ops->sync(dev, err);
+    }
+    const double start_s = lw_now_s();
+    cudaError_t code = cudaEventRecord(c->reached, c->stream);
+    while (code == cudaSuccess) {
+        code = cudaEventQuery(c->reached);
+        if (code != cudaErrorNotReady) {
+            break;
+        }
+        (void)cudaGetLastError(); // "not ready" is kept as an error too, and the next launch's check would find it
+        code = cudaSuccess;
+        const double waited_s = lw_now_s() - start_s;
+        if (poll != NULL) {
+            LW_TRY(poll(context, waited_s, err));
+        }
+        if (waited_s > timeout_s) {
+            return lw_fail(err, LW_ERR_TIMEOUT, "cuda: %s is not done after %.1f s on %s (GPU %d)", what, waited_s,
+                           c->info.name, c->index);
+        }
+        rest(waited_s);
+    }
+    (void)lw_cuda_check(dev, what, code);
+    return settle(dev, err);
+}
+
+void *lw_cuda_stream(lw_device *dev)
+{
+    return dev->ops == lw_cuda_ops() ? lw_cuda_of(dev)->stream : NULL;
+}
+
+int lw_cuda_index(const lw_device *dev)
+{
+    return dev->ops == lw_cuda_ops() ? reinterpret_cast<const lw_cuda *>(dev)->index : -1;
+}
+
+// --- opening and closing
+
+static void describe(lw_cuda *c)
+{
+    char cuda[16], text[512];
+    const size_t blas = c->blas->call.GetVersion();
+    lw_cuda_runtime_version(cuda, sizeof cuda);
+    (void)snprintf(text, sizeof text, "cuda: %.40s, %.0f GiB, %s, CUDA %s, cuBLAS %zu.%zu.%zu", c->info.name,
+                   (double)c->info.memory_bytes / GIB, c->info.uuid, cuda, blas / 10000, blas / 100 % 100, blas % 100);
+    (void)snprintf(c->base.description, sizeof c->base.description, "%.127s", text);
+}
+
+static lw_status open_gpu(lw_cuda *c, lw_error *err)
+{
+    LW_TRY(lw_cuda_status(
+        err, cudaSetDevice(c->index),
+        "cannot use the GPU (another process may have it to itself: see the compute mode in nvidia-smi)"));
+    LW_TRY(lw_cuda_info_of(c->index, err, &c->info));
+    if (c->info.major < 8) {
+        return lw_fail(
+            err, LW_ERR_UNSUPPORTED,
+            "cuda: %s is sm_%d%d, which has no bf16 products: lwmpi needs sm_80 (Ampere) or newer; use device "
+            "= \"cpu\"",
+            c->info.name, c->info.major, c->info.minor);
+    }
+    LW_TRY(lw_cuda_status(err, cudaStreamCreateWithFlags(&c->stream, cudaStreamNonBlocking), "cannot create a stream"));
+    LW_TRY(
+        lw_cuda_status(err, cudaEventCreateWithFlags(&c->reached, cudaEventDisableTiming), "cannot create an event"));
+    LW_TRY(lw_cuda_take(c, LW_CUDA_PARTIALS * sizeof(float), err, reinterpret_cast<void **>(&c->partial)));
+    LW_TRY(lw_cuda_self_test(c, err));
+    LW_TRY(lw_cuda_staging_open(c, err));
+    LW_TRY(lw_cuda_records_open(c, err));
+    LW_TRY(lw_cublas_open(c, err));
+    describe(c);
+    return LW_OK;
+}
+
+lw_status lw_cuda_open(int index, lw_error *err, lw_device **out)
+{
+    const int count = lw_cuda_device_count();
+    if (count == 0) {
+        char why[512];
+        lw_cuda_why_not(why, sizeof why);
+        return lw_fail(err, LW_ERR_DEVICE, "%s", why);
+    }
+    if (index < 0 || index >= count) {
+        return lw_fail(err, LW_ERR_DEVICE, "cuda: GPU %d is asked for, and this process sees %d, from 0 on", index,
+                       count);
+    }
+    lw_cuda *c = static_cast<lw_cuda *>(calloc(1, sizeof *c));
+    if (c == NULL) {
+        return lw_fail(err, LW_ERR_MEMORY, "cuda: cannot allocate the device");
+    }
+    c->base.ops = lw_cuda_ops();
+    c->base.frozen_type = LW_BF16;
+    c->index = index;
+    const lw_status status = open_gpu(c, err);
+    if (status != LW_OK) {
+        lw_cuda_destroy(&c->base);
+        return status;
+    }
+    *out = &c->base;
+    return LW_OK;
+}
+
+void lw_cuda_destroy(lw_device *dev)
+{
+    lw_cuda *c = lw_cuda_of(dev);
+    if (c->stream != NULL) {
+        (void)cudaStreamSynchronize(c->stream);
+    }
+    lw_cuda_records_close(c);
+    lw_cublas_close(c);
+    lw_cuda_staging_close(c);
+    (void)cudaFree(c->partial);
+    if (c->reached != NULL) {
+        (void)cudaEventDestroy(c->reached);
+    }
+    if (c->stream != NULL) {
+        (void)cudaStreamDestroy(c->stream);
+    }
+    (void)cudaGetLastError();
+    free(c->blocks);
+    free(c);
+}

@@ -1,0 +1,238 @@
+// comm_nccl.c: sums over the GPUs of a job by NCCL. MPI passes the unique id and tells who is missing.
+#include <cuda_runtime.h>
+#include <nccl.h>
+#include <pthread.h>
+#include <stdatomic.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "clock.h"
+#include "comm_impl.h"
+#include "device_cuda.h"
+
+#if NCCL_VERSION_CODE < 21400
+#error "NCCL 2.14 or newer is needed: older ones have no non-blocking communicators"
+#endif
+
+#define ABORT_S 3.0     // for ncclCommAbort, which may hang where the network or a peer does
+#define FAREWELL_S 10.0 // for an orderly end, with nothing under way
+#define ANSWER_S 1.5    // for ranks to say that they are alive
+
+struct lw_nccl {
+    lw_comm *comm;
+    lw_device *dev;
+    ncclComm_t handle;
+    cudaEvent_t before; // on the stream, in front of the all-reduce
+    bool arrived;       // `before` is done: this rank waits for the others, no longer for its own GPU
+    atomic_bool aborted;
+};
+
+void lw_nccl_version(char *out, size_t size)
+{
+    int v = 0;
+    if (ncclGetVersion(&v) != ncclSuccess) {
+        v = NCCL_VERSION_CODE;
+    }
+    snprintf(out, size, "%d.%d.%d", v / 10000, v / 100 % 100, v % 100);
+}
+
+// --- failures
+
+static void *run_abort(void *context)
+{
+    lw_nccl *n = context;
+    ncclCommAbort(n->handle);
+    atomic_store(&n->aborted, true);
+    return NULL;
+}
+
+void lw_nccl_abort(lw_nccl *n)
+{
+    pthread_t thread;
+    if (n->handle == NULL || pthread_create(&thread, NULL, run_abort, n) != 0) {
+        return; // the process ends in a moment, and its GPU work with it
+    }
+    pthread_detach(thread);
+    double start_s = lw_now_s();
+    while (!atomic_load(&n->aborted) && lw_now_s() - start_s < ABORT_S) {
+        lw_comm_sleep(1e-3);
+    }
+}
+
+// A rank that finds NCCL broken ends the job: the others would learn of it at their deadline at best.
+static _Noreturn void end_job(lw_nccl *n, const char *what, ncclResult_t code)
+{
+    lw_comm *comm = n->comm;
+    char silent[512];
+    char detail[256];
+    lw_error err = {{0}};
+    const char *last = ncclGetLastError(n->handle);
+    snprintf(detail, sizeof detail, "%s", last != NULL ? last : "");
+    detail[strcspn(detail, "\n")] = '\0';
+    int count = lw_comm_silent_ranks(comm, ANSWER_S, silent, sizeof silent);
+    lw_fail(&err, LW_ERR_COMM, "%s failed in phase \"%s\": %s%s%s%s%s; NCCL_DEBUG=INFO in the environment tells more",
+            what, comm->phase, ncclGetErrorString(code), detail[0] != '\0' ? ": " : "", detail,
+            count > 0 ? "; no sign of life from " : "", count > 0 ? silent : "");
+    lw_comm_abort(comm, LW_ERR_COMM, &err);
+}
+
+// The state of the communicator; ncclInProgress while a call that was made is not through.
+static ncclResult_t ask(const lw_nccl *n)
+{
+    ncclResult_t state = ncclSuccess;
+    ncclResult_t asked = ncclCommGetAsyncError(n->handle, &state);
+    return asked != ncclSuccess ? asked : state;
+}
+
+// Calls of a non-blocking communicator return before they are through; the next one may not be made until then.
+static void settle(lw_nccl *n, const char *what, ncclResult_t code)
+{
+    double start_s = lw_now_s();
+    while (code == ncclInProgress) {
+        lw_comm_idle(n->comm, lw_now_s() - start_s, what);
+        code = ask(n);
+    }
+    if (code != ncclSuccess) {
+        end_job(n, what, code);
+    }
+}
+
+// --- begin
+
+static lw_status prepare(lw_comm *comm, lw_device *dev, lw_error *err, ncclUniqueId *id, lw_nccl **out)
+{
+    lw_nccl *n = calloc(1, sizeof *n);
+    if (n == NULL) {
+        return lw_fail(err, LW_ERR_MEMORY, "no memory for the NCCL communicator");
+    }
+    n->comm = comm;
+    n->dev = dev;
+    *out = n;
+    cudaError_t cuda = cudaEventCreateWithFlags(&n->before, cudaEventDisableTiming);
+    if (cuda != cudaSuccess) {
+        n->before = NULL;
+        return lw_fail(err, LW_ERR_DEVICE, "cudaEventCreateWithFlags: %s", cudaGetErrorString(cuda));
+    }
+    ncclResult_t code = comm->rank == 0 ? ncclGetUniqueId(id) : ncclSuccess;
+    if (code != ncclSuccess) {
+        return lw_fail(err, LW_ERR_COMM,
+                       "NCCL cannot start (ncclGetUniqueId: %s): %s; NCCL_SOCKET_IFNAME names the network interface to "
+                       "use, comm.backend = \"mpi\" goes without NCCL",
+                       ncclGetErrorString(code), ncclGetLastError(NULL));
+    }
+    return LW_OK;
+}
+
+static void discard(lw_nccl *n)
+{
+    if (n != NULL && n->before != NULL) {
+        cudaEventDestroy(n->before);
+    }
+    free(n);
+}
+
+lw_status lw_nccl_create(lw_comm *comm, lw_device *dev, lw_error *err, lw_nccl **out)
+{
+    ncclUniqueId id = {{0}};
+    lw_nccl *n = NULL;
+    lw_status status = lw_comm_agree(comm, prepare(comm, dev, err, &id, &n), err);
+    if (status == LW_OK) {
+        status = lw_comm_broadcast(comm, 0, &id, sizeof id, err);
+    }
+    if (status != LW_OK) {
+        discard(n);
+        return status;
+    }
+    ncclConfig_t config = NCCL_CONFIG_INITIALIZER;
+    config.blocking = 0;
+    *out = n; // a missed deadline aborts it
+    lw_comm_enter(comm);
+    settle(n, "NCCL start", ncclCommInitRankConfig(&n->handle, comm->size, id, comm->rank, &config));
+    return LW_OK;
+}
+
+// --- all-reduce
+
+static lw_status poll_reduce(void *context, double waited_s, lw_error *err)
+{
+    (void)err;
+    lw_nccl *n = context;
+    ncclResult_t state = ask(n);
+    if (state != ncclSuccess && state != ncclInProgress) {
+        end_job(n, "NCCL all-reduce", state);
+    }
+    if (!n->arrived) {
+        n->arrived = cudaEventQuery(n->before) == cudaSuccess;
+        if (!n->arrived) {
+            (void)cudaGetLastError(); // "not ready" counts as an error there; a real one surfaces at the wait's end
+        }
+    }
+    // While its own GPU is at work this rank does not wait for others, and does not tell them that it does.
+    if (n->arrived && waited_s > n->comm->yield_s) {
+        lw_comm_watch(n->comm, waited_s);
+    }
+    return LW_OK;
+}
+
+static _Noreturn void missed_deadline(lw_nccl *n, double waited_s)
+{
+    lw_error err = {{0}};
+    if (n->arrived) {
+        lw_comm_missed_deadline(n->comm, waited_s, "NCCL all-reduce");
+    }
+    lw_fail(&err, LW_ERR_TIMEOUT,
+            "its GPU did not finish its own work within %.1f s (comm.timeout_s) in phase \"%s\": the GPU hangs (dmesg and "
+            "nvidia-smi -q tell of Xid errors), or comm.timeout_s is too low for such a step",
+            waited_s, n->comm->phase);
+    lw_comm_abort(n->comm, LW_ERR_TIMEOUT, &err);
+}
+
+lw_status lw_nccl_all_reduce(lw_nccl *n, float *buffer, int64_t elements, lw_error *err)
+{
+    cudaStream_t stream = lw_cuda_stream(n->dev);
+    double start_s = lw_now_s();
+    lw_comm_enter(n->comm);
+    n->arrived = false;
+    cudaError_t cuda = cudaEventRecord(n->before, stream);
+    if (cuda != cudaSuccess) {
+        return lw_fail(err, LW_ERR_DEVICE, "cudaEventRecord in front of the all-reduce: %s", cudaGetErrorString(cuda));
+    }
+    ncclResult_t code = ncclAllReduce(buffer, buffer, (size_t)elements, ncclFloat32, ncclSum, n->handle, stream);
+    settle(n, "NCCL all-reduce", code);
+    lw_status status =
+        lw_cuda_sync_until(n->dev, n->comm->timeout_s, "the all-reduce of NCCL", poll_reduce, n, err);
+    if (status == LW_ERR_TIMEOUT) {
+        missed_deadline(n, lw_now_s() - start_s);
+    }
+    return status;
+}
+
+// --- end
+
+// Whether all ranks took leave.
+static bool farewell(lw_nccl *n)
+{
+    double start_s = lw_now_s();
+    ncclResult_t code = ncclCommFinalize(n->handle);
+    while (code == ncclInProgress && lw_now_s() - start_s < FAREWELL_S) {
+        lw_comm_sleep(1e-3);
+        code = ask(n);
+    }
+    return code == ncclSuccess;
+}
+
+void lw_nccl_destroy(lw_nccl **nccl)
+{
+    lw_nccl *n = *nccl;
+    *nccl = NULL;
+    if (farewell(n)) {
+        ncclCommDestroy(n->handle);
+    } else {
+        lw_nccl_abort(n);
+        if (!atomic_load(&n->aborted)) {
+            return; // the thread that hangs in it still reads n
+        }
+    }
+    discard(n);
+}

@@ -1,0 +1,117 @@
+#include "rates.h"
+
+#include <string.h>
+
+#include "clock.h"
+
+typedef void enqueue(lw_device *dev, const void *what);
+
+// Seconds of one call: rounds of so many calls that waiting for the end does not count.
+static lw_status time_calls(lw_device *dev, enqueue *call, const void *what, lw_error *err, double *out)
+{
+    enum { ROUNDS = 4 };
+    static const double round_s = 20e-3;
+    int64_t calls = 1;
+    double best_s = 0.0;
+    call(dev, what); // whatever is made at the first call is made now
+    LW_TRY(dev->ops->sync(dev, err));
+    for (int round = 0; round < ROUNDS;) {
+        double start_s = lw_now_s();
+        for (int64_t i = 0; i < calls; i++) {
+            call(dev, what);
+        }
+        LW_TRY(dev->ops->sync(dev, err));
+        double wall_s = lw_now_s() - start_s;
+        if (wall_s < round_s && calls < 1 << 16) {
+            calls *= wall_s < round_s / 8 ? 8 : 2;
+            continue;
+        }
+        double each_s = wall_s / (double)calls;
+        best_s = round == 0 || each_s < best_s ? each_s : best_s;
+        round++;
+    }
+    *out = best_s;
+    return LW_OK;
+}
+
+static void enqueue_gemm(lw_device *dev, const void *what)
+{
+    dev->ops->gemm(dev, what);
+}
+
+lw_status lw_product_rate(lw_device *dev, const lw_gemm *g, lw_error *err, double *out)
+{
+    double each_s;
+    int64_t rows = g->trans_a ? g->k : g->m;
+    // The pointer is to const for the operator; the memory is the caller's to give.
+    void *a = (void *)(uintptr_t)g->a;
+    dev->ops->random_normal(dev, rows * g->lda, 1, 1, 0.0F, 1.0F, g->ab_type, a);
+    LW_TRY(time_calls(dev, enqueue_gemm, g, err, &each_s));
+    *out = 2.0 * (double)g->m * (double)g->n * (double)g->k / each_s;
+    return LW_OK;
+}
+
+static lw_status square_rate(lw_device *dev, int64_t n, lw_error *err, double *out)
+{
+    size_t operand = (size_t)(n * n) * lw_dtype_bytes(dev->frozen_type);
+    void *block = NULL;
+    LW_TRY(dev->ops->alloc(dev, 2 * operand + (size_t)(n * n) * sizeof(float), err, &block));
+    unsigned char *memory = block;
+    dev->ops->random_normal(dev, n * n, 1, 2, 0.0F, 1.0F, dev->frozen_type, memory + operand);
+    lw_status status = lw_product_rate(dev,
+                                       &(lw_gemm){.trans_b = true,
+                                                  .m = n,
+                                                  .n = n,
+                                                  .k = n,
+                                                  .alpha = 1.0F,
+                                                  .a = memory,
+                                                  .b = memory + operand,
+                                                  .c = memory + 2 * operand,
+                                                  .lda = n,
+                                                  .ldb = n,
+                                                  .ldc = n,
+                                                  .ab_type = dev->frozen_type},
+                                       err, out);
+    dev->ops->free(dev, block);
+    return status;
+}
+
+lw_status lw_gemm_rate(lw_device *dev, lw_error *err, double *out)
+{
+    // Large enough for the device's full rate, and no larger.
+    static const double enough_s = 0.5e-3;
+    double each_s = 0.0;
+    for (int64_t n = 512; n <= 8192 && each_s < enough_s; n *= 4) {
+        LW_TRY(square_rate(dev, n, err, out));
+        each_s = 2.0 * (double)n * (double)n * (double)n / *out;
+    }
+    return LW_OK;
+}
+
+typedef struct copy {
+    const unsigned char *from;
+    unsigned char *to;
+    size_t bytes;
+} copy;
+
+static void enqueue_copy(lw_device *dev, const void *what)
+{
+    const copy *c = what;
+    dev->ops->copy(dev, c->from, c->bytes, c->to);
+}
+
+lw_status lw_copy_rate(lw_device *dev, lw_error *err, double *out)
+{
+    // Several times the last-level cache.
+    const size_t bytes = (size_t)(strcmp(dev->ops->name, "cuda") == 0 ? 512 : 32) << 20;
+    void *block = NULL;
+    double each_s = 0.0;
+    LW_TRY(dev->ops->alloc(dev, 2 * bytes, err, &block));
+    unsigned char *memory = block;
+    dev->ops->random_normal(dev, (int64_t)(bytes / sizeof(float)), 1, 3, 0.0F, 1.0F, LW_F32, memory);
+    const copy c = {memory, memory + bytes, bytes};
+    lw_status status = time_calls(dev, enqueue_copy, &c, err, &each_s);
+    dev->ops->free(dev, block);
+    *out = 2.0 * (double)bytes / each_s;
+    return status;
+}
