@@ -35,6 +35,7 @@ struct lw_comm {
     int64_t *heard; // (size): sequence + 1 of the last note from each rank; 0 none, or taken back
     const lw_error *untold; // what this rank failed of, while it is not agreed; NULL
     bool noted;     // this rank has told the others that it waits in the current collective
+    bool told_to_end; // lw_comm_told_to_end has spoken
     bool owns_mpi;  // started here, so ended here
 };
 
@@ -81,6 +82,9 @@ void lw_comm_watch(lw_comm *comm, double waited_s);
 // After a wait that has ended well: takes back the note, if one was sent. A rank that goes on and then hangs must not pass
 // for one that waits.
 void lw_comm_watch_end(lw_comm *comm);
+// When a launcher ends the job because a rank died, the others get SIGTERM in the middle of a wait: says once who is
+// missing, while there is time.
+void lw_comm_told_to_end(lw_comm *comm, double waited_s, const char *what);
 _Noreturn void lw_comm_missed_deadline(lw_comm *comm, double waited_s, const char *what);
 // watch.c: asks all ranks whether they are there, waits for answers at most wait_s, and lists the ranks that gave none
 // ("rank 1 on node07"). Returns their number. Where a lower rank is there, gives it time to speak first.

@@ -12,6 +12,7 @@
 
 #include "clock.h"
 #include "comm_impl.h"
+#include "signals.h"
 
 enum {
     SPIN_TESTS = 200,         // tests before the clock is looked at: the whole wait of ranks in step
@@ -66,6 +67,9 @@ void lw_comm_idle(lw_comm *comm, double waited_s, const char *what)
     if (waited_s < comm->yield_s) {
         sched_yield();
     } else {
+        if (waited_s > 0.5 && lw_signal_pending() == LW_SIGNAL_TERM) {
+            lw_comm_told_to_end(comm, waited_s, what);
+        }
         lw_comm_watch(comm, waited_s);
         lw_comm_sleep(fmin(fmax(waited_s / 50.0, 20e-6), 1e-3));
     }

@@ -104,6 +104,29 @@ int lw_comm_silent_ranks(lw_comm *comm, double wait_s, char *out, size_t size)
     return silent;
 }
 
+void lw_comm_told_to_end(lw_comm *comm, double waited_s, const char *what)
+{
+    static const double answer_s = 0.3; // a launcher that ends a job may leave a second between SIGTERM and SIGKILL
+    double start_s = lw_now_s();
+    char silent[512];
+    int count;
+    if (comm->told_to_end) {
+        return;
+    }
+    comm->told_to_end = true;
+    comm->noted = false;
+    do {
+        lw_comm_watch(comm, comm->timeout_s);
+        count = list_missing(comm, silent, sizeof silent);
+        lw_comm_sleep(1e-3);
+    } while (count > 0 && lw_now_s() - start_s < answer_s);
+    if (count > 0) {
+        lw_comm_say("rank %d on %s: SIGTERM after %.1f s of waiting in phase \"%s\" (%s) for %s, without a sign of life: "
+                    "it died, or is busy",
+                    comm->rank, lw_comm_host(comm), waited_s, comm->phase, what, silent);
+    }
+}
+
 void lw_comm_missed_deadline(lw_comm *comm, double waited_s, const char *what)
 {
     char missing[512];

@@ -232,6 +232,9 @@ static lw_status train(lw_job *job, double start_s, lw_error *err)
     if (job->rank == 0) {
         status = write_results(job, &trainer, &forecast, evaluates ? &evaluation : NULL, start_s, err);
     }
+    // The work is done: a slow disk under the results may take longer than a collective.
+    lw_error ignored;
+    (void)lw_comm_rendezvous(job->comm, LW_OK, &ignored);
     status = lw_comm_agree(job->comm, status, err);
 done:
     lw_eval_destroy(&eval);

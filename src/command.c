@@ -144,17 +144,17 @@ static const lw_command commands[] = {
     {
         .name = "verify",
         .summary = "check a frozen model against a reference",
-        .usage = "verify MODEL_DIR REFERENCE.safetensors [--device cpu|cuda] [--threads N] [--json]",
+        .usage = "verify MODEL_DIR REFERENCE.safetensors [--device cpu|cuda|cuda:f32] [--threads N] [--json]",
         .text = "Computes loss and gradient of the frozen model in MODEL_DIR (a Hugging Face directory) for the inputs "
                 "in REFERENCE, and prints the relative errors against the loss and gradient stored there.\n\n"
                 "REFERENCE holds prefix F32 (B,M,D), suffix_ids I32 (B,S), answer_ids I32 (B,A) padded at the right "
                 "with -1, loss F32 (1) and grad_prefix F32 (B,M,D). The input of a sample is its prefix, the embedded "
                 "suffix, and the embedded answer without its last token; the loss is the mean of -log p over all "
                 "answer tokens of the batch.",
-        .options = {{"--device cpu|cuda", "where to compute; cpu when left out"},
+        .options = {{"--device cpu|cuda|cuda:f32", "where to compute; cpu when left out; cuda:f32 keeps weights and activations in f32"},
                     {"--threads N", "CPU threads; 1 when left out"},
                     OPTION_JSON("the errors")},
-        .exits = {{"0", "relative errors of loss and gradient within 1e-4 and 1e-3 (cuda, bf16: 2e-2)"},
+        .exits = {{"0", "relative errors of loss and gradient within 1e-4 and 1e-3 (cuda, bf16: 2e-2 both)"},
                   {"1", "outside the tolerance, or failed"},
                   EXIT_USAGE},
         .examples = {{"lwmpi verify models/Llama-3.1-8B reference.safetensors", ""}},

@@ -37,7 +37,10 @@ lw_status lw_device_open(const char *kind, int index, int threads, lw_error *err
         return lw_cpu_open(kind + 4, threads, err, out);
     }
     if (strcmp(kind, "cuda") == 0) {
-        return lw_cuda_open(index, err, out);
+        return lw_cuda_open(index, LW_BF16, err, out);
+    }
+    if (strcmp(kind, "cuda:f32") == 0) { // frozen weights and activations as on the CPU: tells rounding from mistakes
+        return lw_cuda_open(index, LW_F32, err, out);
     }
     return lw_fail(err, LW_ERR_UNSUPPORTED, "device \"%s\" is unknown; lwmpi knows \"cpu\" and \"cuda\"", kind);
 }

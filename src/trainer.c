@@ -410,7 +410,8 @@ lw_status lw_trainer_run(lw_trainer *t, lw_error *err)
         status = lw_step_start(&t->step, &job->wire, decoders, &loss, err);
     }
     if (status == LW_OK) {
-        status = lw_gemm_rate(job->dev, err, &t->gemm_flop_per_s);
+        lw_gemm largest = lw_step_largest_product(&t->step);
+        status = lw_product_rate(job->dev, &largest, err, &t->gemm_flop_per_s);
     }
     status = lw_comm_agree(job->comm, lw_signal_check(status), err);
     LW_TRY(lw_job_stopped(job, status, "before the first step", err)); // with nothing new to save

@@ -331,8 +331,9 @@ lw_status lw_cmd_verify(int argc, char **argv, lw_error *err)
         return lw_fail(err, LW_ERR_USAGE, "verify: MODEL_DIR and REFERENCE.safetensors are wanted; see: lwmpi verify "
                                           "--help");
     }
-    if (strcmp(device, "cpu") != 0 && strncmp(device, "cpu:", 4) != 0 && strcmp(device, "cuda") != 0) {
-        return lw_fail(err, LW_ERR_USAGE, "--device %s: cpu or cuda is wanted", device);
+    if (strcmp(device, "cpu") != 0 && strncmp(device, "cpu:", 4) != 0 && strcmp(device, "cuda") != 0 &&
+        strcmp(device, "cuda:f32") != 0) {
+        return lw_fail(err, LW_ERR_USAGE, "--device %s: cpu, cuda or cuda:f32 is wanted", device);
     }
     return verify(argv[1], argv[2], device, (int)threads, json, err);
 }

@@ -7,11 +7,15 @@
 set(LW_TIMEOUT_slurm_jobs 1200) # jobs that wait for a time limit and in a queue
 set(LW_LABELS_slurm_jobs slow)
 set(LW_TIMEOUT_fault_resume 900) # some forty runs
+set(LW_LABELS_fault_resume slow)
 set(LW_TIMEOUT_fault_signals 400) # some sixty runs
+set(LW_LABELS_fault_signals slow)
 set(LW_TIMEOUT_fault_numbers 240)
 set(LW_TIMEOUT_fault_inject 600) # some eighty runs
 set(LW_TIMEOUT_fault_kills 400)
+set(LW_LABELS_fault_kills slow)
 set(LW_TIMEOUT_fault_peers 400) # deadlines that have to pass
+set(LW_LABELS_fault_peers slow)
 set(LW_TIMEOUT_fault_disks 300)
 set(LW_TIMEOUT_softgpu_ops 300)
 set(LW_TIMEOUT_softgpu_train 600) # four runs of two ranks with every GPU thread emulated

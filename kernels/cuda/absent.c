@@ -29,9 +29,10 @@ lw_status lw_cuda_info_of(int index, lw_error *err, lw_cuda_info *out)
     return lw_fail(err, LW_ERR_UNSUPPORTED, "%s", how_to_get_it);
 }
 
-lw_status lw_cuda_open(int index, lw_error *err, lw_device **out)
+lw_status lw_cuda_open(int index, lw_dtype frozen_type, lw_error *err, lw_device **out)
 {
     (void)index;
+    (void)frozen_type;
     (void)out;
     return lw_fail(err, LW_ERR_UNSUPPORTED, "%s", how_to_get_it);
 }

@@ -246,7 +246,7 @@ static lw_status open_gpu(lw_cuda *c, lw_error *err)
     return LW_OK;
 }
 
-lw_status lw_cuda_open(int index, lw_error *err, lw_device **out)
+lw_status lw_cuda_open(int index, lw_dtype frozen_type, lw_error *err, lw_device **out)
 {
     const int count = lw_cuda_device_count();
     if (count == 0) {
@@ -263,7 +263,7 @@ lw_status lw_cuda_open(int index, lw_error *err, lw_device **out)
         return lw_fail(err, LW_ERR_MEMORY, "cuda: cannot allocate the device");
     }
     c->base.ops = lw_cuda_ops();
-    c->base.frozen_type = LW_BF16;
+    c->base.frozen_type = frozen_type;
     c->index = index;
     const lw_status status = open_gpu(c, err);
     if (status != LW_OK) {

@@ -33,9 +33,9 @@ typedef struct lw_cuda_info {
 // LW_ERR_DEVICE.
 lw_status lw_cuda_info_of(int index, lw_error *err, lw_cuda_info *out);
 
-// Opens GPU `index`: context, stream, cuBLAS, pinned staging, and a self-test of the kernels, which refuses a GPU that
+// Opens GPU `index` for frozen weights and operands in frozen_type (LW_BF16, LW_F32): context, stream, cuBLAS, pinned staging, and a self-test of the kernels, which refuses a GPU that
 // the binary holds no code for. LW_ERR_DEVICE, LW_ERR_MEMORY, LW_ERR_UNSUPPORTED (not in this build).
-lw_status lw_cuda_open(int index, lw_error *err, lw_device **out);
+lw_status lw_cuda_open(int index, lw_dtype frozen_type, lw_error *err, lw_device **out);
 
 // Which GPU an open device is, as lw_cuda_info_of counts them; -1 for a device that is none.
 int lw_cuda_index(const lw_device *dev);

@@ -130,7 +130,7 @@ at=$(head -c $((8 + header)) "$scratch/model/model.safetensors" | tail -c "$head
     grep -o '"model.norm.weight":{[^}]*"data_offsets":\[[0-9]*' | grep -o '[0-9]*$')
 printf '\x7f\x7f\x7f\xff\x7f\x7f\x7f\xff' |
     dd of="$scratch/model/model.safetensors" bs=1 seek=$((8 + header + at)) conv=notrunc status=none
-train "numbers that overflow" 2 1 '3 steps in a row had a non-finite loss.*train\.max_skipped' \
+train "numbers that overflow" 2 1 '3 steps in a row had a loss or gradient that is not finite.*train\.max_skipped' \
     models.llama.path="$scratch/model" train.max_skipped=3
 printf '\xff\xff\xff\xff' | dd of="$scratch/model/model.safetensors" bs=1 seek=$((8 + header + at)) conv=notrunc status=none
 broken "weights that are not finite" 1 'model.*tensor model\.norm\.weight.*non-finite'

@@ -41,8 +41,8 @@ static const char *const memory_limit[] = {
     "sh", "-c", "[ \"${OMPI_COMM_WORLD_RANK:-${PMI_RANK:-0}}\" != 1 ] || ulimit -d 60000; exec \"$0\" \"$@\"", NULL};
 
 static const peer_case cases[] = {
-    {"kill -9 of rank 1 of 3 in the steps", 3, KILL_IT, 1, 5, NULL, false, NULL, NULL, NULL, false},
-    {"kill -9 of rank 0 of 2 in the steps", 2, KILL_IT, 0, 9, NULL, false, NULL, NULL, NULL, false},
+    {"kill -9 of rank 1 of 3 in the steps", 3, KILL_IT, 1, 5, NULL, false, "rank 1 on ", "phase \"step ", NULL, false},
+    {"kill -9 of rank 0 of 2 in the steps", 2, KILL_IT, 0, 9, NULL, false, "rank 0 on ", "phase \"", NULL, false},
     {"kill -9 of rank 1 of 2 at the start", 2, KILL_IT, 1, 0, NULL, false, NULL, NULL, NULL, true},
     {"kill -9 of mpirun", 2, KILL_LAUNCHER, 0, 5, NULL, false, NULL, NULL, NULL, false},
     {"SIGSTOP of rank 1 of 3", 3, STOP_IT, 1, 5, NULL, true, "rank 1 on ", "phase \"step ", NULL, false},
@@ -124,7 +124,7 @@ static void check_message(const job *j, const peer_case *c)
         job_fail(j, "%s: the last message does not name \"%s\", the host %s and \"%s\": %s", c->name, c->culprit, host,
                  c->phase, message);
     }
-    // A killed rank is the launcher's to name, which ends the others before they miss it: Open MPI's words, or MPICH's.
+    // The launcher names a killed rank as well: Open MPI's words, or MPICH's.
     char rank[32];
     snprintf(rank, sizeof rank, "process rank %d ", c->rank);
     if (c->blow == KILL_IT && strstr(text, rank) == NULL && strstr(text, "KILLED BY SIGNAL") == NULL) {

@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # `lwmpi verify`: every fixture agrees with transformers, every change of a reference is noticed, bad input is named.
-# With LWMPI_DEVICE=cuda only the first, on that device, no further off than transformers in bf16 (fixtures/bf16.txt).
+# With LWMPI_DEVICE only the first, on that device: cuda:f32 within the limits of f32, cuda no further off than
+# transformers is in bf16 (fixtures/bf16.txt).
 . tests/support/shell.sh
 
 fixtures=$LWMPI_SOURCE_DIR/tests/parity/fixtures
@@ -8,7 +9,7 @@ device=${LWMPI_DEVICE:-cpu}
 
 # limits FIXTURE: of the errors of loss and gradient. In f32 far inside 1e-4 and 1e-3: the reference is in f64.
 limits() {
-    if [ "$device" = cpu ]; then
+    if [ "$device" != cuda ]; then
         echo 2e-6 2e-5
     else # a fixture that is not in the list gets the largest of it
         awk -v name="$1" '$1 == name { found = $3 } $3 > most { most = $3 } END { print 5e-3, found ? found : most }' \
@@ -35,7 +36,7 @@ for dir in "$fixtures"/*/; do
     got=0
     "$LWMPI_BIN" verify "$dir" "$dir/reference.safetensors" --device "$device" --json \
         >"$scratch/out" 2>"$scratch/err" || got=$?
-    if [ "$got" -ne 0 ] && { [ "$device" = cpu ] || [ "$got" -ne 1 ] || ! grep -q '"pass":false}$' "$scratch/out"; }; then
+    if [ "$got" -ne 0 ] && { [ "$device" != cuda ] || [ "$got" -ne 1 ] || ! grep -q '"pass":false}$' "$scratch/out"; }; then
         fail "$name: $(cat "$scratch/err" "$scratch/out")"
         continue
     fi
@@ -161,7 +162,7 @@ head -c 2000 "$good" >"$bad"
 expect "truncated" 1 'bad\.safetensors' "$LWMPI_BIN" verify "$model" "$bad"
 expect "missing model" 1 "$scratch/none/config\.json" "$LWMPI_BIN" verify "$scratch/none" "$good"
 expect "missing reference" 1 "$scratch/none: .*No such file" "$LWMPI_BIN" verify "$model" "$scratch/none"
-expect "unknown device" 2 '[-]-device tpu: cpu or cuda' "$LWMPI_BIN" verify "$model" "$good" --device tpu
+expect "unknown device" 2 '[-]-device tpu: cpu, cuda or cuda:f32' "$LWMPI_BIN" verify "$model" "$good" --device tpu
 if "$LWMPI_BIN" --version | grep -q 'backends: cpu$'; then
     expect "cuda without the backend" 1 'device "cuda" is not compiled' "$LWMPI_BIN" verify "$model" "$good" --device cuda
 fi
