@@ -321,9 +321,8 @@ static lw_status run_rounds(lw_job *job, lw_eval *e, lw_error *err)
         int64_t first = (round + job->rank) * e->chunk;
         int64_t count = n - first < e->chunk ? n - first : e->chunk;
         double start_s = lw_now_s();
+        lw_comm_phase(job->comm, "evaluation, samples from %lld on", (long long)(round * e->chunk));
         if (count > 0) {
-            lw_comm_phase(job->comm, "evaluation, samples %lld to %lld", (long long)first,
-                          (long long)(first + count - 1));
             status = run_chunk(job, e, first, count, err);
         }
         double chunk_s = lw_now_s() - start_s;

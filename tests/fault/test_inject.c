@@ -3,7 +3,8 @@
 // checkpoints that were promised verify; and the next start, with nothing wrong, ends with the bits of a run in which
 // nothing ever went wrong.
 //
-// A sample of the calls by default; LWMPI_FAULT_ALL=1 walks over all, LWMPI_FAULT_SHARD=1/4 over a fourth of that.
+// A sample of the calls by default; LWMPI_FAULT_ALL=1 walks over every file and MPI operation, and over the first and
+// last allocation of every place in the program; LWMPI_FAULT_SHARD=1/4 over a fourth of that.
 // LWMPI_FAULT_ONLY=TEXT: only injections whose words contain TEXT. LWMPI_FAULT_SCENARIO=TEXT: only such scenarios.
 // LWMPI_FAULT_QUICK=1: nothing is started again after an injection. LWMPI_FAULT_KEEP=1 keeps the scratch folder.
 #include <errno.h>
