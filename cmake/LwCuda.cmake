@@ -105,6 +105,6 @@ endfunction()
 
 # lw_no_cuda_library(TARGET): what stands in its place in a build without it.
 function(lw_no_cuda_library target)
-  add_library(${target} STATIC kernels/cuda/absent.c mpi/absent_nccl.c)
+  add_library(${target} STATIC "${CMAKE_SOURCE_DIR}/kernels/cuda/absent.c" "${CMAKE_SOURCE_DIR}/mpi/absent_nccl.c")
   lw_compile_options(${target})
 endfunction()
