@@ -268,6 +268,7 @@ lw_status lw_bench_run(lw_bench *b, lw_error *err)
     LW_TRY_GOTO(record(b, &products, err));
     LW_TRY_GOTO(time_steps(b, &products, times, err));
     LW_TRY_GOTO(time_phases(b, times, err));
+    b->result.peak_bytes = b->job->dev->peak_bytes; // before the rates take memory of their own
     b->result.largest = lw_step_largest_product(&b->step);
     LW_TRY_GOTO(lw_product_rate(b->job->dev, &b->result.largest, err, &b->result.gemm_flop_per_s));
     LW_TRY_GOTO(lw_copy_rate(b->job->dev, err, &b->result.copy_bytes_per_s));

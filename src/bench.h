@@ -37,6 +37,7 @@ typedef struct lw_bench_result {
     lw_gemm largest;          // the largest product
     double gemm_flop_per_s;   // measured on it
     double copy_bytes_per_s;  // read and written
+    size_t peak_bytes;        // of device memory in the steps
 } lw_bench_result;
 
 typedef struct lw_bench {

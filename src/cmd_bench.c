@@ -126,7 +126,7 @@ static void put_memory(json_t *o, const lw_bench *b, size_t workspace_bytes)
 {
     const lw_job *job = b->job;
     size_t predicted = job->frozen_bytes + job->wire_memory.size_bytes + workspace_bytes;
-    put_count(o, "device_bytes", (int64_t)job->dev->allocated_bytes);
+    put_count(o, "device_bytes", (int64_t)b->result.peak_bytes);
     put_count(o, "device_bytes_predicted", (int64_t)predicted);
     int index = lw_cuda_index(job->dev);
     lw_cuda_info info;

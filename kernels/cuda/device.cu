@@ -201,12 +201,12 @@ lw_status lw_cuda_sync_until(lw_device *dev, double timeout_s, const char *what,
 
 void *lw_cuda_stream(lw_device *dev)
 {
-    return dev->ops == lw_cuda_ops() ? lw_cuda_of(dev)->stream : NULL;
+    return dev->ops->destroy == lw_cuda_destroy ? lw_cuda_of(dev)->stream : NULL;
 }
 
 int lw_cuda_index(const lw_device *dev)
 {
-    return dev->ops == lw_cuda_ops() ? reinterpret_cast<const lw_cuda *>(dev)->index : -1;
+    return dev->ops->destroy == lw_cuda_destroy ? reinterpret_cast<const lw_cuda *>(dev)->index : -1;
 }
 
 // --- opening and closing

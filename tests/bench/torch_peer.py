@@ -46,7 +46,7 @@ class Encoder(nn.Module):
         self.layers = nn.ModuleList(Block(o.width, o.width, o.heads) for _ in range(o.layers))
         self.norm = nn.LayerNorm(o.width)
         self.queries = nn.Parameter(torch.randn(o.latents, o.d_z) * 0.02)
-        self.pooler = nn.ModuleList(Block(o.d_z, o.width, o.heads) for _ in range(o.pooler_layers))
+        self.pooler = nn.ModuleList(Block(o.d_z, o.width, o.pooler_heads) for _ in range(o.pooler_layers))
         self.out = nn.LayerNorm(o.d_z)
 
     def forward(self, ids):
@@ -78,7 +78,7 @@ def main():
     p.add_argument("--device", default="cpu")
     p.add_argument("--batch", type=int, nargs="+", default=[4])
     for name, default in (("latents", 32), ("d_z", 256), ("width", 256), ("heads", 4), ("layers", 2),
-                          ("pooler_layers", 2), ("answer", 8), ("source", 256), ("threads", 1), ("steps", 10),
+                          ("pooler_layers", 2), ("pooler_heads", 4), ("answer", 8), ("source", 256), ("threads", 1), ("steps", 10),
                           ("warmup", 2)):
         p.add_argument("--" + name, type=int, default=default)
     o = p.parse_args()

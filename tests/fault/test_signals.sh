@@ -240,7 +240,8 @@ metrics "$scratch/any/metrics.jsonl" step | diff - <(seq $steps) >/dev/null || f
 # --- eval and bench: nothing to save; no half of a result
 
 mapfile -t words < <(small_job "$scratch/alone")
-start command_eval 2 eval "${words[@]}" data.eval_samples=300 eval.batch=2 eval.max_new_tokens=64 --json
+start command_eval 2 eval "${words[@]}" data.eval="$LWMPI_SOURCE_DIR/configs/tiny/train.jsonl" data.eval_samples=0 \
+    eval.batch=2 eval.max_new_tokens=64 --json
 sleep 1
 kill -TERM "$(all_ranks | tail -n 1)"
 ended command_eval 75

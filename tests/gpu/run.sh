@@ -7,7 +7,7 @@
 #
 # --bundle, --ops   what `cmake --build BUILD --target bundle test_ops_ops` made on another machine (BUILD/lwmpi-*.tar.gz
 #                   and BUILD/tests/test_ops_ops); without them preset `cuda` is built here
-# --only            of: ops verify train resume nccl sanitize bench peer
+# --only            of: ops bench peer verify resume nccl train sanitize
 # --out             folder of logs and result rows; build/gpu-results by default, $OUT where that is set
 #
 # Where there is no GPU, each part says "skipped" and the exit code is 77.
@@ -84,6 +84,7 @@ for root in {sysconfig.get_paths()["purelib"], *site.getsitepackages()}:
         print(folder, end=":")
 PY
 }
+own_libraries=${LD_LIBRARY_PATH:-} ops_libraries=''
 export LD_LIBRARY_PATH=${LD_LIBRARY_PATH:+$LD_LIBRARY_PATH:}$(cuda_libraries)
 export OMPI_ALLOW_RUN_AS_ROOT=1 OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1 OMPI_MCA_btl_vader_single_copy_mechanism=none
 export LWMPI_CALIBRATION=$work/calibration OMP_NUM_THREADS=${OMP_NUM_THREADS:-4}
@@ -91,10 +92,11 @@ export LWMPI_CALIBRATION=$work/calibration OMP_NUM_THREADS=${OMP_NUM_THREADS:-4}
 # --- the program
 
 if [ -n "$bundle" ]; then
+    [ -n "$ops" ] || { note "--bundle wants --ops as well" && exit 2; }
     mkdir "$work/bundle"
     tar -xzf "$bundle" -C "$work/bundle" --strip-components=1 || exit 1
     lwmpi=$work/bundle/bin/lwmpi mpirun=$work/bundle/bin/mpirun
-    export LD_LIBRARY_PATH=$LD_LIBRARY_PATH:$work/bundle/lib # of the operator suite
+    ops_libraries=$work/bundle/lib # what bin/lwmpi finds by itself
 else
     { cmake --preset cuda && cmake --build --preset cuda; } >"$out/build.log" 2>&1 || {
         tail -n 30 "$out/build.log"
@@ -103,7 +105,13 @@ else
     }
     lwmpi=$source_dir/build/cuda/lwmpi mpirun=$(command -v mpirun) ops=$source_dir/build/cuda/tests/test_ops_ops
 fi
-"$lwmpi" --version | tee "$out/version.txt"
+if ! "$lwmpi" --version >"$out/version.txt" 2>&1 || ! grep -q '^backends:.*cuda' "$out/version.txt"; then
+    cat "$out/version.txt"
+    ldd "$lwmpi" | grep 'not found'
+    note "the program does not start, or is built without CUDA (cmake --preset cuda)"
+    exit 1
+fi
+cat "$out/version.txt"
 "$lwmpi" doctor >"$out/doctor.txt" 2>&1
 
 # What the tests are told by ctest elsewhere (tests/CMakeLists.txt).
@@ -127,49 +135,63 @@ nccl() {
         train.max_steps=200 eval.at_end=false run.dir="$work/nccl" && grep 'data plane: NCCL' "$work/nccl/log.txt"
 }
 
-sanitize() {
+run_ops() { # [COMMAND...] in front of the operator suite
+    LD_LIBRARY_PATH=$LD_LIBRARY_PATH:$ops_libraries "$@" "$ops" cuda
+}
+
+sanitize() { # TOOL
     local tool=''
     tool=$(command -v compute-sanitizer || ls /usr/local/cuda/bin/compute-sanitizer 2>/dev/null) || {
         echo "skipped: compute-sanitizer is not installed"
         return 77
     }
-    "$tool" --tool memcheck --error-exitcode 9 "$ops" cuda && "$tool" --tool racecheck --error-exitcode 9 "$ops" cuda
+    run_ops "$tool" --tool "$1" --error-exitcode 9 2>&1 | tee "$work/sanitize.log"
+    local code=${PIPESTATUS[0]}
+    if grep -q 'Device not supported' "$work/sanitize.log"; then
+        echo "skipped: compute-sanitizer does not support the GPU on this machine"
+        return 77
+    fi
+    return "$code"
 }
 
 seed=(bench "$source_dir/configs/llama8b-qwen7b.cfg" device=cuda --answer 8 --source 256 --json)
 
-bench() {
-    local batch
-    for batch in 4 8 16 32 64; do
-        "$lwmpi" "${seed[@]}" --steps 30 --warmup 5 batch.global="$batch" >"$out/bench-$batch.json" || return 1
+bench() { # BATCH...
+    local batch code=0
+    for batch in "$@"; do
+        "$lwmpi" "${seed[@]}" --steps 30 --warmup 5 batch.global="$batch" >"$out/bench-$batch.json" || code=1
         cat "$out/bench-$batch.json"
     done
+    return "$code"
 }
 
 peer() {
-    python3 -c 'import torch, transformers' 2>/dev/null || {
+    set -o pipefail
+    export LD_LIBRARY_PATH=$own_libraries # PyTorch brings those that it was built with
+    python3 -c 'import torch, transformers' || {
         echo "skipped: no PyTorch with transformers here"
         return 77
     }
-    # The libraries that PyTorch was built with, not those found above.
-    LD_LIBRARY_PATH='' python3 "$source_dir/tests/bench/torch_peer.py" --device cuda --batch 4 32 --steps 20 --warmup 5 \
+    python3 "$source_dir/tests/bench/torch_peer.py" --device cuda --batch 4 32 --steps 20 --warmup 5 \
         --width 768 --heads 12 --layers 2 --pooler_layers 1 --models "$source_dir/configs/models/Llama-3.1-8B" \
         "$source_dir/configs/models/Qwen2.5-7B" | tee "$out/peer.jsonl"
 }
 
-export -f train nccl sanitize bench peer
-export lwmpi mpirun ops work out source_dir gpus
+export -f train nccl run_ops sanitize bench peer
+export lwmpi mpirun ops work out source_dir gpus own_libraries ops_libraries
 declare -p seed >"$work/seed.sh"
 
-wanted ops && part ops 100 "$ops" cuda
+wanted ops && part ops 100 bash -c run_ops
+wanted bench && part bench 120 bash -c ". '$work/seed.sh'; bench 4 32"
+wanted peer && part peer 120 bash -c peer
 wanted verify && part verify 60 env LWMPI_DEVICE=cuda bash tests/parity/test_verify.sh
 wanted verify && part verify_f32 60 env LWMPI_DEVICE=cuda:f32 bash tests/parity/test_verify.sh
-wanted train && part train 90 bash -c train
 wanted resume && part resume 60 bash tests/softgpu/test_train.sh
 wanted nccl && part nccl 60 bash -c nccl
-wanted bench && part bench 240 bash -c ". '$work/seed.sh'; bench"
-wanted peer && part peer 150 bash -c peer
-wanted sanitize && part sanitize 120 bash -c sanitize
+wanted train && part train 150 bash -c train
+wanted bench && part bench_more 100 bash -c ". '$work/seed.sh'; bench 8 16 64"
+wanted sanitize && part memcheck 60 bash -c "sanitize memcheck"
+wanted sanitize && part racecheck 60 bash -c "sanitize racecheck"
 
 # --- figures
 
@@ -186,5 +208,6 @@ for batch in 4 8 16 32 64; do
                b, s, m, w, g / 1e9, p / 1e9
         if (t > 0) printf ", %.2f x PyTorch (%.1f)", s / t, t }')"
 done
-note "$failures failed, $skips skipped; everything in $out"
+note "$failures failed, $skips skipped; everything in $out, and in $out/all.tar.gz"
+tar -C "$out" -czf "$work/all.tar.gz" . && mv "$work/all.tar.gz" "$out/"
 exit $((failures > 0))
