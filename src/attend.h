@@ -7,9 +7,6 @@
 
 #include "linear.h"
 
-// Positions are counted in quarters of a state, so that the nominal place of a latent between two bytes has one.
-enum { LW_POSITION_STEPS = 4 };
-
 // Base of the rotary frequencies of encoder and pooler. Theirs are short-range: neighbouring bytes must differ.
 #define LW_ENCODER_ROPE_THETA 100.0
 

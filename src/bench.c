@@ -28,19 +28,16 @@ lw_status lw_bench_samples_make(const lw_hf_config *const *configs, int64_t llm_
     int64_t tokens = SUFFIX_TOKENS + o->answer_tokens;
     lw_bench_samples s = {.count = count};
     s.list = calloc((size_t)count, sizeof *s.list);
-    s.text = malloc((size_t)(count * o->source_bytes + 1));
+    s.source = calloc((size_t)(count * o->source_tokens + 1), sizeof *s.source);
     s.ids = calloc((size_t)(count * llm_count * tokens), sizeof *s.ids);
-    if (s.list == NULL || s.text == NULL || s.ids == NULL) {
+    if (s.list == NULL || s.source == NULL || s.ids == NULL) {
         lw_bench_samples_free(&s);
         return lw_fail(err, LW_ERR_MEMORY, "no memory for %lld synthetic samples", (long long)count);
     }
     for (int64_t i = 0; i < count; i++) {
-        char *text = s.text + i * o->source_bytes;
-        for (int64_t k = 0; k < o->source_bytes; k++) {
-            text[k] = (char)('a' + lw_random_u64(1, (uint64_t)i, (uint64_t)k) % 26);
-        }
-        s.list[i].source = text;
-        s.list[i].source_bytes = o->source_bytes;
+        int32_t *source = s.source + i * o->source_tokens;
+        random_ids(1, (uint64_t)i, LW_BYTE_VALUES, o->source_tokens, source);
+        s.list[i].source = (lw_tokens){source, o->source_tokens};
         for (int64_t j = 0; j < llm_count; j++) {
             int32_t *ids = s.ids + (i * llm_count + j) * tokens;
             random_ids(2, (uint64_t)(i * llm_count + j), configs[j]->vocab, tokens, ids);
@@ -55,7 +52,7 @@ lw_status lw_bench_samples_make(const lw_hf_config *const *configs, int64_t llm_
 void lw_bench_samples_free(lw_bench_samples *s)
 {
     free(s->list);
-    free(s->text);
+    free(s->source);
     free(s->ids);
     *s = (lw_bench_samples){0};
 }

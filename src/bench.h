@@ -8,14 +8,13 @@
 typedef struct lw_bench_options {
     int64_t warmup, steps;
     int64_t answer_tokens; // of a sample, end token included
-    int64_t source_bytes;  // of a sample
+    int64_t source_tokens; // that the encoder reads of a sample
 } lw_bench_options;
 
 typedef struct lw_bench_samples {
     lw_step_sample *list;
     int64_t count;
-    char *text;   // owned by the samples
-    int32_t *ids; // owned by the samples
+    int32_t *source, *ids; // owned by the samples
 } lw_bench_samples;
 
 // Random text and tokens in the models' vocabularies. Local.

@@ -39,9 +39,9 @@ static int64_t rounded(double value)
 static uint64_t hash_shape(const lw_workload *w, uint64_t models)
 {
     const lw_encoder *e = &w->wire->encoder;
-    const int64_t shape[] = {
-        w->share,        w->micro,   w->ranks, w->wire->params.elements,      e->width, e->layer_count,
-        e->pooler_count, e->latents, e->d_z,   rounded(w->shape.source_bytes)};
+    const int64_t shape[] = {w->share,  w->micro,  w->ranks, w->wire->params.elements, rounded(w->shape.source),
+                             e->width,  e->d_z,    e->kind,  e->byte.stack.count,      rounded(w->shape.latents),
+                             e->pooler.stack.count};
     uint64_t hash = hash_i64(models, shape, sizeof shape / sizeof shape[0]);
     for (int64_t j = 0; j < w->wire->llm_count; j++) {
         const int64_t sample[] = {rounded(w->shape.rows[j]), rounded(w->shape.answer[j])};

@@ -65,9 +65,9 @@ static void put_origin(json_t *o, const lw_bench *b, const char *command, uint64
     put_count(o, "ranks", job->ranks);
     put_count(o, "threads", job->threads);
     put_count(o, "batch_samples", b->global);
-    put_count(o, "latents", job->config->wire.latents);
+    put_count(o, "latents", lw_encoder_latents(job->config, b->options.source_tokens));
     put_count(o, "answer_tokens", b->options.answer_tokens);
-    put_count(o, "source_bytes", b->options.source_bytes);
+    put_count(o, "source_tokens", b->options.source_tokens);
     put_count(o, "warmup_steps", b->options.warmup);
     put_count(o, "steps", b->options.steps);
 }
@@ -258,13 +258,12 @@ static lw_status start(lw_bench *b, const lw_hf_config *const *configs, const lw
     for (int64_t j = 0; j < job->llm_count; j++) {
         decoders[j] = job->llms[j].decoder;
     }
-    LW_TRY(lw_step_limits_of(samples->list, samples->count, b->micro, job->config->wire.latents, job->llm_count, err,
-                             &limits));
+    LW_TRY(lw_step_limits_of(job->config, samples->list, samples->count, b->micro, err, &limits));
     LW_TRY(lw_step_layout(&arena, job->dev, &job->wire, configs, &limits, err, &b->step));
     LW_TRY(lw_arena_alloc(job->dev, &arena, "work space of a step", err, memory));
     arena = *memory;
     LW_TRY(lw_step_layout(&arena, job->dev, &job->wire, configs, &limits, err, &b->step));
-    return lw_step_start(&b->step, &job->wire, decoders, &(lw_step_loss){0}, err);
+    return lw_step_start(&b->step, job->config, &job->wire, decoders, &(lw_step_loss){0}, err);
 }
 
 static lw_status bench(lw_job *job, const lw_bench_options *options, const char *command, bool json, lw_error *err)
@@ -285,7 +284,7 @@ static lw_status bench(lw_job *job, const lw_bench_options *options, const char 
                          (long long)b.global, (long long)ranks);
     }
     LW_TRY_GOTO(lw_comm_agree(job->comm, status, err));
-    job->min_positions = c->wire.latents + options->answer_tokens + 16;
+    job->min_positions = lw_encoder_latents(c, options->source_tokens) + options->answer_tokens + 16;
     LW_TRY_GOTO(lw_job_open(job, LW_JOB_SYNTHETIC, err));
     for (int64_t j = 0; j < job->llm_count; j++) {
         configs[j] = &job->llms[j].config;
@@ -298,7 +297,7 @@ static lw_status bench(lw_job *job, const lw_bench_options *options, const char 
     LW_TRY_GOTO(lw_job_stopped(job, lw_comm_agree(job->comm, lw_bench_run(&b, err), err), "during the benchmark", err));
     if (rank == 0) {
         uint64_t hash = 0;
-        lw_sample_shape shape = lw_sample_shape_of(samples.list, samples.count, c->wire.latents, job->llm_count);
+        lw_sample_shape shape = lw_sample_shape_of(c, samples.list, samples.count);
         status = lw_config_hash(c, err, &hash);
         json_t *o = result_json(&b, command, hash, configs, &shape, memory.size_bytes);
         leave_record(&b, configs, &shape, o);
@@ -348,7 +347,7 @@ lw_status lw_cmd_bench(int argc, char **argv, lw_error *err)
     LW_TRY(lw_option_int("steps", steps, 1, 1000000, err, &o.steps));
     LW_TRY(lw_option_int("warmup", warmup, 0, 1000000, err, &o.warmup));
     LW_TRY(lw_option_int("answer", answer, 1, 4096, err, &o.answer_tokens));
-    LW_TRY(lw_option_int("source", source, 1, 1048576, err, &o.source_bytes));
+    LW_TRY(lw_option_int("source", source, 1, 1048576, err, &o.source_tokens));
     LW_TRY(lw_signals_install(err));
     LW_TRY(lw_comm_create(&(lw_comm_options){.timeout_s = LW_START_TIMEOUT_S}, err, &comm));
     job.comm = comm;

@@ -11,11 +11,22 @@ enum {
 
 static const lw_collapse_sign unseen = {.since = -1};
 
+static int64_t fewest_latents(const lw_job *job)
+{
+    int64_t fewest = INT64_MAX;
+    for (int64_t i = 0; i < job->train.count; i++) {
+        int64_t latents = lw_encoder_latents(job->config, job->train.samples[i].source.count);
+        fewest = latents < fewest ? latents : fewest;
+    }
+    return job->train.count > 0 ? fewest : lw_encoder_latents(job->config, 1);
+}
+
 lw_status lw_collapse_create(lw_job *job, int64_t micro, int64_t warmup_steps, lw_error *err, lw_collapse *out)
 {
     lw_collapse c = {.job = job,
                      .warmup_steps = warmup_steps,
-                     .width = job->config->wire.latents * job->config->wire.d_z,
+                     .d_z = job->config->wire.d_z,
+                     .width = fewest_latents(job) * job->config->wire.d_z,
                      .most = micro < MOST_SAMPLES ? micro : MOST_SAMPLES,
                      .cosine = unseen};
     for (int64_t j = 0; j < LW_MAX_MODELS; j++) {
@@ -41,11 +52,14 @@ void lw_collapse_free(lw_collapse *c)
 
 // The sum over pairs i != j of u_i . u_j is |sum u|^2 - n for unit vectors, so one vector of sums is all that the ranks
 // have to exchange.
-lw_status lw_collapse_cosine(lw_collapse *c, const float *z, int64_t samples, lw_error *err, double *out)
+lw_status lw_collapse_cosine(lw_collapse *c, const float *z, const int32_t *z_start, int64_t samples, lw_error *err,
+                             double *out)
 {
     lw_device *dev = c->job->dev;
     int64_t n = samples < c->most ? samples : c->most;
-    dev->ops->download(dev, z, (size_t)(n * c->width) * sizeof *z, c->latents);
+    for (int64_t i = 0; i < n; i++) {
+        dev->ops->download(dev, z + z_start[i] * c->d_z, (size_t)c->width * sizeof *z, c->latents + i * c->width);
+    }
     LW_TRY(dev->ops->sync(dev, err));
     for (int64_t k = 0; k <= c->width; k++) {
         c->sum[k] = 0.0;

@@ -17,7 +17,8 @@ typedef struct lw_collapse_sign {
 typedef struct lw_collapse {
     lw_job *job;          // borrowed
     int64_t warmup_steps; // checks up to this step do not count
-    int64_t width;        // of a sample's latents: M * d_z
+    int64_t d_z;
+    int64_t width;        // of a sample's latents that are looked at: d_z times the first of them, as many as all have
     int64_t most;         // samples of this rank that are looked at
     float *latents;       // (most, width)
     double *sum;          // (width + 1) sum of unit vectors, and their number
@@ -29,10 +30,11 @@ typedef struct lw_collapse {
 lw_status lw_collapse_create(lw_job *job, int64_t micro, int64_t warmup_steps, lw_error *err, lw_collapse *out);
 void lw_collapse_free(lw_collapse *c);
 
-// Mean cosine between the latents of different samples, each sample's M x d_z latents taken as one vector: of the
-// `samples` (at most `most` are looked at) whose latents lie in z on this rank, and those of all other ranks. NAN with
-// fewer than two samples, or where a latent is not finite. On every rank. Collective.
-lw_status lw_collapse_cosine(lw_collapse *c, const float *z, int64_t samples, lw_error *err, double *out);
+// Mean cosine between the latents of different samples, each sample's latents taken as one vector: of the `samples` (at
+// most `most` are looked at) whose latents lie in z on this rank, from row z_start[i] (host) on, and those of all other
+// ranks. NAN with fewer than two samples, or where a latent is not finite. On every rank. Collective.
+lw_status lw_collapse_cosine(lw_collapse *c, const float *z, const int32_t *z_start, int64_t samples, lw_error *err,
+                             double *out);
 
 // Takes note of what was measured at `step` and warns where a sign has stayed for train.collapse_steps. Local.
 void lw_collapse_note_cosine(lw_collapse *c, int64_t step, double cosine);

@@ -56,7 +56,9 @@ typedef struct lw_config {
         int64_t micro;    // samples of one pass on a rank; 0: its whole share of the step
     } batch;
     struct {
-        int64_t latents, d_z;
+        int64_t latents;
+        int64_t ratio; // 0: `latents` of them, whatever the text
+        int64_t d_z;
         lw_compress compress;
     } wire;
     struct {

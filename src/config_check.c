@@ -66,6 +66,17 @@ static lw_status check_eval(const lw_config_loader *loader, lw_error *err)
     return LW_OK;
 }
 
+static lw_status check_wire(const lw_config_loader *loader, lw_error *err)
+{
+    const lw_config *config = loader->config;
+    if (config->wire.ratio > 0 && config->pooler.kind != LW_POOLER_MEAN) {
+        return lw_fail(err, LW_ERR_CONFIG,
+                       "%s = %lld, but learned queries have a fixed number: set pooler.kind = \"mean\", or wire.ratio = 0",
+                       where(loader, "wire.ratio").text, (long long)config->wire.ratio);
+    }
+    return LW_OK;
+}
+
 static lw_status check_heads(const lw_config_loader *loader, const char *width_key, int64_t width,
                              const char *heads_key, int64_t heads, lw_error *err)
 {
@@ -136,6 +147,7 @@ lw_status lw_config_finish(lw_config_loader *loader, lw_error *err)
     LW_TRY(check_models(loader, err));
     LW_TRY(check_batch(loader, err));
     LW_TRY(check_eval(loader, err));
+    LW_TRY(check_wire(loader, err));
     LW_TRY(check_supported(loader, err));
     LW_TRY(check_heads(loader, "encoder.width", config->encoder.width, "encoder.heads", config->encoder.heads, err));
     LW_TRY(check_heads(loader, "wire.d_z", config->wire.d_z, "pooler.heads", config->pooler.heads, err));

@@ -70,7 +70,9 @@ static const lw_key keys[] = {
     INT(batch.per_rank, 0, 1, BIG, LW_KEY_UNSET, "samples of a step on each rank; or give batch.global"),
     INT(batch.micro, 0, 0, BIG, LW_KEY_FREE, "samples of one pass on a rank; 0: its whole share of the step"),
 
-    INT(wire.latents, 32, 1, 65536, 0, "latent vectors of a sample"),
+    INT(wire.latents, 32, 1, 65536, 0, "latent vectors of a sample, where wire.ratio is 0"),
+    INT(wire.ratio, 0, 0, 65536, 0,
+        "one latent vector for every N tokens that the encoder reads, with pooler.kind = mean; 0: wire.latents of them"),
     INT(wire.d_z, 256, 1, 65536, 0, "width of a latent vector"),
     CHOICE(wire.compress, lw_compress, LW_COMPRESS_PROMPT, compress_words, 0,
            "what goes through the wire; context: the question follows as text"),

@@ -3,35 +3,54 @@
 #include <stdlib.h>
 #include <string.h>
 
-static lw_status read_sources(const lw_config *config, lw_corpus *c, lw_error *err)
+// The tokens of one text in the encoder's alphabet.
+static lw_status append_source(const lw_tokenizer *encoder, lw_tokenizer_scratch *scratch, const char *text,
+                               int64_t bytes, lw_error *err, lw_ids *ids)
 {
-    int64_t capacity = 0;
-    int64_t used = 0;
-    c->source_start = calloc((size_t)c->count + 1, sizeof *c->source_start);
-    if (c->source_start == NULL) {
-        return lw_fail(err, LW_ERR_MEMORY, "no memory for the sources of %lld samples", (long long)c->count);
+    if (encoder != NULL) {
+        return lw_tokenizer_encode_with(encoder, scratch, text, (size_t)bytes, false, err, ids);
     }
-    for (int64_t i = 0; i < c->count; i++) {
-        char *text = NULL;
-        int64_t bytes = 0;
-        bool cut = false;
-        LW_TRY(lw_prompt_source(config, &c->data.samples[i], err, &text, &bytes, &cut));
-        if (used + bytes > capacity) {
-            capacity = 2 * capacity + bytes + 4096;
-            char *grown = realloc(c->sources, (size_t)capacity);
-            if (grown == NULL) {
-                free(text);
-                return lw_fail(err, LW_ERR_MEMORY, "no memory for the sources of %lld samples", (long long)c->count);
-            }
-            c->sources = grown;
-        }
-        memcpy(c->sources + used, text, (size_t)bytes);
-        free(text);
-        used += bytes;
-        c->cut_sources += cut;
-        c->source_start[i + 1] = used;
+    LW_TRY(lw_ids_reserve(ids, (size_t)bytes, err));
+    for (int64_t i = 0; i < bytes; i++) {
+        ids->data[ids->len++] = (unsigned char)text[i];
     }
     return LW_OK;
+}
+
+static lw_status read_source(const lw_config *config, lw_corpus *c, int64_t i, const lw_tokenizer *encoder,
+                             lw_tokenizer_scratch *scratch, lw_error *err, lw_ids *ids)
+{
+    char *text = NULL;
+    int64_t bytes = 0;
+    bool cut = false;
+    LW_TRY(lw_prompt_source(config, &c->data.samples[i], err, &text, &bytes, &cut));
+    lw_status status = append_source(encoder, scratch, text, bytes, err, ids);
+    free(text);
+    LW_TRY(status);
+    c->source_bytes += bytes;
+    c->cut_sources += cut;
+    c->source.start[i + 1] = (int64_t)ids->len;
+    return LW_OK;
+}
+
+static lw_status read_sources(const lw_config *config, lw_corpus *c, const lw_tokenizer *encoder, lw_error *err)
+{
+    lw_tokenizer_scratch *scratch = NULL;
+    lw_ids ids = {0};
+    lw_status status = LW_OK;
+    c->source.start = calloc((size_t)c->count + 1, sizeof *c->source.start);
+    if (c->source.start == NULL) {
+        return lw_fail(err, LW_ERR_MEMORY, "no memory for the sources of %lld samples", (long long)c->count);
+    }
+    if (encoder != NULL) {
+        LW_TRY(lw_tokenizer_scratch_create(encoder, err, &scratch));
+    }
+    for (int64_t i = 0; i < c->count && status == LW_OK; i++) {
+        status = read_source(config, c, i, encoder, scratch, err, &ids);
+    }
+    lw_tokenizer_scratch_destroy(&scratch);
+    c->source.ids = ids.data;
+    return status;
 }
 
 static lw_tokens tokens_of(const lw_token_list *list, int64_t i)
@@ -47,8 +66,7 @@ static lw_status make_views(lw_corpus *c, lw_error *err)
     }
     for (int64_t i = 0; i < c->count; i++) {
         lw_step_sample *s = &c->samples[i];
-        s->source = c->sources + c->source_start[i];
-        s->source_bytes = c->source_start[i + 1] - c->source_start[i];
+        s->source = tokens_of(&c->source, i);
         for (int64_t j = 0; j < c->llm_count; j++) {
             s->prompt[j] = tokens_of(&c->tokens[j].prompt, i);
             s->suffix[j] = tokens_of(&c->tokens[j].suffix, i);
@@ -58,14 +76,14 @@ static lw_status make_views(lw_corpus *c, lw_error *err)
     return LW_OK;
 }
 
-lw_status lw_corpus_read(const lw_config *config, const char *path, int64_t limit, const lw_llm_text *llms,
-                         const char *cache_dir, lw_error *err, lw_corpus *out)
+lw_status lw_corpus_read(const lw_config *config, const char *path, int64_t limit, const lw_tokenizer *encoder,
+                         const lw_llm_text *llms, const char *cache_dir, lw_error *err, lw_corpus *out)
 {
     lw_corpus c = {0};
     lw_status status = LW_OK;
     LW_TRY_GOTO(lw_dataset_read(path, config->data.format, limit, config->data.max_bad_rows, err, &c.data));
     c.count = c.data.count;
-    LW_TRY_GOTO(read_sources(config, &c, err));
+    LW_TRY_GOTO(read_sources(config, &c, encoder, err));
     for (int64_t j = 0; j < config->model_count; j++) {
         status = lw_token_set_make(config, &c.data, llms[j].tokenizer, llms[j].bos, llms[j].eos, cache_dir, err,
                                    &c.tokens[j]);
@@ -91,8 +109,8 @@ void lw_corpus_free(lw_corpus *c)
         lw_token_set_free(&c->tokens[j]);
     }
     lw_dataset_free(&c->data);
-    free(c->sources);
-    free(c->source_start);
+    free(c->source.ids);
+    free(c->source.start);
     free(c->samples);
     *c = (lw_corpus){0};
 }
@@ -102,13 +120,14 @@ static int64_t larger(int64_t a, int64_t b)
     return a > b ? a : b;
 }
 
-int64_t lw_corpus_max_positions(const lw_corpus *c, int64_t llm, int64_t latents, int64_t max_new_tokens)
+int64_t lw_corpus_max_positions(const lw_corpus *c, const lw_config *config, int64_t llm)
 {
     int64_t longest = 0;
     for (int64_t i = 0; i < c->count; i++) {
         const lw_step_sample *s = &c->samples[i];
+        int64_t latents = lw_encoder_latents(config, s->source.count) + 1;
         int64_t before = larger(s->prompt[llm].count, latents + s->suffix[llm].count);
-        longest = larger(longest, before + larger(s->answer[llm].count, max_new_tokens));
+        longest = larger(longest, before + larger(s->answer[llm].count, config->eval.max_new_tokens));
     }
     return longest;
 }

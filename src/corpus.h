@@ -14,21 +14,23 @@ typedef struct lw_llm_text {
 typedef struct lw_corpus {
     lw_dataset data;
     int64_t count;
-    char *sources;        // all sources, one after another
-    int64_t *source_start; // (count + 1)
-    int64_t cut_sources;  // sources that had to be cut to prompt.max_source_bytes
+    lw_token_list source;  // what the encoder reads, in its alphabet
+    int64_t source_bytes;  // the same as text, all together
+    int64_t cut_sources;   // sources that had to be cut to prompt.max_source_bytes
     int64_t llm_count;
     lw_token_set tokens[LW_MAX_MODELS];
     lw_step_sample *samples; // (count) views into the above
 } lw_corpus;
 
-// Reads and tokenises `path`. cache_dir NULL: no token cache. Empty after a failure.
-lw_status lw_corpus_read(const lw_config *config, const char *path, int64_t limit, const lw_llm_text *llms,
-                         const char *cache_dir, lw_error *err, lw_corpus *out);
+// Reads and tokenises `path`. encoder: of the encoder's alphabet; NULL: its tokens are bytes. cache_dir NULL: no token
+// cache. Empty after a failure.
+lw_status lw_corpus_read(const lw_config *config, const char *path, int64_t limit, const lw_tokenizer *encoder,
+                         const lw_llm_text *llms, const char *cache_dir, lw_error *err, lw_corpus *out);
 void lw_corpus_free(lw_corpus *corpus);
 
 // Rows of the longest sequence that LLM j sees, with what is generated: the larger of text prompt and latents + suffix,
-// plus the larger of answer and max_new_tokens.
-int64_t lw_corpus_max_positions(const lw_corpus *corpus, int64_t llm, int64_t latents, int64_t max_new_tokens);
+// plus the larger of answer and eval.max_new_tokens. One more, as a truncated prompt in place of the latents keeps its
+// BOS. 0 without samples.
+int64_t lw_corpus_max_positions(const lw_corpus *corpus, const lw_config *config, int64_t llm);
 
 #endif

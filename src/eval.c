@@ -55,25 +55,42 @@ bool lw_eval_wanted(const lw_config *config)
 
 // --- buffers
 
+static int64_t most_latents(const lw_job *job)
+{
+    int64_t most = 0;
+    for (int64_t i = 0; i < job->eval.count; i++) {
+        int64_t latents = lw_encoder_latents(job->config, job->eval.samples[i].source.count);
+        most = latents > most ? latents : most;
+    }
+    return most;
+}
+
 // The most that any chunk of consecutive samples needs. A text prompt takes the place of latents and suffix.
 static void llm_limits(const lw_job *job, int64_t chunk, int64_t j, lw_pass_limits *out)
 {
     const lw_config *c = job->config;
-    *out = (lw_pass_limits){.sequences = chunk, .prefix_rows = chunk * c->wire.latents};
+    int64_t latents = most_latents(job); // a partner's may be more than a sample's own
+    *out = (lw_pass_limits){.sequences = chunk, .prefix_rows = chunk * latents};
+    int64_t suffix = 0;
+    int64_t answer = 0;
     for (int64_t first = 0; first < job->eval.count; first += chunk) {
         int64_t rows = 0;
         int64_t scored = 0;
         for (int64_t i = first; i < first + chunk && i < job->eval.count; i++) {
             const lw_step_sample *s = &job->eval.samples[i];
-            int64_t wire = c->wire.latents + s->suffix[j].count + 1; // + 1: a truncated prompt keeps its BOS
+            int64_t wire = latents + s->suffix[j].count + 1; // + 1: a truncated prompt keeps its BOS
             int64_t text = s->prompt[j].count;
             rows += (wire > text ? wire : text) + s->answer[j].count;
             scored += s->answer[j].count;
+            suffix = s->suffix[j].count > suffix ? s->suffix[j].count : suffix;
+            answer = s->answer[j].count > answer ? s->answer[j].count : answer;
         }
         out->rows = rows > out->rows ? rows : out->rows;
         out->supervised = scored > out->supervised ? scored : out->supervised;
     }
-    out->max_len = lw_corpus_max_positions(&job->eval, j, c->wire.latents + 1, c->eval.max_new_tokens);
+    int64_t text = lw_corpus_max_positions(&job->eval, c, j);
+    int64_t wire = latents + suffix + (answer > c->eval.max_new_tokens ? answer : c->eval.max_new_tokens);
+    out->max_len = text > wire ? text : wire;
 }
 
 // Any `chunk` samples may meet as partners, so the encoder is sized for the longest.
@@ -81,10 +98,12 @@ static lw_encoder_limits encoder_limits(const lw_job *job, int64_t chunk)
 {
     lw_encoder_limits l = {.samples = chunk};
     for (int64_t i = 0; i < job->eval.count; i++) {
-        int64_t bytes = job->eval.samples[i].source_bytes;
-        l.max_bytes = bytes > l.max_bytes ? bytes : l.max_bytes;
+        int64_t tokens = job->eval.samples[i].source.count;
+        l.max_tokens = tokens > l.max_tokens ? tokens : l.max_tokens;
     }
-    l.bytes = chunk * l.max_bytes;
+    l.tokens = chunk * l.max_tokens;
+    l.max_latents = most_latents(job);
+    l.latents = chunk * l.max_latents;
     return l;
 }
 
@@ -140,7 +159,7 @@ lw_status lw_eval_layout(lw_arena *arena, lw_job *job, lw_error *err, lw_eval **
         lw_pass_limits llm;
         llm_limits(job, e->chunk, j, &llm);
         lw_arena_rewind(arena, mark);
-        lw_adapter_layout(arena, &job->wire.adapters[j], e->chunk * job->wire.encoder.latents, &e->adapters[j]);
+        lw_adapter_layout(arena, &job->wire.adapters[j], limits.latents, &e->adapters[j]);
         LW_TRY(lw_generator_layout(arena, job->dev, &job->llms[j].config, &llm, job->config->eval.max_new_tokens, err,
                                    &e->generators[j]));
     }
@@ -178,7 +197,7 @@ lw_status lw_eval_start(lw_job *job, lw_eval *e, lw_error *err)
     if (e->started) {
         return LW_OK;
     }
-    LW_TRY(lw_encoder_batch_create(&job->wire.encoder, &e->encoder, err, &e->batch));
+    LW_TRY(lw_encoder_batch_create(&e->encoder.limits, &e->encoder.on, err, &e->batch));
     for (int64_t j = 0; j < job->llm_count; j++) {
         LW_TRY(lw_generator_start(&e->generators[j], job->llms[j].decoder, err));
     }
@@ -193,8 +212,8 @@ static lw_status encode(lw_job *job, lw_eval *e, int64_t first, int64_t count, b
     lw_encoder_batch_clear(&e->batch);
     for (int64_t i = first; i < first + count; i++) {
         int64_t from = partners && e->partner[i] >= 0 ? e->partner[i] : i;
-        const lw_step_sample *s = &job->eval.samples[from];
-        if (lw_encoder_batch_add(&e->batch, s->source, s->source_bytes) < 0) {
+        lw_tokens source = job->eval.samples[from].source;
+        if (lw_encoder_batch_add(&e->batch, source, lw_encoder_latents(job->config, source.count)) < 0) {
             return lw_fail(err, LW_ERR_INTERNAL, "an evaluation chunk exceeds the limits it was sized for");
         }
     }
@@ -207,7 +226,8 @@ static lw_status encode(lw_job *job, lw_eval *e, int64_t first, int64_t count, b
 static bool add(lw_job *job, lw_eval *e, int64_t j, lw_eval_mode mode, const lw_step_sample *s, int64_t at)
 {
     lw_generator *g = &e->generators[j];
-    int64_t latents = job->wire.encoder.latents;
+    int64_t first = e->batch.at.z_start[at];
+    int64_t latents = e->batch.at.z_start[at + 1] - first;
     lw_tokens none = {NULL, 0};
     lw_tokens suffix = s->suffix[j];
     if (mode == LW_EVAL_TEXT) {
@@ -223,7 +243,7 @@ static bool add(lw_job *job, lw_eval *e, int64_t j, lw_eval_mode mode, const lw_
         int64_t keep = text < bos + latents ? text : bos + latents;
         return lw_generator_add(g, 0, 0, (lw_tokens){s->prompt[j].ids, keep > 0 ? keep : 0}, tail, s->answer[j]);
     }
-    return lw_generator_add(g, at * latents, latents, suffix, none, s->answer[j]);
+    return lw_generator_add(g, first, latents, suffix, none, s->answer[j]);
 }
 
 static lw_status score_text(lw_job *job, int64_t j, int64_t i, const lw_generated *g, double *record, lw_error *err)
@@ -295,7 +315,7 @@ static lw_status run_chunk(lw_job *job, lw_eval *e, int64_t first, int64_t count
     for (int partners = 0; partners < passes; partners++) {
         LW_TRY(encode(job, e, first, count, partners == 1, err));
         for (int64_t j = 0; j < job->llm_count; j++) {
-            lw_adapter_forward(job->dev, &job->wire.params, &job->wire.adapters[j], e->batch.z_rows, e->encoder.z.y,
+            lw_adapter_forward(job->dev, &job->wire.params, &job->wire.adapters[j], e->batch.z_rows, e->encoder.z,
                                &e->adapters[j]);
             for (int slot = 0; slot < e->task.mode_count; slot++) {
                 if ((e->task.modes[slot] == LW_EVAL_SHUFFLED) == (partners == 1)) {

@@ -12,9 +12,18 @@ static const struct lw_wire_format {
     int bits, group_scale_bits;
 } wire_formats[] = {{"fp32", 32, 0}, {"fp16", 16, 0}, {"int8", 8, 16}, {"int4", 4, 16}};
 
+static double mean_latents(const lw_job *job)
+{
+    double sum = 0.0;
+    for (int64_t i = 0; i < job->eval.count; i++) {
+        sum += (double)lw_encoder_latents(job->config, job->eval.samples[i].source.count);
+    }
+    return sum / (double)job->eval.count;
+}
+
 static double wire_bytes(const lw_job *job, const struct lw_wire_format *f)
 {
-    double numbers = (double)(job->config->wire.latents * job->config->wire.d_z);
+    double numbers = mean_latents(job) * (double)job->config->wire.d_z;
     return numbers * ((double)f->bits + (double)f->group_scale_bits / 32.0) / 8.0;
 }
 
@@ -46,9 +55,9 @@ static json_t *compression_json(const lw_job *job)
         json_object_set_new(bytes, wire_formats[f].name, lw_json_number(wire_bytes(job, &wire_formats[f])));
     }
     json_object_set_new(o, "prompt_tokens_mean", tokens);
-    json_object_set_new(o, "latents", json_integer(job->config->wire.latents));
+    json_object_set_new(o, "latents", lw_json_number(mean_latents(job)));
     json_object_set_new(o, "source_bytes_mean",
-                        lw_json_number((double)job->eval.source_start[job->eval.count] / (double)job->eval.count));
+                        lw_json_number((double)job->eval.source_bytes / (double)job->eval.count));
     json_object_set_new(o, "wire_bytes", bytes);
     return o;
 }
@@ -102,9 +111,9 @@ void lw_eval_print(const lw_job *job, const lw_eval_result *r, FILE *file)
                 lw_eval_mode_key((lw_eval_mode)mode), s->exact / s->samples, s->f1 / s->samples,
                 s->nll / s->answer_tokens, s->first_correct / s->samples);
         }
-        say(job, file, "%-12s %.1f prompt tokens -> %lld latents, %.0f source bytes -> %.0f wire bytes (fp16)",
-            job->llms[j].name, mean_prompt_tokens(job, j), (long long)job->config->wire.latents,
-            (double)job->eval.source_start[job->eval.count] / (double)job->eval.count,
+        say(job, file, "%-12s %.1f prompt tokens -> %.4g latents, %.0f source bytes -> %.0f wire bytes (fp16)",
+            job->llms[j].name, mean_prompt_tokens(job, j), mean_latents(job),
+            (double)job->eval.source_bytes / (double)job->eval.count,
             wire_bytes(job, &wire_formats[1]));
     }
 }

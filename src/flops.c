@@ -1,11 +1,13 @@
 #include "flops.h"
 
-lw_sample_shape lw_sample_shape_of(const lw_step_sample *samples, int64_t count, int64_t latents, int64_t llm_count)
+lw_sample_shape lw_sample_shape_of(const lw_config *config, const lw_step_sample *samples, int64_t count)
 {
     lw_sample_shape s = {0};
     for (int64_t i = 0; i < count; i++) {
-        s.source_bytes += (double)samples[i].source_bytes / (double)count;
-        for (int64_t j = 0; j < llm_count; j++) {
+        int64_t latents = lw_encoder_latents(config, samples[i].source.count);
+        s.source += (double)samples[i].source.count / (double)count;
+        s.latents += (double)latents / (double)count;
+        for (int64_t j = 0; j < config->model_count; j++) {
             int64_t answer = samples[i].answer[j].count;
             s.rows[j] += (double)(latents + samples[i].suffix[j].count + answer - 1) / (double)count;
             s.answer[j] += (double)answer / (double)count;
@@ -19,13 +21,13 @@ static double linear(const lw_linear *l, double rows)
     return 6.0 * (double)l->in * (double)l->out * rows;
 }
 
-static double layers(const lw_transformer_layer *list, int64_t count, double q_rows, double k_rows)
+static double layers(const lw_transformer *stack, double q_rows, double k_rows)
 {
     double flop = 0.0;
-    for (int64_t i = 0; i < count; i++) {
-        const lw_attend *a = &list[i].attend;
+    for (int64_t i = 0; i < stack->count; i++) {
+        const lw_attend *a = &stack->layers[i].attend;
         flop += linear(&a->q, q_rows) + linear(&a->k, k_rows) + linear(&a->v, k_rows) + linear(&a->o, q_rows);
-        flop += linear(&list[i].ffn.up, q_rows) + linear(&list[i].ffn.down, q_rows);
+        flop += linear(&stack->layers[i].ffn.up, q_rows) + linear(&stack->layers[i].ffn.down, q_rows);
     }
     return flop;
 }
@@ -33,13 +35,9 @@ static double layers(const lw_transformer_layer *list, int64_t count, double q_r
 double lw_step_flop(const lw_wire *wire, const lw_hf_config *const *configs, const lw_sample_shape *shape)
 {
     const lw_encoder *e = &wire->encoder;
-    double latents = (double)e->latents;
-    double flop = layers(e->layers, e->layer_count, shape->source_bytes, shape->source_bytes);
-    if (e->pooler == LW_POOLER_QUERIES) {
-        flop += layers(e->pooler_layers, e->pooler_count, latents, shape->source_bytes);
-    } else {
-        flop += linear(&e->mean_linear, latents);
-    }
+    double latents = shape->latents;
+    double flop = layers(&e->byte.stack, shape->source, shape->source);
+    flop += layers(&e->pooler.stack, latents, shape->source) + linear(&e->pooler.linear, latents);
     for (int64_t j = 0; j < wire->llm_count; j++) {
         const lw_adapter *a = &wire->adapters[j];
         const lw_hf_config *c = configs[j];

@@ -7,12 +7,13 @@
 
 // Mean sizes of a sample.
 typedef struct lw_sample_shape {
-    double source_bytes;
+    double source;  // tokens that the encoder reads
+    double latents;
     double rows[LW_MAX_MODELS];   // latents, suffix and answer but its last token
     double answer[LW_MAX_MODELS]; // supervised rows
 } lw_sample_shape;
 
-lw_sample_shape lw_sample_shape_of(const lw_step_sample *samples, int64_t count, int64_t latents, int64_t llm_count);
+lw_sample_shape lw_sample_shape_of(const lw_config *config, const lw_step_sample *samples, int64_t count);
 
 // Floating-point operations of the products of one mean sample: 4 per frozen layer weight and row (forward and dX), 4
 // per lm_head weight and supervised row, 6 per trained weight and row. Attention scores are left out: less than 2 % at

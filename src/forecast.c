@@ -35,7 +35,7 @@ static lw_workload workload(const lw_trainer *t, lw_forecast *f)
     return (lw_workload){
         .wire = &job->wire,
         .configs = f->configs,
-        .shape = lw_sample_shape_of(job->train.samples, job->train.count, job->config->wire.latents, job->llm_count),
+        .shape = lw_sample_shape_of(job->config, job->train.samples, job->train.count),
         .share = (t->schedule.global + job->ranks - 1) / job->ranks,
         .micro = t->schedule.micro,
         .ranks = job->ranks};

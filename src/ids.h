@@ -8,6 +8,11 @@
 
 #include "status.h"
 
+typedef struct lw_tokens { // borrowed
+    const int32_t *ids;
+    int64_t count;
+} lw_tokens;
+
 // Zero-initialise before use: lw_ids ids = {0}.
 typedef struct lw_ids {
     int32_t *data; // owned; `len` ids

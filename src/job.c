@@ -68,7 +68,7 @@ static lw_status read_corpus(lw_job *job, const char *key, const char *path, int
     if (job->config->data.cache) {
         LW_TRY(lw_path_join(job->config->run.dir, "cache", err, &cache));
     }
-    lw_status status = lw_corpus_read(job->config, path, limit, texts, cache, err, out);
+    lw_status status = lw_corpus_read(job->config, path, limit, NULL, texts, cache, err, out);
     free(cache);
     return status;
 }
@@ -102,9 +102,8 @@ lw_status lw_job_read(lw_job *job, int what, lw_error *err)
 
 int64_t lw_job_max_positions(const lw_job *job, int64_t j)
 {
-    const lw_config *c = job->config;
-    int64_t a = lw_corpus_max_positions(&job->train, j, c->wire.latents, c->eval.max_new_tokens);
-    int64_t b = lw_corpus_max_positions(&job->eval, j, c->wire.latents, c->eval.max_new_tokens);
+    int64_t a = lw_corpus_max_positions(&job->train, job->config, j);
+    int64_t b = lw_corpus_max_positions(&job->eval, job->config, j);
     int64_t most = a > b ? a : b;
     return most > job->min_positions ? most : job->min_positions;
 }
@@ -247,7 +246,7 @@ static void describe_corpus(lw_job *job, const char *what, const lw_corpus *c)
         return;
     }
     lw_log(job->run, "%s: %lld samples, %.0f source bytes on average", what, (long long)c->count,
-           (double)c->source_start[c->count] / (double)c->count);
+           (double)c->source_bytes / (double)c->count);
     if (c->data.bad_rows > 0) {
         lw_log(job->run, "warning: %s: %lld malformed rows passed over; the first: %s", what,
                (long long)c->data.bad_rows, c->data.first_bad_row);
@@ -312,6 +311,15 @@ static lw_status describe_places(lw_job *job, lw_error *err)
     return status;
 }
 
+static void describe_latents(const lw_config *c, char *out, size_t size)
+{
+    if (c->wire.ratio > 0) {
+        snprintf(out, size, "a latent for every %lld tokens", (long long)c->wire.ratio);
+    } else {
+        snprintf(out, size, "%lld latents", (long long)c->wire.latents);
+    }
+}
+
 lw_status lw_job_describe(lw_job *job, lw_error *err)
 {
     if (job->rank == 0) {
@@ -319,9 +327,11 @@ lw_status lw_job_describe(lw_job *job, lw_error *err)
         lw_log(job->run, "lwmpi %s, configuration %s, %d rank%s", lw_version(), c->path, job->ranks,
                job->ranks == 1 ? "" : "s");
         describe_models(job);
-        lw_log(job->run, "wire: %lld latents x %lld from %s by encoder %s (%lld layers, width %lld) and pooler %s; "
+        char latents[64];
+        describe_latents(c, latents, sizeof latents);
+        lw_log(job->run, "wire: %s x %lld from %s by encoder %s (%lld layers, width %lld) and pooler %s; "
                          "%.3f M trainable parameters",
-               (long long)c->wire.latents, (long long)c->wire.d_z, lw_compress_name(c->wire.compress),
+               latents, (long long)c->wire.d_z, lw_compress_name(c->wire.compress),
                lw_encoder_kind_name(c->encoder.kind), (long long)c->encoder.layers, (long long)c->encoder.width,
                lw_pooler_kind_name(c->pooler.kind), (double)job->wire.params.elements / 1e6);
         describe_corpus(job, "training data", &job->train);

@@ -27,6 +27,12 @@ typedef struct changed_job {
     lw_job job; // the plan's, with this configuration and a wire of its own
 } changed_job;
 
+// wire.ratio for `factor` times the latents; 0: their number is fixed.
+static int64_t fewer_tokens(int64_t ratio, int64_t factor)
+{
+    return ratio > 0 && ratio < factor ? 1 : ratio / factor;
+}
+
 static lw_status change_job(const lw_plan *plan, const lw_plan_change *change, lw_error *err, changed_job *out)
 {
     int64_t d[LW_MAX_MODELS];
@@ -36,8 +42,9 @@ static lw_status change_job(const lw_plan *plan, const lw_plan_change *change, l
     out->config.batch.per_rank *= change->batch;
     out->config.train.epochs *= change->epochs;
     out->config.wire.latents *= change->latents;
+    out->config.wire.ratio = fewer_tokens(out->config.wire.ratio, change->latents);
     out->job.config = &out->config;
-    out->job.min_positions += (change->latents - 1) * plan->latents;
+    out->job.min_positions += lw_plan_most_latents(&out->config) - lw_plan_most_latents(plan->config);
     for (int64_t j = 0; j < plan->job.llm_count; j++) {
         d[j] = plan->job.llms[j].config.d;
     }
@@ -50,9 +57,13 @@ static lw_workload workload(const lw_plan *plan, const changed_job *changed, con
     lw_workload w = {.wire = &changed->job.wire, .configs = configs, .ranks = ranks, .micro = schedule->micro};
     w.shape = plan->mean;
     w.share = (schedule->global + ranks - 1) / ranks;
+    int64_t ratio = plan->config->wire.ratio;
+    double factor =
+        ratio > 0 ? (double)ratio / (double)changed->config.wire.ratio : (double)change->latents;
+    w.shape.latents *= factor;
     for (int64_t j = 0; j < plan->job.llm_count; j++) {
         configs[j] = &plan->job.llms[j].config;
-        w.shape.rows[j] += (double)(changed->config.wire.latents - plan->latents);
+        w.shape.rows[j] += w.shape.latents - plan->mean.latents;
         w.shape.rows[j] += (double)(change->answer - 1) * plan->mean.answer[j];
         w.shape.answer[j] *= (double)change->answer;
     }

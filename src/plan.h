@@ -86,7 +86,6 @@ typedef struct lw_plan {
     bool from_data;          // sample sizes are those of the data; else limits and guesses
     int64_t samples;         // training samples
     lw_sample_shape mean;    // of the unchanged job
-    int64_t latents;         // that `mean` holds
     char note[1024];         // assumptions in words; "" where everything is known
     double deadline_s;       // what is left of it
     char deadline_text[160]; // where it is from

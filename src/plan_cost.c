@@ -164,23 +164,23 @@ static void transformer_layer(clock *t, const lw_transformer_layer *l, double q_
     feed_forward(t, &l->ffn, q_rows, backward);
 }
 
-static double encoder(const lw_device_rates *rates, const lw_encoder *e, double samples, double source_bytes,
+static double encoder(const lw_device_rates *rates, const lw_encoder *e, double samples, const lw_sample_shape *shape,
                       bool backward)
 {
     clock t = {.rates = rates};
-    double rows = samples * source_bytes;
-    double z = samples * (double)e->latents;
+    double rows = samples * shape->source;
+    double z = samples * shape->latents;
     move(&t, 8.0 * rows * (double)e->width); // embedding, or its scatter
-    for (int64_t i = 0; i < e->layer_count; i++) {
-        transformer_layer(&t, &e->layers[i], rows, rows, source_bytes, backward);
+    for (int64_t i = 0; i < e->byte.stack.count; i++) {
+        transformer_layer(&t, &e->byte.stack.layers[i], rows, rows, shape->source, backward);
     }
     layernorm(&t, rows, (double)e->width, backward);
-    for (int64_t i = 0; i < e->pooler_count; i++) {
-        transformer_layer(&t, &e->pooler_layers[i], z, rows, source_bytes, backward);
+    for (int64_t i = 0; i < e->pooler.stack.count; i++) {
+        transformer_layer(&t, &e->pooler.stack.layers[i], z, rows, shape->source, backward);
     }
-    if (e->pooler != LW_POOLER_QUERIES) {
+    if (e->pooler.kind == LW_POOLER_MEAN) {
         move(&t, 4.0 * (rows + z) * (double)e->width);
-        linear(&t, &e->mean_linear, z, backward);
+        linear(&t, &e->pooler.linear, z, backward);
     }
     layernorm(&t, z, (double)e->d_z, backward);
     return t.s;
@@ -204,9 +204,9 @@ static double adapter(const lw_device_rates *rates, const lw_adapter *a, double 
 static void add_pass(const lw_device_rates *rates, const lw_workload *w, double samples, lw_step_time *out)
 {
     double *p = out->phase_s;
-    double z = samples * (double)w->wire->encoder.latents;
-    p[LW_PHASE_ENCODER_FORWARD] += encoder(rates, &w->wire->encoder, samples, w->shape.source_bytes, false);
-    p[LW_PHASE_ENCODER_BACKWARD] += encoder(rates, &w->wire->encoder, samples, w->shape.source_bytes, true);
+    double z = samples * w->shape.latents;
+    p[LW_PHASE_ENCODER_FORWARD] += encoder(rates, &w->wire->encoder, samples, &w->shape, false);
+    p[LW_PHASE_ENCODER_BACKWARD] += encoder(rates, &w->wire->encoder, samples, &w->shape, true);
     for (int64_t j = 0; j < w->wire->llm_count; j++) {
         llm_shape m = shape_of(rates, w->configs[j], samples, w->shape.rows[j], w->shape.answer[j]);
         p[LW_PHASE_ADAPTER_FORWARD] += adapter(rates, &w->wire->adapters[j], z, false);

@@ -11,6 +11,8 @@ void lw_plan_close(lw_plan *plan);
 
 // The most tokens between latents and answer that a configuration admits.
 int64_t lw_plan_suffix_limit(const lw_config *config);
+// The most latents of a text that it admits.
+int64_t lw_plan_most_latents(const lw_config *config);
 // CPU threads of each of `ranks` ranks.
 int64_t lw_plan_threads(const lw_plan *plan, int64_t ranks);
 

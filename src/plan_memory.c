@@ -7,14 +7,18 @@ static void guess_limits(const lw_config *c, int64_t llm_count, int64_t micro, l
 {
     int64_t suffix = lw_plan_suffix_limit(c);
     int64_t answer = c->prompt.max_answer_tokens;
+    int64_t source = c->prompt.max_source_bytes; // of any alphabet no more tokens than bytes
+    int64_t latents = lw_plan_most_latents(c);
     *out = (lw_step_limits){.encoder = {.samples = micro,
-                                        .bytes = micro * c->prompt.max_source_bytes,
-                                        .max_bytes = c->prompt.max_source_bytes}};
+                                        .tokens = micro * source,
+                                        .max_tokens = source,
+                                        .latents = micro * latents,
+                                        .max_latents = latents}};
     for (int64_t j = 0; j < llm_count; j++) {
-        int64_t len = c->wire.latents + suffix + answer - 1;
+        int64_t len = latents + suffix + answer - 1;
         out->llm[j] = (lw_pass_limits){.sequences = micro,
                                        .rows = micro * len,
-                                       .prefix_rows = micro * c->wire.latents,
+                                       .prefix_rows = micro * latents,
                                        .supervised = micro * answer,
                                        .max_len = len};
     }
@@ -24,10 +28,14 @@ static lw_status step_limits(const lw_plan *plan, const lw_job *job, int64_t ans
                              lw_error *err, lw_step_limits *out)
 {
     if (plan->from_data) {
-        LW_TRY(lw_step_limits_of(job->train.samples, job->train.count, micro, job->config->wire.latents, job->llm_count,
-                                 err, out));
+        LW_TRY(lw_step_limits_of(job->config, job->train.samples, job->train.count, micro, err, out));
         for (int64_t i = job->train.count; i < micro; i++) { // fewer samples than a pass holds: what-if rows
-            out->encoder.bytes += out->encoder.max_bytes;
+            out->encoder.tokens += out->encoder.max_tokens;
+            out->encoder.latents += out->encoder.max_latents;
+            for (int64_t j = 0; j < job->llm_count; j++) {
+                out->llm[j].prefix_rows += out->encoder.max_latents;
+                out->llm[j].rows += out->encoder.max_latents;
+            }
         }
     } else {
         guess_limits(job->config, job->llm_count, micro, out);

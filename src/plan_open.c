@@ -37,6 +37,11 @@ int64_t lw_plan_suffix_limit(const lw_config *c)
     return anchor > c->prompt.max_prompt_tokens ? anchor : c->prompt.max_prompt_tokens;
 }
 
+int64_t lw_plan_most_latents(const lw_config *c)
+{
+    return lw_encoder_latents(c, c->prompt.max_source_bytes); // of any alphabet no more tokens than bytes
+}
+
 // --- samples
 
 static bool in_model(const char *dir, const char *name)
@@ -105,7 +110,7 @@ static lw_status guess_eval(lw_plan *plan, lw_error *err)
     for (int64_t i = 0; i < count; i++) {
         lw_step_sample *s = &e->samples[i];
         e->data.samples[i] = (lw_sample){.id = empty, .context = empty, .question = empty};
-        s->source_bytes = c->prompt.max_source_bytes;
+        s->source.count = c->prompt.max_source_bytes; // of any alphabet no more tokens than bytes
         for (int64_t j = 0; j < job->llm_count; j++) {
             s->prompt[j].count = c->prompt.max_prompt_tokens;
             s->suffix[j].count = lw_plan_suffix_limit(c);
@@ -130,9 +135,9 @@ static void guess_mean(lw_plan *plan)
     if (c->wire.compress == LW_COMPRESS_CONTEXT) {
         suffix += (double)strlen(c->prompt.question) / 4.0 + 12.0; // a question of a dozen words
     }
-    plan->mean = (lw_sample_shape){.source_bytes = source};
+    plan->mean = (lw_sample_shape){.source = source, .latents = (double)lw_encoder_latents(c, (int64_t)source)};
     for (int64_t j = 0; j < plan->job.llm_count; j++) {
-        plan->mean.rows[j] = (double)c->wire.latents + suffix + (double)answer - 1.0;
+        plan->mean.rows[j] = plan->mean.latents + suffix + (double)answer - 1.0;
         plan->mean.answer[j] = (double)answer;
     }
     add_note(
@@ -156,14 +161,14 @@ static lw_status open_samples(lw_plan *plan, lw_error *err)
         LW_TRY(lw_job_read(job, LW_JOB_TRAIN | (lw_eval_wanted(c) ? LW_JOB_EVAL : 0), err));
         plan->from_data = true;
         plan->samples = job->train.count;
-        plan->mean = lw_sample_shape_of(job->train.samples, job->train.count, c->wire.latents, job->llm_count);
+        plan->mean = lw_sample_shape_of(c, job->train.samples, job->train.count);
         return LW_OK;
     }
     LW_TRY(lw_job_read(job, LW_JOB_SYNTHETIC, err));
     LW_TRY(count_samples(plan, err, &plan->samples));
     add_note(plan, "%s", missing);
     guess_mean(plan);
-    job->min_positions = larger(c->prompt.max_prompt_tokens, c->wire.latents + lw_plan_suffix_limit(c)) +
+    job->min_positions = larger(c->prompt.max_prompt_tokens, lw_plan_most_latents(c) + lw_plan_suffix_limit(c)) +
                          larger(c->prompt.max_answer_tokens, c->eval.max_new_tokens);
     return guess_eval(plan, err);
 }
@@ -288,7 +293,6 @@ lw_status lw_plan_open(lw_plan *plan, lw_error *err)
     plan->shape_config = *plan->config;
     plan->shape_config.data.cache = plan->config->data.cache && plan->options.caches;
     plan->job.config = &plan->shape_config;
-    plan->latents = plan->config->wire.latents;
     LW_TRY(open_device(plan, err));
     LW_TRY(open_samples(plan, err));
     LW_TRY(declare_wire(plan, err));

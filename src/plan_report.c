@@ -162,9 +162,9 @@ static void print_job(const printer *p, const lw_plan *plan)
 {
     const lw_config *c = plan->config;
     bool weak = c->batch.per_rank > 0;
-    say(p, "%s on %s: %lld samples x %lld epochs, %lld samples a step%s, %lld latents x %lld", c->path,
+    say(p, "%s on %s: %lld samples x %lld epochs, %lld samples a step%s, %.4g latents x %lld", c->path,
         plan->rates.name, (long long)plan->samples, (long long)c->train.epochs,
-        (long long)(weak ? c->batch.per_rank : c->batch.global), weak ? " and rank" : "", (long long)c->wire.latents,
+        (long long)(weak ? c->batch.per_rank : c->batch.global), weak ? " and rank" : "", plan->mean.latents,
         (long long)c->wire.d_z);
     say(p, "run directory: %s", c->run.dir);
     if (plan->note[0] != '\0') {

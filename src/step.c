@@ -14,60 +14,76 @@ static int compare_descending(const void *a, const void *b)
     return (x < y) - (x > y);
 }
 
-typedef int64_t lw_measure(const lw_step_sample *sample, int64_t llm);
+typedef int64_t lw_measure(const lw_config *config, const lw_step_sample *sample, int64_t llm);
 
-static int64_t measure_source(const lw_step_sample *s, int64_t llm)
+static int64_t measure_source(const lw_config *config, const lw_step_sample *s, int64_t llm)
+{
+    (void)config;
+    (void)llm;
+    return s->source.count;
+}
+
+static int64_t measure_latents(const lw_config *config, const lw_step_sample *s, int64_t llm)
 {
     (void)llm;
-    return s->source_bytes;
+    return lw_encoder_latents(config, s->source.count);
 }
 
-static int64_t measure_tokens(const lw_step_sample *s, int64_t llm)
+static int64_t measure_rows(const lw_config *config, const lw_step_sample *s, int64_t llm)
 {
-    return s->suffix[llm].count + s->answer[llm].count - 1;
+    return measure_latents(config, s, llm) + s->suffix[llm].count + s->answer[llm].count - 1;
 }
 
-static int64_t measure_answer(const lw_step_sample *s, int64_t llm)
+static int64_t measure_answer(const lw_config *config, const lw_step_sample *s, int64_t llm)
 {
+    (void)config;
     return s->answer[llm].count;
 }
 
+typedef struct sizes {
+    const lw_config *config;
+    const lw_step_sample *samples;
+    int64_t count, micro;
+    int64_t *scratch; // (count)
+} sizes;
+
 // Sum of the `micro` largest, and the largest.
-static int64_t top_sum(const lw_step_sample *samples, int64_t count, int64_t micro, lw_measure *measure, int64_t llm,
-                       int64_t *scratch, int64_t *largest)
+static int64_t top_sum(const sizes *s, lw_measure *measure, int64_t llm, int64_t *largest)
 {
+    int64_t *scratch = s->scratch;
+    int64_t count = s->count;
     for (int64_t i = 0; i < count; i++) {
-        scratch[i] = measure(&samples[i], llm);
+        scratch[i] = measure(s->config, &s->samples[i], llm);
     }
     qsort(scratch, (size_t)count, sizeof *scratch, compare_descending);
     *largest = count > 0 ? scratch[0] : 0;
     int64_t sum = 0;
-    for (int64_t i = 0; i < count && i < micro; i++) {
+    for (int64_t i = 0; i < count && i < s->micro; i++) {
         sum += scratch[i];
     }
     return sum;
 }
 
-lw_status lw_step_limits_of(const lw_step_sample *samples, int64_t count, int64_t micro, int64_t latents,
-                            int64_t llm_count, lw_error *err, lw_step_limits *out)
+lw_status lw_step_limits_of(const lw_config *config, const lw_step_sample *samples, int64_t count, int64_t micro,
+                            lw_error *err, lw_step_limits *out)
 {
-    int64_t *scratch = malloc((size_t)(count + 1) * sizeof *scratch);
-    if (scratch == NULL) {
+    sizes s = {.config = config, .samples = samples, .count = count, .micro = micro};
+    s.scratch = malloc((size_t)(count + 1) * sizeof *s.scratch);
+    if (s.scratch == NULL) {
         return lw_fail(err, LW_ERR_MEMORY, "no memory to measure %lld samples", (long long)count);
     }
     int64_t largest;
     *out = (lw_step_limits){.encoder.samples = micro};
-    out->encoder.bytes =
-        top_sum(samples, count, micro, measure_source, 0, scratch, &out->encoder.max_bytes);
-    for (int64_t j = 0; j < llm_count; j++) {
+    out->encoder.tokens = top_sum(&s, measure_source, 0, &out->encoder.max_tokens);
+    out->encoder.latents = top_sum(&s, measure_latents, 0, &out->encoder.max_latents);
+    for (int64_t j = 0; j < config->model_count; j++) {
         lw_pass_limits *l = &out->llm[j];
         l->sequences = micro;
-        l->prefix_rows = micro * latents;
-        l->rows = l->prefix_rows + top_sum(samples, count, micro, measure_tokens, j, scratch, &largest);
-        l->max_len = latents + largest;
-        l->supervised = top_sum(samples, count, micro, measure_answer, j, scratch, &largest);
+        l->prefix_rows = out->encoder.latents;
+        l->rows = top_sum(&s, measure_rows, j, &l->max_len);
+        l->supervised = top_sum(&s, measure_answer, j, &largest);
     }
-    free(scratch);
+    free(s.scratch);
     return LW_OK;
 }
 
@@ -79,7 +95,7 @@ lw_status lw_step_layout(lw_arena *arena, lw_device *dev, const lw_wire *wire, c
     lw_step_free(step);
     step->dev = dev;
     step->limits = *limits;
-    int64_t z_rows = limits->encoder.samples * wire->encoder.latents;
+    int64_t z_rows = limits->encoder.latents;
     step->dz = LW_TAKE(arena, z_rows * wire->encoder.d_z, float);
     LW_TRY(lw_encoder_layout(arena, dev, &wire->encoder, &limits->encoder, err, &step->encoder));
     lw_arena_mark mark = lw_arena_save(arena);
@@ -93,13 +109,14 @@ lw_status lw_step_layout(lw_arena *arena, lw_device *dev, const lw_wire *wire, c
     return LW_OK;
 }
 
-lw_status lw_step_start(lw_step *step, lw_wire *wire, lw_decoder *const *decoders, const lw_step_loss *loss,
-                        lw_error *err)
+lw_status lw_step_start(lw_step *step, const lw_config *config, lw_wire *wire, lw_decoder *const *decoders,
+                        const lw_step_loss *loss, lw_error *err)
 {
+    step->config = config;
     step->wire = wire;
     step->loss = *loss;
     LW_TRY(lw_encoder_buffers_start(step->dev, &wire->encoder, &step->encoder, err));
-    LW_TRY(lw_encoder_batch_create(&wire->encoder, &step->encoder, err, &step->batch));
+    LW_TRY(lw_encoder_batch_create(&step->encoder.limits, &step->encoder.on, err, &step->batch));
     for (int64_t j = 0; j < wire->llm_count; j++) {
         step->decoders[j] = decoders[j];
         LW_TRY(lw_packing_create(&step->limits.llm[j], step->indices[j], err, &step->packing[j]));
@@ -134,13 +151,13 @@ static lw_status pack(lw_step *step, int64_t j, const lw_step_sample *const *sam
                       lw_error *err)
 {
     lw_packing *p = &step->packing[j];
-    int64_t latents = step->wire->encoder.latents;
+    const int32_t *z_start = step->batch.at.z_start;
     double scale = 1.0 / ((double)tokens * (double)step->wire->llm_count);
     lw_packing_clear(p);
     for (int64_t i = 0; i < count; i++) {
         const lw_tokens *suffix = &samples[i]->suffix[j];
         const lw_tokens *answer = &samples[i]->answer[j];
-        int64_t first = lw_packing_add(p, i * latents, latents, suffix->ids, suffix->count, 0);
+        int64_t first = lw_packing_add(p, z_start[i], z_start[i + 1] - z_start[i], suffix->ids, suffix->count, 0);
         int64_t rest = first < 0 ? -1 : lw_packing_extend(p, answer->ids, answer->count - 1);
         if (rest < 0) {
             return lw_fail(err, LW_ERR_INTERNAL, "a micro-batch exceeds the limits it was sized for");
@@ -156,7 +173,8 @@ static lw_status encode(lw_step *step, const lw_step_sample *const *samples, int
 {
     lw_encoder_batch_clear(&step->batch);
     for (int64_t i = 0; i < count; i++) {
-        if (lw_encoder_batch_add(&step->batch, samples[i]->source, samples[i]->source_bytes) < 0) {
+        lw_tokens source = samples[i]->source;
+        if (lw_encoder_batch_add(&step->batch, source, lw_encoder_latents(step->config, source.count)) < 0) {
             return lw_fail(err, LW_ERR_INTERNAL, "a micro-batch exceeds the limits it was sized for");
         }
     }
@@ -195,7 +213,7 @@ static void llm_pass(void *context)
     lw_device *dev = step->dev;
     lw_adapter_buffers *adapter = &step->adapters[j];
     const lw_packing *p = &step->packing[j];
-    const float *z = step->encoder.z.y;
+    const float *z = step->encoder.z;
     lw_adapter_forward(dev, &wire->params, &wire->adapters[j], step->batch.z_rows, z, adapter);
     tell(step, LW_PHASE_ADAPTER_FORWARD, j);
     lw_decoder_forward(step->decoders[j], p, adapter->soft, NULL, &step->llm[j]);
@@ -239,7 +257,7 @@ lw_status lw_step_run(lw_step *step, const lw_step_sample *const *samples, int64
     const lw_encoder_batch *batch = &step->batch;
     LW_TRY(encode(step, samples, count, err));
     tell(step, LW_PHASE_HOST, -1);
-    const int64_t source[] = {batch->bytes, batch->samples, batch->max_bytes, batch->z_rows};
+    const int64_t source[] = {batch->tokens, batch->samples, batch->max_tokens, batch->z_rows, batch->max_z};
     replay(step, encoder_forward, -1, source, sizeof source / sizeof *source);
     for (int64_t j = 0; j < step->wire->llm_count; j++) {
         lw_packing *p = &step->packing[j];

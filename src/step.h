@@ -10,14 +10,8 @@
 #include "decoder.h"
 #include "wire.h"
 
-typedef struct lw_tokens { // borrowed
-    const int32_t *ids;
-    int64_t count;
-} lw_tokens;
-
 typedef struct lw_step_sample { // borrowed
-    const char *source; // what the encoder reads
-    int64_t source_bytes;
+    lw_tokens source;   // what the encoder reads, in its own alphabet
     lw_tokens prompt[LW_MAX_MODELS]; // per LLM; the text prompt serves evaluation alone
     lw_tokens suffix[LW_MAX_MODELS];
     lw_tokens answer[LW_MAX_MODELS];
@@ -56,6 +50,7 @@ typedef enum lw_step_phase {
 
 typedef struct lw_step {
     lw_device *dev;
+    const lw_config *config; // borrowed
     // Called when a phase is enqueued, for the LLM `llm` (-1: a phase of all); NULL: nobody asks.
     void (*after)(void *context, lw_step_phase phase, int64_t llm);
     void *after_context;
@@ -72,16 +67,17 @@ typedef struct lw_step {
     float *dz;                              // (latent rows, d_z)
 } lw_step;
 
-// The most that any micro-batch of `micro` samples out of these can need.
-lw_status lw_step_limits_of(const lw_step_sample *samples, int64_t count, int64_t micro, int64_t latents,
-                            int64_t llm_count, lw_error *err, lw_step_limits *out);
+// The most that any micro-batch of `micro` samples out of these can need, with as many latents as the configuration
+// gives each.
+lw_status lw_step_limits_of(const lw_config *config, const lw_step_sample *samples, int64_t count, int64_t micro,
+                            lw_error *err, lw_step_limits *out);
 
 // Places all buffers; configs[j] are the LLMs' shapes. Measuring needs no weights. Frees what an earlier call left.
 lw_status lw_step_layout(lw_arena *arena, lw_device *dev, const lw_wire *wire, const lw_hf_config *const *configs,
                          const lw_step_limits *limits, lw_error *err, lw_step *step);
-// Once the memory is there: decoders[j] are borrowed.
-lw_status lw_step_start(lw_step *step, lw_wire *wire, lw_decoder *const *decoders, const lw_step_loss *loss,
-                        lw_error *err);
+// Once the memory is there: config and decoders[j] are borrowed.
+lw_status lw_step_start(lw_step *step, const lw_config *config, lw_wire *wire, lw_decoder *const *decoders,
+                        const lw_step_loss *loss, lw_error *err);
 // When other work has used the step's memory: puts back what a step expects to find there. Allocates nothing.
 lw_status lw_step_reclaim(lw_step *step, lw_error *err);
 void lw_step_free(lw_step *step);

@@ -18,8 +18,7 @@ lw_status lw_trainer_create(lw_job *job, lw_error *err, lw_trainer *out)
     LW_TRY(lw_schedule_make(job->config, job->train.count, job->ranks, err, &t.schedule));
     LW_TRY(lw_job_checkpoint_info(job, err, &t.state));
     t.state.eval_nll = NAN;
-    lw_status status = lw_step_limits_of(job->train.samples, job->train.count, t.schedule.micro,
-                                         job->config->wire.latents, job->llm_count, err, &t.step.limits);
+    lw_status status = lw_step_limits_of(job->config, job->train.samples, job->train.count, t.schedule.micro, err, &t.step.limits);
     LW_TRY(status);
     t.micro_batch = calloc((size_t)t.schedule.micro, sizeof *t.micro_batch);
     t.host = calloc((size_t)job->wire.params.elements, 3 * sizeof *t.host);
@@ -50,7 +49,7 @@ lw_status lw_trainer_layout(lw_arena *arena, lw_trainer *t, lw_error *err)
         configs[j] = &t->job->llms[j].config;
     }
     lw_sample_shape shape =
-        lw_sample_shape_of(t->job->train.samples, t->job->train.count, t->job->config->wire.latents, t->job->llm_count);
+        lw_sample_shape_of(t->job->config, t->job->train.samples, t->job->train.count);
     t->flop_per_sample = lw_step_flop(&t->job->wire, configs, &shape);
     return lw_step_layout(arena, t->job->dev, &t->job->wire, configs, &limits, err, &t->step);
 }
@@ -79,9 +78,10 @@ static void count_tokens(const lw_trainer *t, int64_t first, int64_t count, int6
     *rows = 0;
     for (int64_t i = first; i < first + count; i++) {
         const lw_step_sample *s = &c->samples[lw_schedule_sample(&t->schedule, i)];
+        int64_t latents = lw_encoder_latents(t->job->config, s->source.count);
         for (int64_t j = 0; j < t->job->llm_count; j++) {
             answer_tokens[j] += s->answer[j].count;
-            *rows += t->job->config->wire.latents + s->suffix[j].count + s->answer[j].count - 1;
+            *rows += latents + s->suffix[j].count + s->answer[j].count - 1;
         }
     }
 }
@@ -293,7 +293,8 @@ static lw_status look_at_latents(lw_trainer *t, lw_error *err)
     int64_t count;
     lw_schedule_share(&t->schedule, t->state.step - 1, t->job->rank, t->job->ranks, &first, &count);
     int64_t samples = count > 0 ? t->step.batch.samples : 0; // else it is an earlier step's
-    LW_TRY(lw_collapse_cosine(&t->collapse, t->step.encoder.z.y, samples, err, &t->latent_cosine));
+    LW_TRY(lw_collapse_cosine(&t->collapse, t->step.encoder.z, t->step.batch.at.z_start, samples, err,
+                              &t->latent_cosine));
     lw_collapse_note_cosine(&t->collapse, t->state.step, t->latent_cosine);
     return LW_OK;
 }
@@ -407,7 +408,7 @@ lw_status lw_trainer_run(lw_trainer *t, lw_error *err)
     }
     lw_status status = t->eval != NULL ? lw_eval_start(job, t->eval, err) : LW_OK;
     if (status == LW_OK) {
-        status = lw_step_start(&t->step, &job->wire, decoders, &loss, err);
+        status = lw_step_start(&t->step, job->config, &job->wire, decoders, &loss, err);
     }
     if (status == LW_OK) {
         lw_gemm largest = lw_step_largest_product(&t->step);

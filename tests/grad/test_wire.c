@@ -49,7 +49,7 @@ static void must(lw_status status, const lw_error *err, const char *what)
 // --- samples: lengths all different, a source of one byte, an answer of one token
 
 typedef struct fixture_sample {
-    char source[24];
+    int32_t source[24];
     int32_t suffix[LLMS][MAX_TOKENS], answer[LLMS][MAX_TOKENS];
 } fixture_sample;
 
@@ -68,8 +68,11 @@ static void make_samples(const int64_t *vocab)
     }
     for (int64_t i = 0; i < SAMPLES; i++) {
         fixture_sample *f = &storage[i];
-        snprintf(f->source, sizeof f->source, "%s", sources[i]);
-        samples[i] = (lw_step_sample){.source = f->source, .source_bytes = (int64_t)strlen(f->source)};
+        int64_t bytes = (int64_t)strlen(sources[i]);
+        for (int64_t k = 0; k < bytes; k++) {
+            f->source[k] = (unsigned char)sources[i][k];
+        }
+        samples[i] = (lw_step_sample){.source = {f->source, bytes}};
         for (int64_t j = 0; j < LLMS; j++) {
             for (int64_t t = 0; t < MAX_TOKENS; t++) {
                 uint64_t at = (uint64_t)((i * LLMS + j) * MAX_TOKENS + t);
@@ -137,7 +140,7 @@ static void lay_out_step(bench *b, int64_t micro)
     lw_arena arena = lw_arena_measure();
     lw_step_free(&b->step);
     lw_arena_free(b->dev, &b->step_memory);
-    must(lw_step_limits_of(samples, SAMPLES, micro, b->config->wire.latents, LLMS, &err, &limits), &err, "limits");
+    must(lw_step_limits_of(b->config, samples, SAMPLES, micro, &err, &limits), &err, "limits");
     must(lw_step_layout(&arena, b->dev, &b->wire, b->configs, &limits, &err, &b->step), &err, "layout");
     must(lw_arena_alloc(b->dev, &arena, "step", &err, &b->step_memory), &err, "memory of the step");
     memset(b->step_memory.base, 0xFF, b->step_memory.size_bytes); // NaN: what is read must have been written
@@ -147,7 +150,7 @@ static void lay_out_step(bench *b, int64_t micro)
         complain("%s: the second layout took %zu bytes (overflow %d), the measure %zu", b->name, arena.high_water_bytes,
                  arena.overflow, b->step_memory.size_bytes);
     }
-    must(lw_step_start(&b->step, &b->wire, b->decoders, &b->loss, &err), &err, "start");
+    must(lw_step_start(&b->step, b->config, &b->wire, b->decoders, &b->loss, &err), &err, "start");
     b->step.after = after_phase;
     b->step.after_context = b;
 }
@@ -157,13 +160,13 @@ static void bench_open(bench *b, const char *name, const char *overrides_text, l
     lw_error err = {{0}};
     static const char base[] = "models = ({name=\"one\"; path=\"a\";}, {name=\"two\"; path=\"b\";});\n"
                                "batch: { global = 5; };\n"
-                               "wire: { latents = 3; d_z = 8; };\n"
                                "adapter: { hidden = 6; };\n";
     char text[2048];
     int64_t d[LLMS];
     int64_t vocab[LLMS];
     *b = (bench){.name = name, .loss = loss};
-    snprintf(text, sizeof text, "%s%s", base, overrides_text);
+    const char *wire = strstr(overrides_text, "wire:") == NULL ? "wire: { latents = 3; d_z = 8; };\n" : "";
+    snprintf(text, sizeof text, "%s%s%s", base, wire, overrides_text);
     must(lw_config_parse(text, strlen(text), "test.cfg", 0, NULL, &err, &b->config), &err, name);
     must(lw_device_open("cpu", 0, 1, &err, &b->dev), &err, "device");
     for (int j = 0; j < LLMS; j++) {
@@ -296,8 +299,10 @@ static void choose_direction(const float *g, int64_t n, int which, uint64_t stre
 static bool occurs(int64_t byte)
 {
     for (int64_t i = 0; i < SAMPLES; i++) {
-        if (memchr(samples[i].source, (int)byte, (size_t)samples[i].source_bytes) != NULL) {
-            return true;
+        for (int64_t k = 0; k < samples[i].source.count; k++) {
+            if (samples[i].source.ids[k] == byte) {
+                return true;
+            }
         }
     }
     return false;
@@ -440,5 +445,9 @@ int main(void)
                (lw_step_loss){.first_weight = 1.0, .k_weight = 0.5, .k = 3});
     check_case("mean, 2 encoder layers",
                "encoder: { layers = 2; width = 12; heads = 2; ffn = 10; }; pooler: { kind = \"mean\"; };", plain);
+    check_case("mean, a latent for every 3 bytes",
+               "encoder: { layers = 1; width = 12; heads = 2; ffn = 10; }; pooler: { kind = \"mean\"; }; "
+               "wire: { ratio = 3; d_z = 8; };",
+               plain);
     return failures > 0;
 }

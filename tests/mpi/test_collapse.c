@@ -69,23 +69,25 @@ static double wanted_mean(int ranks)
 static void test_cosine(lw_collapse *c, int rank, int ranks, lw_error *err)
 {
     float z[MOST * VALUES];
+    int32_t z_start[MOST + 1];
     double out = 0.0;
     for (int64_t i = 0; i < MOST; i++) {
+        z_start[i] = (int32_t)(i * LATENTS);
         for (int64_t k = 0; k < VALUES; k++) {
             z[i * VALUES + k] = (float)value(rank, i, k);
         }
     }
-    CHECK(lw_collapse_cosine(c, z, samples_of(rank), err, &out) == LW_OK);
+    CHECK(lw_collapse_cosine(c, z, z_start, samples_of(rank), err, &out) == LW_OK);
     CHECK(fabs(out - wanted_mean(ranks)) < 1e-6);
-    CHECK(lw_collapse_cosine(c, z, rank == 0 ? 1 : 0, err, &out) == LW_OK);
+    CHECK(lw_collapse_cosine(c, z, z_start, rank == 0 ? 1 : 0, err, &out) == LW_OK);
     CHECK(isnan(out)); // one sample has no other
     for (int64_t i = 0; i < MOST * VALUES; i++) {
         z[i] = (float)(i % VALUES + 1) * (float)(i / VALUES + 1); // the same direction everywhere
     }
-    CHECK(lw_collapse_cosine(c, z, 3, err, &out) == LW_OK);
+    CHECK(lw_collapse_cosine(c, z, z_start, 3, err, &out) == LW_OK);
     CHECK(fabs(out - 1.0) < 1e-12);
     z[5] = NAN;
-    CHECK(lw_collapse_cosine(c, z, 3, err, &out) == LW_OK);
+    CHECK(lw_collapse_cosine(c, z, z_start, 3, err, &out) == LW_OK);
     CHECK(isnan(out));
 }
 

@@ -107,7 +107,7 @@ static void set_up(fixture *f)
     assert_int_equal(lw_wire_declare(&f->config, &f->llm.d, &err, &f->wire), LW_OK);
     assert_int_equal(lw_device_table_find("h200-sxm", &err, &f->rates), LW_OK);
     f->work = (lw_workload){.wire = &f->wire, .configs = f->configs, .share = 4, .micro = 4, .ranks = 1};
-    f->work.shape = (lw_sample_shape){.source_bytes = 256, .rows = {42}, .answer = {8}};
+    f->work.shape = (lw_sample_shape){.source = 256, .latents = 32, .rows = {42}, .answer = {8}};
 }
 
 static void test_small_batches_are_bound_by_weights(void **state)
