@@ -85,6 +85,7 @@ typedef struct lw_config {
         lw_data_format format;
         int64_t samples, eval_samples; // 0: all
         int64_t max_bad_rows;
+        int64_t window_bytes, target_tokens; // format `text`
         bool cache;
     } data;
     struct {
@@ -102,6 +103,7 @@ typedef struct lw_config {
         double first_weight;
         int64_t k;
         double k_weight, kd_weight, kd_tau;
+        double reconstruct_share; // format `text`
     } loss;
     struct {
         char *dir; // resolved: never ""

@@ -106,8 +106,9 @@ static lw_status check_supported(const lw_config_loader *loader, lw_error *err)
         return lw_fail(err, LW_ERR_UNSUPPORTED, "%s = \"%s\" is not in this build yet: use \"byte\"",
                        where(loader, "encoder.kind").text, lw_encoder_kind_name(config->encoder.kind));
     }
-    if (config->data.format != LW_DATA_JSONL && config->data.format != LW_DATA_SQUAD) {
-        return lw_fail(err, LW_ERR_UNSUPPORTED, "%s = \"%s\" is not in this build yet: use \"jsonl\" or \"squad\"",
+    if (config->data.format == LW_DATA_TEXT) {
+        return lw_fail(err, LW_ERR_UNSUPPORTED,
+                       "%s = \"%s\" is not in this build yet: use \"jsonl\", \"squad\" or \"hotpot\"",
                        where(loader, "data.format").text, lw_data_format_name(config->data.format));
     }
     if (config->loss.kd_weight != 0) {

@@ -106,6 +106,8 @@ static const lw_key keys[] = {
     INT(data.samples, 0, 0, BIG, 0, "use the first N training samples; 0: all"),
     INT(data.eval_samples, 0, 0, BIG, LW_KEY_FREE, "use the first N evaluation samples; 0: all"),
     INT(data.max_bad_rows, 0, 0, BIG, LW_KEY_FREE, "malformed rows of a file to pass over before giving up"),
+    INT(data.window_bytes, 512, 16, 1 << 20, 0, "format = \"text\": longest window of a document that becomes a wire"),
+    INT(data.target_tokens, 128, 1, 1 << 16, 0, "format = \"text\": longest continuation or repetition that is trained"),
     BOOL(data.cache, true, LW_KEY_FREE, "keep tokens on disk between runs"),
 
     INT(train.epochs, 1, 1, 1000000, LW_KEY_LONGER,
@@ -131,6 +133,8 @@ static const lw_key keys[] = {
     FLOAT(loss.k_weight, 0, 0, 1e6, 0, "... and their extra weight"),
     FLOAT(loss.kd_weight, 0, 0, 1e6, 0, "weight of distillation from the text-prompted model"),
     FLOAT(loss.kd_tau, 1, 0, 1e6, LW_KEY_OPEN_LO, "temperature of distillation"),
+    FLOAT(loss.reconstruct_share, 0.2, 0, 1, 0,
+          "data.format = \"text\": share of the windows that are to be repeated; the others are continued"),
 
     PATH(run.dir, LW_KEY_FREE | LW_KEY_CWD, "run directory; default: runs/NAME of the configuration file"),
     BOOL(

@@ -81,7 +81,8 @@ lw_status lw_corpus_read(const lw_config *config, const char *path, int64_t limi
 {
     lw_corpus c = {0};
     lw_status status = LW_OK;
-    LW_TRY_GOTO(lw_dataset_read(path, config->data.format, limit, config->data.max_bad_rows, err, &c.data));
+    lw_data_source source = lw_data_source_of(config, path, limit);
+    LW_TRY_GOTO(lw_dataset_read(&source, err, &c.data));
     c.count = c.data.count;
     LW_TRY_GOTO(read_sources(config, &c, encoder, err));
     for (int64_t j = 0; j < config->model_count; j++) {

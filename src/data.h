@@ -10,11 +10,17 @@
 #include "tokenizer.h"
 
 // --- samples
+typedef enum lw_sample_kind {
+    LW_SAMPLE_QUESTION, // a question with answers, perhaps about a context
+    LW_SAMPLE_TEXT      // a window of text, to be continued or repeated
+} lw_sample_kind;
+
 typedef struct lw_sample {
-    char *id;      // SQuAD id, or "FILE:LINE"
+    lw_sample_kind kind;
+    char *id;      // the file's, or "FILE:LINE" or the like
     char *context; // "" where a row has only a prompt; one text for the samples of a paragraph, which follow each other
-    char *question;
-    char **answers;       // all gold answers; the first one is the training target
+    char *question;       // "" of a window of text
+    char **answers;       // all gold answers; the first one is the training target. Of a window: what follows it
     int64_t answer_count; // >= 1
 } lw_sample;
 
@@ -26,17 +32,40 @@ typedef struct lw_dataset {
     uint64_t fingerprint; // of the samples' content, in order
 } lw_dataset;
 
-// Reads `path` as `format` ("jsonl" or "squad"), at most `limit` samples (0: all; reading ends there). Local.
+// What is read. `limit` samples at most (0: all; reading ends there), max_bad_rows malformed rows passed over at most.
+typedef struct lw_data_source {
+    const char *path; // borrowed
+    lw_data_format format;
+    int64_t limit, max_bad_rows;
+    int64_t window_bytes;  // format `text`: longest window; at least 8
+    int64_t target_tokens; // format `text`: longest continuation or repetition that is trained
+    double repeated;       // format `text`: share of the windows that are repeated, the others are continued; 0 .. 1
+} lw_data_source;
+
+// `path` as the configuration's `data` says: its format and its limits. Local.
+lw_data_source lw_data_source_of(const lw_config *config, const char *path, int64_t limit);
+
+// Reads a data file. Local.
 //
 // jsonl: an object a line, {"context", "question"} or {"prompt"} (a question without context), with "answers": [...] or
 // "answer": "..."; other keys are ignored. Read as a stream, lines of at most 64 MiB; CRLF, a BOM, blank lines and a
-// missing last newline are fine. Pipes and devices are refused, as every rank reads the file. squad: the v1.1 layout; a question without answers (v2) is a malformed row, "no
-// answer". Malformed too: bad JSON, a missing key or wrong type, an empty question or answer, NUL or bad UTF-8.
+// missing last newline are fine. Pipes and devices are refused, as every rank reads the file.
+// squad: the v1.1 layout; a question without answers (v2) is a malformed row, "no answer".
+// hotpot: HotpotQA, an array of items, or items one after another (a line each):
+// {"_id" or "id", "question", "answer", "context": [[title, [sentence, ...]], ...] or
+// {"title": [...], "sentences": [[...], ...]}}; other keys, the supporting facts among them, are ignored. The context is a line a paragraph,
+// "Title: sentences", a space between two sentences that have none.
+// text: documents, cut into windows. A file *.jsonl holds one a line, {"text": ...}; a file *.json is in SQuAD's layout and
+// each of its contexts is one; any other file is plain text, one document, or several with form feeds between them.
+// While more than one and a half windows of window_bytes are left of a document, a window is cut from it; what is left
+// then is halved: its first half is the last window. Cuts are before white space where there is some in the second half
+// of a window, else between any two characters. A window has no white space around it; its answer is what follows it in
+// the document, 8 bytes for each of target_tokens.
 //
-// More than max_bad_rows malformed rows: LW_ERR_FORMAT naming file, line and reason of the first. No sample at all, or
-// path "": LW_ERR_CONFIG. LW_ERR_IO, LW_ERR_MEMORY.
-lw_status lw_dataset_read(const char *path, lw_data_format format, int64_t limit, int64_t max_bad_rows, lw_error *err,
-                          lw_dataset *out);
+// Malformed in all: bad JSON, a missing key or wrong type, an empty question or answer or a text of one character, NUL
+// or bad UTF-8. More than max_bad_rows malformed rows: LW_ERR_FORMAT naming file, line and reason of the first. No
+// sample at all, or path "": LW_ERR_CONFIG. LW_ERR_IO, LW_ERR_MEMORY.
+lw_status lw_dataset_read(const lw_data_source *source, lw_error *err, lw_dataset *out);
 void lw_dataset_free(lw_dataset *dataset);
 
 // --- order: a function, not a state. The index of the sample at `position` (0 .. count-1) of `epoch`: a keyed

@@ -1,17 +1,16 @@
 // SQuAD v1.1 (Rajpurkar et al. 2016): {"data": [{"paragraphs": [{"context", "qas": [{"id", "question", "answers":
 // [{"text"}]}]}]}]}. A row is a question; where a level above is malformed, all that is under it is one malformed row.
+// Read as text, a row is a paragraph and its context is a document.
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "data_internal.h"
 
-#define MAX_FILE_BYTES ((size_t)2 << 30)
-
 typedef struct place {
     const char *path;
     size_t article, paragraph, question;
-    char text[640];
+    char text[LW_WHERE_BYTES];
 } place;
 
 static lw_status read_answers(const lw_json *qa, lw_error *err, const char ***list, int64_t *count)
@@ -58,14 +57,14 @@ static lw_status read_question(const json_t *value, const char *context, place *
     return status;
 }
 
-static lw_status read_paragraph(const json_t *value, place *at, lw_error *err, const char **context,
-                                const json_t **questions)
+static lw_status read_paragraph(const json_t *value, place *at, const lw_dataset_builder *builder, lw_error *err,
+                                const char **context, const json_t **questions)
 {
     lw_json paragraph;
     snprintf(at->text, sizeof at->text, "%.480s: data[%zu].paragraphs[%zu]", at->path, at->article, at->paragraph);
     LW_TRY(lw_json_object_at(value, at->text, "", err, &paragraph));
     LW_TRY(lw_json_string(&paragraph, "context", err, context));
-    return lw_json_array(&paragraph, "qas", err, questions);
+    return builder->source->format == LW_DATA_TEXT ? LW_OK : lw_json_array(&paragraph, "qas", err, questions);
 }
 
 static lw_status read_article(const json_t *value, place *at, lw_error *err, const json_t **paragraphs)
@@ -94,12 +93,15 @@ static lw_status read_paragraphs(const json_t *paragraphs, place *at, lw_dataset
 {
     size_t count = json_array_size(paragraphs);
     for (at->paragraph = 0; at->paragraph < count && !lw_dataset_full(builder); at->paragraph++) {
-        const char *context = "";
+        const char *context = NULL;
         const json_t *questions = NULL;
         const json_t *value = json_array_get(paragraphs, at->paragraph);
-        LW_TRY(lw_dataset_tolerate(builder, read_paragraph(value, at, err, &context, &questions), err));
+        LW_TRY(lw_dataset_tolerate(builder, read_paragraph(value, at, builder, err, &context, &questions), err));
         if (questions != NULL) {
             LW_TRY(read_questions(questions, context, at, builder, err));
+        } else if (context != NULL && builder->source->format == LW_DATA_TEXT) {
+            lw_status status = lw_dataset_add_document(builder, at->text, context, strlen(context), err);
+            LW_TRY(lw_dataset_tolerate(builder, status, err));
         }
     }
     return LW_OK;
@@ -127,7 +129,7 @@ static lw_status read_root(const json_t *root, const char *path, lw_dataset_buil
 lw_status lw_dataset_read_squad(const char *path, lw_dataset_builder *builder, lw_error *err)
 {
     json_t *root;
-    LW_TRY(lw_json_read_file(path, MAX_FILE_BYTES, 0, err, &root));
+    LW_TRY(lw_json_read_file(path, LW_MAX_DATA_BYTES, 0, err, &root));
     lw_status status = read_root(root, path, builder, err);
     json_decref(root);
     return status;

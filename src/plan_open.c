@@ -84,7 +84,8 @@ static lw_status count_samples(const lw_plan *plan, lw_error *err, int64_t *out)
                        "to their number",
                        c->data.train[0] != '\0' ? " = " : "", c->data.train);
     }
-    LW_TRY(lw_dataset_read(c->data.train, c->data.format, 0, c->data.max_bad_rows, err, &data));
+    lw_data_source source = lw_data_source_of(c, c->data.train, 0);
+    LW_TRY(lw_dataset_read(&source, err, &data));
     *out = data.count;
     lw_dataset_free(&data);
     return LW_OK;

@@ -4,6 +4,6 @@
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
-    fuzz_rows(data, size, LW_DATA_JSONL);
+    fuzz_rows(data, size, LW_DATA_JSONL, "rows");
     return 0;
 }

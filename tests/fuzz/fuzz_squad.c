@@ -4,6 +4,6 @@
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
-    fuzz_rows(data, size, LW_DATA_SQUAD);
+    fuzz_rows(data, size, LW_DATA_SQUAD, "rows");
     return 0;
 }

@@ -124,6 +124,23 @@ def rows():
     put("squad", "good", b"\x00" + json.dumps({"data": squad["data"][:1] and [
         {"paragraphs": [{"context": "c", "qas": [qa, qa]}]}]}).encode())
     put("squad", "bad", b"\x2f" + json.dumps(squad).encode())
+    hotpot = [{"_id": "h1", "question": "q1", "answer": "yes", "type": "comparison", "level": "hard",
+               "supporting_facts": [["A", 0]], "context": [["A", ["One \u00e9.", " Two."]], ["B", []]]},
+              {"id": "h2", "question": "q2", "answer": "a [b], \"c\"", "supporting_facts": {"title": [], "sent_id": []},
+               "context": {"title": ["A", "B"], "sentences": [["One.", "Two."], ["Three."]]}}]
+    wrong = [3, {"question": "q", "answer": "a", "context": [["A"]]}, {"question": "q", "answer": "", "context": []},
+             {"question": "q", "answer": "a", "context": {"title": ["A"], "sentences": []}}]
+    put("hotpot", "two", b"\x00" + json.dumps(hotpot).encode())
+    put("hotpot", "lines", b"\x00\xef\xbb\xbf" + "\n".join(json.dumps(x) for x in hotpot).encode())
+    put("hotpot", "bad", b"\x0f" + json.dumps(wrong[:2] + hotpot + wrong[2:]).encode())
+    put("hotpot", "cut", b"\x0f" + json.dumps(hotpot).encode()[:-1])
+    put("text", "plain", b"\x00\xef\xbb\xbf" + (
+        "A first document, of two windows\r\nor three.\f\n\n\fThe caf\u00e9 has \u65e5\u672c\u8a9e\u306e\u6587\u66f8\u3067\u3059"
+        "\u3002\fx\f").encode())
+    put("text", "bad", b"\x0fgood text\f\xff\fa\0b\fmore good text")
+    put("text", "jsonl", b"\x01" + b'{"text": "Some words in a line, and some more."}\n{"text": "x"}\n3\n{"text": " y z "}')
+    put("text", "squad", b"\x01" + json.dumps({"data": [{"paragraphs": [
+        {"context": "Some words in a paragraph."}, {"context": ""}, {"qas": []}]}]}).encode())
 
 
 def config():

@@ -1,5 +1,6 @@
 #include "rows.h"
 
+#include <ctype.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -51,7 +52,15 @@ static void use(const lw_sample *sample)
     free(text);
 }
 
-void fuzz_rows(const uint8_t *data, size_t size, lw_data_format format)
+static bool is_good_window(const lw_sample *sample, const lw_data_source *source)
+{
+    size_t bytes = strlen(sample->context);
+    return bytes > 0 && bytes <= (size_t)source->window_bytes && !isspace((unsigned char)sample->context[0]) &&
+           !isspace((unsigned char)sample->context[bytes - 1]) && sample->answer_count == 1 &&
+           strlen(sample->answers[0]) <= 8 * (size_t)source->target_tokens;
+}
+
+void fuzz_rows(const uint8_t *data, size_t size, lw_data_format format, const char *name)
 {
     if (size == 0) {
         return;
@@ -60,8 +69,13 @@ void fuzz_rows(const uint8_t *data, size_t size, lw_data_format format)
     lw_dataset set = {0};
     int64_t bad_rows = data[0] & 15;
     int64_t limit = data[0] >> 4;
-    const char *path = fuzz_put("rows", data + 1, size - 1);
-    lw_status status = lw_dataset_read(path, format, limit, bad_rows, &err, &set);
+    lw_data_source source = {.path = fuzz_put(name, data + 1, size - 1),
+                             .format = format,
+                             .limit = limit,
+                             .max_bad_rows = bad_rows,
+                             .window_bytes = 16,
+                             .target_tokens = 3};
+    lw_status status = lw_dataset_read(&source, &err, &set);
     if (status != LW_OK) {
         fuzz_check_failure(status, &err);
         return;
@@ -69,14 +83,17 @@ void fuzz_rows(const uint8_t *data, size_t size, lw_data_format format)
     FUZZ_CHECK(set.count > 0 && (limit == 0 || set.count <= limit) && set.bad_rows <= bad_rows);
     for (int64_t i = 0; i < set.count; i++) {
         const lw_sample *sample = &set.samples[i];
-        FUZZ_CHECK(sample->answer_count > 0 && sample->question[0] != '\0');
+        bool is_window = sample->kind == LW_SAMPLE_TEXT;
+        FUZZ_CHECK(is_window == (format == LW_DATA_TEXT));
+        FUZZ_CHECK(sample->answer_count > 0 && (sample->question[0] == '\0') == is_window);
+        FUZZ_CHECK(!is_window || is_good_window(sample, &source));
         FUZZ_CHECK(is_text(sample->question));
         FUZZ_CHECK((i > 0 && sample->context == sample[-1].context) ||
                    is_text(sample->context)); // shared: looked at once
         for (int64_t j = 0; j < sample->answer_count; j++) {
             FUZZ_CHECK(sample->answers[j][0] != '\0' && is_text(sample->answers[j]));
         }
-        if (i < USED_SAMPLES) { // each reads its whole context, which may be that of all
+        if (i < USED_SAMPLES && !is_window) { // each reads its whole context, which may be that of all
             use(sample);
         }
     }

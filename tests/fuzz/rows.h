@@ -1,5 +1,5 @@
-// rows.h: data files of both formats, held to their promises. The first byte of the input sets how many malformed rows
-// are passed over and how many samples are read; the file is the rest.
+// rows.h: data files of all formats, held to their promises. The first byte of the input sets how many malformed rows
+// are passed over and how many samples are read; the file, called `name`, is the rest.
 #ifndef LW_FUZZ_ROWS_H
 #define LW_FUZZ_ROWS_H
 
@@ -8,6 +8,6 @@
 
 #include "data.h"
 
-void fuzz_rows(const uint8_t *data, size_t size, lw_data_format format);
+void fuzz_rows(const uint8_t *data, size_t size, lw_data_format format, const char *name);
 
 #endif

@@ -152,7 +152,7 @@ static void check_rows(lw_data_format format, const char *name, const char *vali
         size_t bytes = make_variant(valid, valid_bytes, &random, text);
         scratch_put(path, text, bytes);
         lw_dataset set = {0};
-        lw_status status = lw_dataset_read(path, format, i % 3, i % 4, &err, &set);
+        lw_status status = lw_dataset_read(&(lw_data_source){.path = path, .format = format, .limit = i % 3, .max_bad_rows = i % 4}, &err, &set);
         if (status != LW_OK) {
             assert_true(status == LW_ERR_FORMAT || status == LW_ERR_CONFIG);
             assert_null(set.samples);
@@ -194,10 +194,10 @@ static void test_rows_from_a_pipe(void **state)
     assert_int_equal(mkfifo(path, 0600), 0);
     lw_dataset set = {0};
     alarm(60); // a reader that waits for a writer ends here
-    assert_int_equal(lw_dataset_read(path, LW_DATA_JSONL, 0, 0, &err, &set), LW_ERR_IO);
+    assert_int_equal(lw_dataset_read(&(lw_data_source){.path = path, .format = LW_DATA_JSONL}, &err, &set), LW_ERR_IO);
     alarm(0);
     assert_non_null(strstr(err.text, "is a pipe, socket or device"));
-    assert_int_equal(lw_dataset_read("/dev/zero", LW_DATA_JSONL, 0, 0, &err, &set), LW_ERR_IO);
+    assert_int_equal(lw_dataset_read(&(lw_data_source){.path = "/dev/zero", .format = LW_DATA_JSONL}, &err, &set), LW_ERR_IO);
 }
 
 // --- manifests

@@ -45,7 +45,7 @@ static const char *put_bytes(const char *text, size_t bytes)
 static lw_dataset read_as(lw_data_format format, const char *text, int64_t limit, int64_t max_bad)
 {
     lw_dataset set = {0};
-    lw_status status = lw_dataset_read(put_bytes(text, strlen(text)), format, limit, max_bad, &err, &set);
+    lw_status status = lw_dataset_read(&(lw_data_source){.path = put_bytes(text, strlen(text)), .format = format, .limit = limit, .max_bad_rows = max_bad}, &err, &set);
     if (status != LW_OK) {
         print_error("%s\n", err.text);
     }

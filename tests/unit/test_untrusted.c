@@ -253,7 +253,7 @@ static void test_shared_context(void **state)
     scratch_put(path, text, (size_t)(at - text));
     free(text);
     lw_dataset set = {0};
-    assert_int_equal(lw_dataset_read(path, LW_DATA_SQUAD, 0, 2, &err, &set), LW_OK);
+    assert_int_equal(lw_dataset_read(&(lw_data_source){.path = path, .format = LW_DATA_SQUAD, .max_bad_rows = 2}, &err, &set), LW_OK);
     assert_int_equal(set.count, QUESTIONS);
     for (int64_t i = 0; i < set.count; i++) {
         assert_ptr_equal(set.samples[i].context, set.samples[i < QUESTIONS / 2 ? 0 : QUESTIONS / 2].context);
