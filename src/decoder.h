@@ -1,7 +1,8 @@
 // decoder.h: a frozen causal LLM (Llama, Qwen2): forward pass, gradient with respect to its input, cached generation.
 //
 // Written once against device.h; the families differ by data (biases, tying, RoPE scaling), not by code. Because the
-// weights are frozen, the backward pass is dX = dY W alone and keeps only what that needs.
+// weights are frozen, the backward pass is dX = dY W alone and keeps only what that needs. As an encoder's backbone the
+// same model is read as states of all rows: its first layers, causal or not, with low-rank updates that are trained.
 // Architecture: Touvron et al. 2023; Qwen Team 2024; names after transformers' modeling_llama and modeling_qwen2.
 // All functions are Local.
 #ifndef LW_DECODER_H
@@ -10,6 +11,7 @@
 #include "arena.h"
 #include "device.h"
 #include "hf_config.h"
+#include "lora.h"
 #include "packing.h"
 
 typedef struct lw_decoder lw_decoder;
@@ -18,7 +20,13 @@ typedef struct lw_decoder_options {
     int64_t max_positions; // the longest sequence that will be run; sizes the RoPE table
     bool random;           // random weights of the shapes in config.json (for benchmarks); no weight file is read
     uint64_t seed;         // of the random weights
+    bool backbone;         // load lw_decoder_backbone alone
+    int64_t layers;        // of the backbone; 0: all
 } lw_decoder_options;
+
+// The part of a model that lw_decoder_states runs, as a model: its first layers (0, or more than it has: all), and no
+// output head of its own.
+lw_hf_config lw_decoder_backbone(const lw_hf_config *config, int64_t layers);
 
 // Loads DIR/config.json and the weights. Messages name file and tensor.
 lw_status lw_decoder_load(lw_device *dev, const char *dir, const lw_decoder_options *options, lw_error *err,
@@ -52,15 +60,26 @@ typedef struct lw_decoder_layer_buffers {
     void *gate_up;            // (rows, 2 ffn)
 } lw_decoder_layer_buffers;
 
-typedef struct lw_decoder_buffers {
+// What runs in a pass; {.mode = m} is the LLM as it is.
+typedef struct lw_decoder_pass {
     lw_pass_mode mode;
+    int64_t layers;     // the first of them; 0: all
+    bool bidirectional; // every row sees its whole sequence
+    bool states;        // for lw_decoder_states; else for lw_decoder_forward, with room for logits
+    lw_lora lora;       // rank 0: none; only with `states`
+} lw_decoder_pass;
+
+typedef struct lw_decoder_buffers {
+    lw_decoder_pass pass;
     lw_pass_limits limits;
     lw_decoder_layer_buffers *layers; // host array of `layers` entries, owned; infer: all entries share memory
     int64_t layer_count;
     float *x_out;       // (rows, d) after the last layer
+    float *states;      // (rows, d) final-norm states of all rows; this and the next with pass.states alone
+    float *states_rstd; // (rows)
     void *normed;       // (rows, d) operand of the products after a norm
     void *mlp;          // (rows, ffn)
-    float *scored;      // (supervised, d)
+    float *scored;      // (supervised, d); from here to argmax without pass.states alone
     float *scored_rstd; // (supervised)
     void *hidden;       // (supervised, d) final-norm hidden states
     float *logits;      // (supervised, vocab)
@@ -73,6 +92,7 @@ typedef struct lw_decoder_buffers {
     float *dscored;     // (supervised, d)
     void *dlogits_operand; // (supervised, vocab)
     void *work;         // attention
+    lw_lora_buffers lora;
 } lw_decoder_buffers;
 
 // Call with a measuring arena, then with the real one. The host array is allocated at each call: free it with
@@ -80,6 +100,12 @@ typedef struct lw_decoder_buffers {
 lw_status lw_decoder_buffers_layout(lw_arena *arena, lw_device *dev, const lw_hf_config *config, lw_pass_mode mode,
                                     const lw_pass_limits *limits, lw_error *err, lw_decoder_buffers *out);
 void lw_decoder_buffers_free(lw_decoder_buffers *buffers);
+
+// The same for any pass. params: placed, those that pass->lora was declared in; NULL without it. pass->layers may exceed
+// those of the model, which are then all taken.
+lw_status lw_decoder_pass_layout(lw_arena *arena, lw_device *dev, const lw_hf_config *config, const lw_params *params,
+                                 const lw_decoder_pass *pass, const lw_pass_limits *limits, lw_error *err,
+                                 lw_decoder_buffers *out);
 
 // Keys and values of earlier positions, (slots * capacity, kv_heads head_dim) per layer.
 typedef struct lw_kv_cache {
@@ -109,6 +135,17 @@ void lw_decoder_loss(const lw_decoder *decoder, const lw_packing *packing, bool 
 // the forward pass and the loss of the same packing.
 void lw_decoder_backward(const lw_decoder *decoder, const lw_packing *packing, lw_decoder_buffers *buffers,
                          float *d_soft);
+
+// --- as an encoder's backbone
+
+// Runs the packed tokens (no prefix rows) through the layers of buffers->pass and leaves the final norm's output in
+// buffers->states. params: those of the layout.
+void lw_decoder_states(const lw_decoder *decoder, const lw_params *params, const lw_packing *packing,
+                       lw_decoder_buffers *buffers);
+// From d_states (rows, d) to the gradients of the low-rank updates, which accumulate. The buffers (mode LW_PASS_TRAIN)
+// hold the pass of the same packing.
+void lw_decoder_states_backward(const lw_decoder *decoder, const lw_params *params, const lw_packing *packing,
+                                const float *d_states, lw_decoder_buffers *buffers);
 
 // The product of a pass with the most arithmetic, with its buffers, for measuring what the device reaches on it.
 lw_gemm lw_decoder_largest_product(const lw_decoder *decoder, const lw_decoder_buffers *buffers);

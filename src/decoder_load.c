@@ -47,6 +47,14 @@ static lw_arena measure(const lw_hf_config *config, lw_dtype type, int64_t max_p
     return arena;
 }
 
+lw_hf_config lw_decoder_backbone(const lw_hf_config *config, int64_t layers)
+{
+    lw_hf_config c = *config;
+    c.layers = layers > 0 && layers < c.layers ? layers : c.layers;
+    c.tied = true; // the embedding table stands in for the head, which nothing reads
+    return c;
+}
+
 size_t lw_decoder_weight_bytes(const lw_hf_config *config, lw_dtype type, int64_t max_positions)
 {
     lw_arena arena = measure(config, type, max_positions);
@@ -354,6 +362,9 @@ lw_status lw_decoder_load(lw_device *dev, const char *dir, const lw_decoder_opti
 {
     lw_hf_config config;
     LW_TRY(lw_hf_config_read(dir, err, &config));
+    if (options->backbone) {
+        config = lw_decoder_backbone(&config, options->layers);
+    }
     if (options->max_positions > config.max_positions) {
         return lw_fail(err, LW_ERR_CONFIG,
                        "%s/config.json: sequences of %lld positions are needed, but max_position_embeddings is %lld; "

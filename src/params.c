@@ -14,6 +14,11 @@ float lw_init_normal(const lw_param *param, uint64_t seed, uint64_t stream, int6
     return (float)(param->scale * lw_random_normal(seed, stream, (uint64_t)j));
 }
 
+float lw_init_uniform(const lw_param *param, uint64_t seed, uint64_t stream, int64_t j)
+{
+    return (float)(param->scale * (2.0 * lw_random_uniform(seed, stream, (uint64_t)j) - 1.0));
+}
+
 float lw_init_constant(const lw_param *param, uint64_t seed, uint64_t stream, int64_t j)
 {
     (void)seed;

@@ -18,6 +18,7 @@ typedef struct lw_param lw_param;
 typedef float (*lw_param_init)(const lw_param *param, uint64_t seed, uint64_t stream, int64_t j);
 
 float lw_init_normal(const lw_param *param, uint64_t seed, uint64_t stream, int64_t j);   // standard deviation `scale`
+float lw_init_uniform(const lw_param *param, uint64_t seed, uint64_t stream, int64_t j);  // in +-`scale`
 float lw_init_constant(const lw_param *param, uint64_t seed, uint64_t stream, int64_t j); // `scale`
 
 struct lw_param {

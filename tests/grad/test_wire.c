@@ -2,20 +2,17 @@
 //
 // For every trainable tensor p and direction u, |u| = 1, the analytic g.u is compared with the derivative of
 // L(p + h u) at h = 0. L is summed in double from the f32 nll of every answer token, with the weights written out here
-// once more, so a wrong weight is found too. One unit in the last place of a nll is about 3e-7, so a difference over a
-// small h drowns in rounding, and one over a large h is bent. How large h may be depends on the tensor: a gain of one
-// element moves everything, an embedding of 256 rows hardly anything. So h runs down a ladder of powers of two, each
-// pair of rungs gives a fourth-order estimate (Richardson), and the neighbours that agree best are taken. That looks
-// at the loss alone, never at the gradient under test.
+// once more, so a wrong weight is found too.
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
+#include "derivative.h"
 #include "random.h"
 #include "step.h"
 
-enum { LLMS = 2, SAMPLES = 5, MAX_TOKENS = 8, DIRECTIONS = 3, RUNGS = 9 };
+enum { LLMS = 2, SAMPLES = 5, MAX_TOKENS = 8, DIRECTIONS = 3 };
 
 static const char *const model_dirs[LLMS] = {"tests/parity/fixtures/llama-gqa-headdim",
                                              "tests/parity/fixtures/qwen2-gqa"};
@@ -235,63 +232,25 @@ static double run(bench *b, int64_t micro)
 
 // --- finite differences
 
-static double loss_at(bench *b, const lw_param *p, const float *centre, const double *u, double h)
+typedef struct line { // through parameter space
+    bench *b;
+    const lw_param *p;
+    const float *centre;
+    const double *u;
+} line;
+
+static double loss_at(void *context, double h)
 {
+    const line *l = context;
+    bench *b = l->b;
+    const lw_param *p = l->p;
     float *x = b->wire.params.param + p->offset;
     for (int64_t k = 0; k < p->elements; k++) {
-        x[k] = (float)((double)centre[k] + h * u[k]);
+        x[k] = (float)((double)l->centre[k] + h * l->u[k]);
     }
     double loss = run(b, SAMPLES);
-    memcpy(x, centre, (size_t)p->elements * sizeof *x);
+    memcpy(x, l->centre, (size_t)p->elements * sizeof *x);
     return loss;
-}
-
-static double derivative(bench *b, const lw_param *p, const float *centre, const double *u, double *uncertainty)
-{
-    double difference[RUNGS];
-    double fourth[RUNGS];
-    // From 1/2 down: all values are of order 1 (embeddings, gains) to 0.1 (weights).
-    for (int r = 0; r < RUNGS; r++) {
-        double h = ldexp(0.5, -r);
-        difference[r] = (loss_at(b, p, centre, u, h) - loss_at(b, p, centre, u, -h)) / (2.0 * h);
-    }
-    for (int r = 0; r + 1 < RUNGS; r++) {
-        fourth[r] = (4.0 * difference[r + 1] - difference[r]) / 3.0;
-    }
-    double best = fourth[0];
-    *uncertainty = INFINITY;
-    for (int r = 0; r + 2 < RUNGS; r++) {
-        double apart = fabs(fourth[r] - fourth[r + 1]);
-        if (apart < *uncertainty) {
-            *uncertainty = apart;
-            best = fourth[r + 1];
-        }
-    }
-    return best;
-}
-
-// Direction 0 has half of its length along the gradient, so that the derivative is never small; the others are random.
-static void choose_direction(const float *g, int64_t n, int which, uint64_t stream, double *u)
-{
-    double norm_g = 0.0;
-    double norm_r = 0.0;
-    double dot = 0.0;
-    for (int64_t k = 0; k < n; k++) {
-        u[k] = lw_random_normal(11, stream, (uint64_t)k);
-        norm_r += u[k] * u[k];
-        norm_g += (double)g[k] * (double)g[k];
-        dot += (double)g[k] * u[k];
-    }
-    double along = which == 0 && norm_g > 0.0 ? sqrt(0.5 / norm_g) : 0.0;
-    double across = (along > 0.0 ? copysign(sqrt(0.5), dot) : 1.0) / sqrt(norm_r); // the two never cancel
-    double norm = 0.0;
-    for (int64_t k = 0; k < n; k++) {
-        u[k] = along * (double)g[k] + across * u[k];
-        norm += u[k] * u[k];
-    }
-    for (int64_t k = 0; k < n; k++) {
-        u[k] /= sqrt(norm);
-    }
 }
 
 // Rows of the embedding whose byte does not occur have no gradient: directions stay in the others, for in 256 rows a
@@ -344,7 +303,7 @@ static double check_tensor(bench *b, int64_t index, const float *grad)
             analytic += (double)g[k] * u[k];
         }
         double uncertainty;
-        double numeric = derivative(b, p, centre, u, &uncertainty);
+        double numeric = derivative(loss_at, &(line){b, p, centre, u}, &uncertainty);
         double error = fabs(numeric - analytic) / norm;
         worst = error > worst ? error : worst;
         if (!(error <= FD_TOLERANCE)) {
