@@ -69,6 +69,7 @@ typedef struct lw_attention {
 // Cross-entropy and distillation on rows of logits, turned into their gradient in place.
 //   nll[r]   = -log softmax(z_r)[target_r]
 //   kl[r]    = KL(softmax(t_r / tau) || softmax(z_r / tau)); 0 without a teacher or where kl_weight[r] == 0
+//              t_r is row teacher_row[r] of the teacher's logits, or row r
 //   z_r     := weight[r] (softmax(z_r) - onehot(target_r))
 //              + kl_weight[r] tau (softmax(z_r / tau) - softmax(t_r / tau))        when `gradient`
 // which is the gradient of sum_r weight[r] nll[r] + kl_weight[r] tau^2 kl[r]  (Hinton et al. 2015, section 2.1).
@@ -78,7 +79,8 @@ typedef struct lw_xent {
     lw_dtype type;           // of logits and teacher
     const int32_t *target;   // (rows)
     const float *weight;     // (rows); may be NULL without `gradient`
-    const void *teacher;     // (rows, vocab) logits or NULL
+    const void *teacher;     // (.., vocab) logits or NULL
+    const int32_t *teacher_row; // (rows) or NULL: the identity; not read where kl_weight[r] == 0
     const float *kl_weight;  // (rows) or NULL
     float tau;
     bool gradient;

@@ -93,9 +93,9 @@ static void xent_row(const lw_xent *x, int64_t r)
 {
     int64_t n = x->vocab;
     float *z = (float *)x->logits + r * n;
-    const float *t = x->teacher == NULL ? NULL : (const float *)x->teacher + r * n;
-    float kl_weight = t == NULL || x->kl_weight == NULL ? 0.0f : x->kl_weight[r];
+    float kl_weight = x->teacher == NULL || x->kl_weight == NULL ? 0.0f : x->kl_weight[r];
     bool distil = kl_weight != 0.0f;
+    const float *t = distil ? (const float *)x->teacher + (x->teacher_row != NULL ? x->teacher_row[r] : r) * n : NULL;
     const int32_t target = x->target[r];
     const float target_logit = z[target], largest = row_max(n, z);
     if (x->argmax != NULL) {

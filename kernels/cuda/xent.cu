@@ -192,10 +192,11 @@ template <typename T, int W> __global__ void __launch_bounds__(ROW_THREADS) xent
     const int64_t r = blockIdx.x;
     const int n = (int)x.vocab, target = x.target[r];
     T *z = static_cast<T *>(x.logits) + r * x.vocab;
-    const T *t = x.teacher == NULL ? NULL : static_cast<const T *>(x.teacher) + r * x.vocab;
     const float kl_weight = x.teacher == NULL || x.kl_weight == NULL ? 0.0f : x.kl_weight[r];
     const float weight = x.gradient ? x.weight[r] : 0.0f, target_logit = lw_load(z + target);
     const bool distils = kl_weight != 0.0f;
+    const int64_t teacher_row = distils && x.teacher_row != NULL ? x.teacher_row[r] : r;
+    const T *t = distils ? static_cast<const T *>(x.teacher) + teacher_row * x.vocab : NULL;
     const float inverse_tau = 1.0f / x.tau;
     first_largest largest;
     const running_sum s = sum_row<T, W>(n, z, inverse_tau, distils, &shared, &largest);

@@ -10,7 +10,7 @@
 typedef struct xent_context {
     const shape_xent *s;
     double *z, *teacher, *weight, *kl_weight;
-    int32_t *target;
+    int32_t *target, *teacher_row;
 } xent_context;
 
 static bool distils(const xent_context *c, int64_t r)
@@ -22,7 +22,8 @@ static bool distils(const xent_context *c, int64_t r)
 static void xent_row(const xent_context *c, int64_t r, double *nll, double *kl)
 {
     int64_t v = c->s->vocab;
-    ref_xent_row(v, c->z + r * v, c->target[r], distils(c, r) ? c->teacher + r * v : NULL, (double)c->s->tau, nll, kl);
+    ref_xent_row(v, c->z + r * v, c->target[r], distils(c, r) ? c->teacher + c->teacher_row[r] * v : NULL,
+                 (double)c->s->tau, nll, kl);
 }
 
 static double loss_xent(void *context)
@@ -39,7 +40,7 @@ static double loss_xent(void *context)
     return sum;
 }
 
-// Buffers: 0 target, 1 weight, 2 teacher, 3 kl_weight, 4 logits, 5 nll, 6 kl, 7 argmax
+// Buffers: 0 target, 1 weight, 2 teacher, 3 kl_weight, 4 logits, 5 nll, 6 kl, 7 argmax, 8 teacher_row
 static void launch_xent(const op_test *t, void *const *p)
 {
     const shape_xent *s = &t->of->xent;
@@ -47,6 +48,7 @@ static void launch_xent(const op_test *t, void *const *p)
     x.weight = s->gradient ? p[1] : NULL;
     x.teacher = s->tau > 0.0f ? p[2] : NULL;
     x.kl_weight = s->tau > 0.0f ? p[3] : NULL;
+    x.teacher_row = s->compact ? p[8] : NULL;
     x.tau = s->tau > 0.0f ? s->tau : 1.0f;
     x.gradient = s->gradient;
     x.nll = p[5];
@@ -55,26 +57,39 @@ static void launch_xent(const op_test *t, void *const *p)
     t->dev->ops->xent(t->dev, &x);
 }
 
+// From the last row to the first; an index that must not be read lies far outside. Returns how many there are.
+static int64_t place_teachers(xent_context *c)
+{
+    int64_t n = 0;
+    for (int64_t r = c->s->rows - 1; r >= 0; r--) {
+        c->teacher_row[r] = distils(c, r) ? (int32_t)n++ : INT32_MAX;
+    }
+    return n;
+}
+
 static void build_xent(op_test *t, const op_case *o)
 {
     const shape_xent *s = &o->xent;
     int64_t n = s->rows * s->vocab;
-    op_describe(t, "rows=%lld vocab=%lld tau=%g%s scale=%g", (long long)s->rows, (long long)s->vocab, (double)s->tau,
-                s->gradient ? " gradient" : "", (double)s->scale);
+    op_describe(t, "rows=%lld vocab=%lld tau=%g%s%s scale=%g", (long long)s->rows, (long long)s->vocab, (double)s->tau,
+                s->gradient ? " gradient" : "", s->compact ? " compact" : "", (double)s->scale);
     xent_context c = {s,
                       op_normal(t, n, (double)s->scale, t->type),
                       op_normal(t, n, (double)s->scale, t->type),
                       op_normal(t, s->rows, 1.0, LW_F32),
                       op_normal(t, s->rows, 1.0, LW_F32),
+                      op_own(t, (size_t)s->rows, sizeof(int32_t)),
                       op_own(t, (size_t)s->rows, sizeof(int32_t))};
     for (int64_t r = 0; r < s->rows; r++) {
         c.target[r] = (int32_t)op_below(t, s->vocab);
         c.weight[r] = r % 7 == 3 ? 0.0 : fabs(c.weight[r]);
         c.kl_weight[r] = r % 3 == 1 ? 0.0 : fabs(c.kl_weight[r]);
+        c.teacher_row[r] = (int32_t)r;
     }
+    int64_t teachers = s->compact ? place_teachers(&c) : s->rows;
     op_index(t, "target", s->rows, c.target);
     op_input(t, "weight", LW_F32, s->rows, c.weight);
-    op_input(t, "teacher", t->type, n, c.teacher);
+    op_input(t, "teacher", t->type, teachers * s->vocab, c.teacher);
     op_input(t, "kl_weight", LW_F32, s->rows, c.kl_weight);
     double *before = op_copy(t, n, c.z);
     int logits = s->gradient ? op_update(t, "logits", t->type, n, before, op_tolerance(t, 2e-6))
@@ -82,6 +97,7 @@ static void build_xent(op_test *t, const op_case *o)
     int nll = op_output(t, "nll", LW_F32, s->rows, 2e-6);
     int kl = op_output(t, "kl", LW_F32, s->rows, 1e-5);
     int argmax = op_output(t, "argmax", LW_I32, s->rows, 0.0);
+    op_index(t, "teacher_row", s->rows, c.teacher_row);
     t->launch = launch_xent;
     t->bytes = (double)n * 4.0 * (s->gradient ? 2.0 : 1.0);
     if (t->perf) {
@@ -206,16 +222,20 @@ static void build_adamw(op_test *t, const op_case *c)
     }
 }
 
-#define XENT(rows, vocab, tau, gradient, scale)                                                         \
-    {                                                                                                   \
-        .op = "xent", .build = build_xent, .typed = true, .xent = { rows, vocab, tau, gradient, scale } \
+#define XENT(rows, vocab, tau, gradient, scale)                                                                \
+    {                                                                                                          \
+        .op = "xent", .build = build_xent, .typed = true, .xent = { rows, vocab, tau, gradient, scale, false } \
+    }
+#define XENT_COMPACT(rows, vocab, tau, gradient)                                                             \
+    {                                                                                                        \
+        .op = "xent", .build = build_xent, .typed = true, .xent = { rows, vocab, tau, gradient, 1.0f, true } \
     }
 #define XENT_ALL(rows, vocab, scale)                                                                                   \
     XENT(rows, vocab, 0.0f, false, scale), XENT(rows, vocab, 0.0f, true, scale), XENT(rows, vocab, 2.0f, true, scale), \
         XENT(rows, vocab, 1.0f, false, scale)
-#define XENT_PERF(rows, vocab, tau)                                                               \
-    {                                                                                             \
-        .op = "xent", .build = build_xent, .perf = true, .xent = { rows, vocab, tau, true, 1.0f } \
+#define XENT_PERF(rows, vocab, tau)                                                                      \
+    {                                                                                                    \
+        .op = "xent", .build = build_xent, .perf = true, .xent = { rows, vocab, tau, true, 1.0f, false } \
     }
 #define ARGMAX(rows_, n, variant_)                                                           \
     {                                                                                        \
@@ -238,6 +258,9 @@ const op_case loss_cases[] = {
     XENT_ALL(4, 129, 1000.0f), // the exponentials of the raw logits would overflow
     XENT(5, 1, 0.0f, false, 1.0f),
     XENT(0, 10, 0.0f, true, 1.0f),
+    XENT_COMPACT(7, 33, 2.0f, true),
+    XENT_COMPACT(10, 1000, 0.5f, true),
+    XENT_COMPACT(5, 129, 1.0f, false),
     ARGMAX(1, 1, 0),
     ARGMAX(5, 17, 0),
     ARGMAX(9, 1000, 0),

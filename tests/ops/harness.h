@@ -106,7 +106,8 @@ typedef struct shape_xent {
     int64_t rows, vocab;
     float tau; // 0: no teacher
     bool gradient;
-    float scale; // of the logits
+    float scale;  // of the logits
+    bool compact; // the teacher has rows for those that distil alone, in another order
 } shape_xent;
 
 typedef struct shape_adamw {
