@@ -47,14 +47,27 @@ void lw_decoder_forward(const lw_decoder *m, const lw_packing *p, const float *s
     run_layers(&(lw_layer_run){.m = m, .p = p, .cache = cache, .b = b});
 }
 
-void lw_decoder_logits(const lw_decoder *m, const lw_packing *p, lw_decoder_buffers *b)
+void lw_decoder_hidden(const lw_decoder *m, const lw_packing *p, lw_decoder_buffers *b)
 {
     const lw_device_ops *ops = m->dev->ops;
     const lw_hf_config *c = &m->config;
     lw_dtype type = m->dev->frozen_type;
     ops->gather(m->dev, p->supervised, c->d, b->x_out, LW_F32, p->on.scored_row, NULL, false, b->scored);
     ops->rmsnorm(m->dev, p->supervised, c->d, c->rms_eps, b->scored, m->final_norm, type, b->hidden, b->scored_rstd);
-    lw_decoder_project(m, p->supervised, c->d, c->vocab, b->hidden, m->lm_head, NULL, NULL, b->logits, LW_F32);
+}
+
+void *lw_decoder_teacher_states(const lw_decoder *m, const lw_packing *p, lw_decoder_buffers *b)
+{
+    size_t row = (size_t)m->config.d * lw_dtype_bytes(m->dev->frozen_type);
+    return (unsigned char *)b->hidden + (size_t)p->supervised * row;
+}
+
+void lw_decoder_logits(const lw_decoder *m, const lw_packing *p, lw_decoder_buffers *b)
+{
+    const lw_hf_config *c = &m->config;
+    int64_t rows = p->supervised + p->teachers; // one product for both: lm_head is read once
+    lw_decoder_hidden(m, p, b);
+    lw_decoder_project(m, rows, c->d, c->vocab, b->hidden, m->lm_head, NULL, NULL, b->logits, LW_F32);
 }
 
 // --- backward
@@ -85,15 +98,20 @@ static void head_backward(const lw_decoder *m, const lw_packing *p, lw_decoder_b
 
 void lw_decoder_loss(const lw_decoder *m, const lw_packing *p, bool gradient, lw_decoder_buffers *b)
 {
+    bool taught = p->teachers > 0;
     m->dev->ops->xent(m->dev, &(lw_xent){.rows = p->supervised,
                                          .vocab = m->config.vocab,
                                          .logits = b->logits,
                                          .type = LW_F32,
                                          .target = p->on.target,
                                          .weight = gradient ? p->on.weight : NULL,
-                                         .tau = 1.0F,
+                                         .teacher = taught ? b->logits + p->supervised * m->config.vocab : NULL,
+                                         .teacher_row = p->on.teacher_row,
+                                         .kl_weight = p->on.kl_weight,
+                                         .tau = p->tau,
                                          .gradient = gradient,
                                          .nll = b->nll,
+                                         .kl = b->kl,
                                          .argmax = b->argmax});
     if (gradient) {
         head_backward(m, p, b);
@@ -132,9 +150,10 @@ void lw_decoder_states_backward(const lw_decoder *m, const lw_params *params, co
 lw_gemm lw_decoder_largest_product(const lw_decoder *m, const lw_decoder_buffers *b)
 {
     const lw_hf_config *c = &m->config;
-    if (b->limits.rows * 2 * c->ffn >= b->limits.supervised * c->vocab) {
+    int64_t scored = b->limits.supervised + b->limits.teachers;
+    if (b->limits.rows * 2 * c->ffn >= scored * c->vocab) {
         return lw_decoder_product(m, b->limits.rows, c->d, 2 * c->ffn, b->normed, m->layers[0].gate_up,
                                   b->layers[0].gate_up, m->dev->frozen_type);
     }
-    return lw_decoder_product(m, b->limits.supervised, c->d, c->vocab, b->hidden, m->lm_head, b->logits, LW_F32);
+    return lw_decoder_product(m, scored, c->d, c->vocab, b->hidden, m->lm_head, b->logits, LW_F32);
 }

@@ -66,6 +66,7 @@ typedef struct lw_decoder_pass {
     int64_t layers;     // the first of them; 0: all
     bool bidirectional; // every row sees its whole sequence
     bool states;        // for lw_decoder_states; else for lw_decoder_forward, with room for logits
+    bool no_logits;     // up to lw_decoder_hidden, which needs no such room; mode LW_PASS_INFER
     lw_lora lora;       // rank 0: none; only with `states`
 } lw_decoder_pass;
 
@@ -81,9 +82,10 @@ typedef struct lw_decoder_buffers {
     void *mlp;          // (rows, ffn)
     float *scored;      // (supervised, d); from here to argmax without pass.states alone
     float *scored_rstd; // (supervised)
-    void *hidden;       // (supervised, d) final-norm hidden states
-    float *logits;      // (supervised, vocab)
+    void *hidden;  // (supervised + teachers, d) final-norm hidden states; the teacher's follow the last of the pass
+    float *logits; // (supervised + teachers, vocab) of these; NULL with pass.no_logits, as the next three
     float *nll;         // (supervised)
+    float *kl;          // (supervised) of the teacher's rows; NULL where limits.teachers is 0
     int32_t *argmax;    // (supervised)
     float *dx;          // (rows, d) train only, from here on
     void *dx_operand;   // (rows, d) dx as an operand; is dx where the operand type is f32
@@ -123,12 +125,17 @@ void lw_kv_cache_free(lw_kv_cache *cache);
 void lw_decoder_forward(const lw_decoder *decoder, const lw_packing *packing, const float *soft_tokens,
                         const lw_kv_cache *cache, lw_decoder_buffers *buffers);
 
-// After the forward pass: leaves the final-norm states of the scored rows in buffers->hidden and their logits in
-// buffers->logits.
+// After the forward pass: leaves the final-norm states of the scored rows in buffers->hidden.
+void lw_decoder_hidden(const lw_decoder *decoder, const lw_packing *packing, lw_decoder_buffers *buffers);
+
+// Where a teacher's states of this packing belong, (packing->teachers, d) of the operand type, before the next call.
+void *lw_decoder_teacher_states(const lw_decoder *decoder, const lw_packing *packing, lw_decoder_buffers *buffers);
+
+// The same as lw_decoder_hidden, and the logits of these rows, and of the teacher's, in buffers->logits.
 void lw_decoder_logits(const lw_decoder *decoder, const lw_packing *packing, lw_decoder_buffers *buffers);
 
-// Turns buffers->logits into nll, argmax and, with `gradient`, into d(sum weight nll)/dlogits in place, which goes back
-// through lm_head and the final norm to the last layer (mode LW_PASS_TRAIN).
+// Turns buffers->logits into nll, argmax, kl and, with `gradient`, into d(sum weight nll + kl_weight tau^2 kl)/dlogits in
+// place, which goes back through lm_head and the final norm to the last layer (mode LW_PASS_TRAIN).
 void lw_decoder_loss(const lw_decoder *decoder, const lw_packing *packing, bool gradient, lw_decoder_buffers *buffers);
 
 // From there to the gradient of the soft tokens: d_soft[prefix_source[i]] = gradient of prefix row i. The buffers hold

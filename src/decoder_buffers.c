@@ -46,12 +46,17 @@ lw_attention lw_decoder_attention_limits(const lw_hf_config *c, const lw_decoder
 static void head_layout(lw_arena *arena, const lw_hf_config *c, lw_dtype type, bool train, lw_decoder_buffers *b)
 {
     int64_t scored = b->limits.supervised;
+    int64_t teachers = b->limits.teachers;
     size_t operand = lw_dtype_bytes(type);
     b->scored = LW_TAKE(arena, scored * c->d, float);
     b->scored_rstd = LW_TAKE(arena, scored, float);
-    b->hidden = lw_arena_take(arena, scored * c->d, operand);
-    b->logits = LW_TAKE(arena, scored * c->vocab, float);
+    b->hidden = lw_arena_take(arena, (scored + teachers) * c->d, operand);
+    if (b->pass.no_logits) {
+        return;
+    }
+    b->logits = LW_TAKE(arena, (scored + teachers) * c->vocab, float);
     b->nll = LW_TAKE(arena, scored, float);
+    b->kl = teachers > 0 ? LW_TAKE(arena, scored, float) : NULL;
     b->argmax = LW_TAKE(arena, scored, int32_t);
     if (train) {
         b->dscored = LW_TAKE(arena, scored * c->d, float);

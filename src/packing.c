@@ -16,6 +16,8 @@ static void layout(lw_arena *arena, const lw_pass_limits *l, lw_index_arrays *ou
     out->target = LW_TAKE(arena, l->supervised, int32_t);
     out->cache_row = LW_TAKE(arena, l->rows, int32_t);
     out->weight = LW_TAKE(arena, l->supervised, float);
+    out->teacher_row = l->teachers > 0 ? LW_TAKE(arena, l->supervised, int32_t) : NULL;
+    out->kl_weight = l->teachers > 0 ? LW_TAKE(arena, l->supervised, float) : NULL;
 }
 
 size_t lw_packing_device_bytes(const lw_pass_limits *limits)
@@ -33,7 +35,7 @@ lw_status lw_packing_create(const lw_pass_limits *limits, void *device_block, lw
     if (host == NULL) {
         return lw_fail(err, LW_ERR_MEMORY, "no memory for the index arrays of a pass (%zu bytes)", bytes);
     }
-    *out = (lw_packing){.limits = *limits, .device_block = device_block, .bytes = bytes};
+    *out = (lw_packing){.limits = *limits, .device_block = device_block, .bytes = bytes, .tau = 1.0F};
     out->host = lw_arena_over(host, bytes);
     lw_arena arena = out->host;
     layout(&arena, limits, &out->at);
@@ -50,7 +52,7 @@ void lw_packing_free(lw_packing *packing)
 
 void lw_packing_clear(lw_packing *p)
 {
-    p->sequences = p->rows = p->tokens = p->prefix_rows = p->supervised = p->max_q = p->max_k = 0;
+    p->sequences = p->rows = p->tokens = p->prefix_rows = p->supervised = p->max_q = p->max_k = p->teachers = 0;
     p->cache_capacity = 0;
     p->at.start[0] = 0;
 }
@@ -123,7 +125,21 @@ bool lw_packing_score(lw_packing *p, int64_t row, int32_t target, float weight)
     p->at.scored_row[p->supervised] = (int32_t)row;
     p->at.target[p->supervised] = target;
     p->at.weight[p->supervised] = weight;
+    if (p->limits.teachers > 0) {
+        p->at.teacher_row[p->supervised] = 0;
+        p->at.kl_weight[p->supervised] = 0.0F;
+    }
     p->supervised++;
+    return true;
+}
+
+bool lw_packing_teach(lw_packing *p, float kl_weight)
+{
+    if (p->teachers >= p->limits.teachers || p->supervised == 0) {
+        return false;
+    }
+    p->at.teacher_row[p->supervised - 1] = (int32_t)p->teachers++;
+    p->at.kl_weight[p->supervised - 1] = kl_weight;
     return true;
 }
 

@@ -18,6 +18,7 @@ typedef struct lw_pass_limits {
     int64_t prefix_rows; // of all sequences together
     int64_t supervised;  // rows whose next token is scored or generated
     int64_t max_len;     // rows of one sequence, with what is generated
+    int64_t teachers;    // supervised rows that have a teacher's; 0: no distillation
 } lw_pass_limits;
 
 typedef struct lw_index_arrays {
@@ -33,11 +34,14 @@ typedef struct lw_index_arrays {
     int32_t *target;        // (supervised) the next token
     int32_t *cache_row;     // (rows) where a row's keys and values go in the cache
     float *weight;          // (supervised) d loss / d nll
+    int32_t *teacher_row;   // (supervised) the row's among the teacher's; these two are NULL without distillation
+    float *kl_weight;       // (supervised) d loss / d (tau^2 kl); 0: no teacher
 } lw_index_arrays;
 
 typedef struct lw_packing {
     lw_pass_limits limits;
-    int64_t sequences, rows, tokens, prefix_rows, supervised, max_q, max_k;
+    int64_t sequences, rows, tokens, prefix_rows, supervised, max_q, max_k, teachers;
+    float tau;              // temperature of the comparison with the teacher (lw_xent); 1 unless it is set
     int64_t cache_capacity; // rows per sequence in the cache; 0: no cache
     lw_arena host;          // over malloc'd memory
     lw_index_arrays at;     // host
@@ -63,6 +67,8 @@ int64_t lw_packing_extend(lw_packing *packing, const int32_t *tokens, int64_t co
 
 // Marks `row` as scored: its output predicts `target`, and enters the loss with `weight`. False beyond the limits.
 bool lw_packing_score(lw_packing *packing, int64_t row, int32_t target, float weight);
+// The row scored last has a teacher's row, the next one, with this weight (> 0). False beyond the limits.
+bool lw_packing_teach(lw_packing *packing, float kl_weight);
 
 // With a cache of `capacity` rows per slot: the keys of the sequence added last are in slot `slot`.
 void lw_packing_use_cache(lw_packing *packing, int64_t slot, int64_t capacity);

@@ -14,6 +14,24 @@ static int compare_descending(const void *a, const void *b)
     return (x < y) - (x > y);
 }
 
+lw_step_loss lw_step_loss_of(const lw_config *config)
+{
+    return (lw_step_loss){.first_weight = config->loss.first_weight,
+                          .k_weight = config->loss.k_weight,
+                          .k = config->loss.k,
+                          .kd_weight = config->loss.kd_weight,
+                          .kd_tau = config->loss.kd_tau};
+}
+
+int64_t lw_step_taught(const lw_step_loss *loss, const lw_step_sample *sample, int64_t llm)
+{
+    int64_t answer = sample->answer[llm].count;
+    if (loss->kd_weight <= 0.0 || sample->prompt[llm].count == 0) {
+        return 0;
+    }
+    return loss->k < answer ? loss->k : answer;
+}
+
 typedef int64_t lw_measure(const lw_config *config, const lw_step_sample *sample, int64_t llm);
 
 static int64_t measure_source(const lw_config *config, const lw_step_sample *s, int64_t llm)
@@ -38,6 +56,12 @@ static int64_t measure_answer(const lw_config *config, const lw_step_sample *s, 
 {
     (void)config;
     return s->answer[llm].count;
+}
+
+static int64_t measure_taught(const lw_config *config, const lw_step_sample *s, int64_t llm)
+{
+    const lw_step_loss loss = lw_step_loss_of(config);
+    return lw_step_taught(&loss, s, llm);
 }
 
 typedef struct sizes {
@@ -82,6 +106,7 @@ lw_status lw_step_limits_of(const lw_config *config, const lw_step_sample *sampl
         l->prefix_rows = out->encoder.latents;
         l->rows = top_sum(&s, measure_rows, j, &l->max_len);
         l->supervised = top_sum(&s, measure_answer, j, &largest);
+        l->teachers = top_sum(&s, measure_taught, j, &largest);
     }
     free(s.scratch);
     return LW_OK;
@@ -109,6 +134,23 @@ lw_status lw_step_layout(lw_arena *arena, lw_device *dev, const lw_wire *wire, c
     return LW_OK;
 }
 
+// Host memory for the most states that one upload takes.
+static lw_status make_staging(lw_step *step, lw_error *err)
+{
+    size_t most = 0;
+    for (int64_t j = 0; j < step->wire->llm_count; j++) {
+        size_t row = (size_t)lw_decoder_config(step->decoders[j])->d * lw_dtype_bytes(step->dev->frozen_type);
+        size_t bytes = (size_t)step->limits.llm[j].teachers * row;
+        most = bytes > most ? bytes : most;
+    }
+    free(step->staging); // of an earlier start
+    step->staging = most > 0 ? malloc(most) : NULL;
+    if (most > 0 && step->staging == NULL) {
+        return lw_fail(err, LW_ERR_MEMORY, "no memory for the teacher's states of a pass (%zu bytes)", most);
+    }
+    return LW_OK;
+}
+
 lw_status lw_step_start(lw_step *step, const lw_config *config, lw_wire *wire, lw_decoder *const *decoders,
                         const lw_step_loss *loss, lw_error *err)
 {
@@ -120,7 +162,9 @@ lw_status lw_step_start(lw_step *step, const lw_config *config, lw_wire *wire, l
     for (int64_t j = 0; j < wire->llm_count; j++) {
         step->decoders[j] = decoders[j];
         LW_TRY(lw_packing_create(&step->limits.llm[j], step->indices[j], err, &step->packing[j]));
+        step->packing[j].tau = loss->kd_weight > 0.0 ? (float)loss->kd_tau : 1.0F;
     }
+    LW_TRY(make_staging(step, err));
     return step->dev->ops->sync(step->dev, err);
 }
 
@@ -137,6 +181,7 @@ void lw_step_free(lw_step *step)
     }
     lw_encoder_batch_free(&step->batch);
     lw_encoder_buffers_free(&step->encoder);
+    free(step->staging);
     *step = (lw_step){0};
 }
 
@@ -157,6 +202,7 @@ static lw_status pack(lw_step *step, int64_t j, const lw_step_sample *const *sam
     for (int64_t i = 0; i < count; i++) {
         const lw_tokens *suffix = &samples[i]->suffix[j];
         const lw_tokens *answer = &samples[i]->answer[j];
+        int64_t taught = lw_step_taught(&step->loss, samples[i], j);
         int64_t first = lw_packing_add(p, z_start[i], z_start[i + 1] - z_start[i], suffix->ids, suffix->count, 0);
         int64_t rest = first < 0 ? -1 : lw_packing_extend(p, answer->ids, answer->count - 1);
         if (rest < 0) {
@@ -164,8 +210,37 @@ static lw_status pack(lw_step *step, int64_t j, const lw_step_sample *const *sam
         }
         for (int64_t t = 0; t < answer->count; t++) {
             lw_packing_score(p, rest - 1 + t, answer->ids[t], (float)(scale * token_weight(&step->loss, t)));
+            if (t < taught && !lw_packing_teach(p, (float)(scale * step->loss.kd_weight))) {
+                return lw_fail(err, LW_ERR_INTERNAL,
+                               "a micro-batch has more rows with a teacher than it was sized for");
+            }
         }
     }
+    return LW_OK;
+}
+
+// The teacher's states of a packed micro-batch, to where the product with lm_head finds them.
+static lw_status upload_states(lw_step *step, int64_t j, const lw_step_sample *const *samples, int64_t count,
+                               lw_error *err)
+{
+    const lw_packing *p = &step->packing[j];
+    size_t row = (size_t)lw_decoder_config(step->decoders[j])->d * lw_dtype_bytes(step->dev->frozen_type);
+    unsigned char *at = step->staging;
+    if (p->teachers == 0) {
+        return LW_OK;
+    }
+    if (step->states == NULL) {
+        return lw_fail(err, LW_ERR_INTERNAL, "distillation without a teacher");
+    }
+    for (int64_t i = 0; i < count; i++) {
+        int64_t rows = lw_step_taught(&step->loss, samples[i], j);
+        if (rows > 0) {
+            LW_TRY(step->states(step->states_context, j, samples[i], err, at));
+            at += (size_t)rows * row;
+        }
+    }
+    void *out = lw_decoder_teacher_states(step->decoders[j], p, &step->llm[j]);
+    step->dev->ops->upload(step->dev, step->staging, (size_t)p->teachers * row, out);
     return LW_OK;
 }
 
@@ -221,6 +296,9 @@ static void llm_pass(void *context)
     lw_decoder_logits(step->decoders[j], p, &step->llm[j]);
     lw_decoder_loss(step->decoders[j], p, true, &step->llm[j]);
     dev->ops->dot(dev, p->supervised, p->on.weight, step->llm[j].nll, wire->stats + LW_STAT_LOSS + j);
+    if (p->teachers > 0) {
+        dev->ops->dot(dev, p->supervised, p->on.kl_weight, step->llm[j].kl, wire->stats + LW_STAT_KL + j);
+    }
     tell(step, LW_PHASE_HEAD, j);
     lw_decoder_backward(step->decoders[j], p, &step->llm[j], adapter->d_soft);
     tell(step, LW_PHASE_LLM_BACKWARD, j);
@@ -263,9 +341,10 @@ lw_status lw_step_run(lw_step *step, const lw_step_sample *const *samples, int64
         lw_packing *p = &step->packing[j];
         LW_TRY(pack(step, j, samples, count, tokens[j], err));
         lw_packing_upload(p, dev);
+        LW_TRY(upload_states(step, j, samples, count, err));
         tell(step, LW_PHASE_HOST, j);
-        const int64_t shapes[] = {p->sequences, p->rows,  p->prefix_rows, p->tokens, p->supervised,
-                                  p->max_q,     p->max_k, batch->z_rows};
+        const int64_t shapes[] = {p->sequences, p->rows,  p->prefix_rows, p->tokens,    p->supervised,
+                                  p->max_q,     p->max_k, p->teachers,    batch->z_rows};
         replay(step, llm_pass, j, shapes, sizeof shapes / sizeof *shapes);
     }
     replay(step, encoder_backward, -2, source, sizeof source / sizeof *source);

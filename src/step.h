@@ -1,9 +1,13 @@
 // step.h: forward and backward of one micro-batch through encoder, adapters and all LLMs.
 //
 // The caller zeroes the gradients, runs one or more micro-batches, reduces over ranks and updates. Loss and gradients
-// are those of  sum over LLMs j, samples, answer positions t of  weight_j(t) nll,
-//   weight_j(t) = (1 + first_weight [t = 0] + k_weight [t < k]) / (tokens_j * LLMs)
-// with tokens_j the answer tokens of the whole global batch, so that micro-batches and ranks add up exactly. Local.
+// are those of  sum over LLMs j, samples, answer positions t of  weight_j(t) nll + kl_weight_j(t) kd_tau^2 kl,
+//   weight_j(t)    = (1 + first_weight [t = 0] + k_weight [t < k]) / (tokens_j * LLMs)
+//   kl_weight_j(t) = kd_weight [t < k] / (tokens_j * LLMs)
+// with tokens_j the answer tokens of the whole global batch, so that micro-batches and ranks add up exactly: distillation
+// is divided by all answer tokens as the rest is, not by the k of each that it is summed over.
+// kl: of the LLM that reads the latents from the same LLM reading the text prompt (its teacher), at temperature kd_tau
+// (lw_xent). The teacher's final-norm states are given; its logits are made again in the step. Local.
 #ifndef LW_STEP_H
 #define LW_STEP_H
 
@@ -12,7 +16,7 @@
 
 typedef struct lw_step_sample { // borrowed
     lw_tokens source;   // what the encoder reads, in its own alphabet
-    lw_tokens prompt[LW_MAX_MODELS]; // per LLM; the text prompt serves evaluation alone
+    lw_tokens prompt[LW_MAX_MODELS]; // per LLM; the text prompt, which its teacher and the evaluation read
     lw_tokens suffix[LW_MAX_MODELS];
     lw_tokens answer[LW_MAX_MODELS];
 } lw_step_sample;
@@ -25,7 +29,16 @@ typedef struct lw_step_limits {
 typedef struct lw_step_loss {
     double first_weight, k_weight;
     int64_t k;
+    double kd_weight, kd_tau; // kd_weight 0: no distillation
 } lw_step_loss;
+
+lw_step_loss lw_step_loss_of(const lw_config *config);
+
+// Answer positions of a sample that have a teacher: the first k, none where it has no text prompt.
+int64_t lw_step_taught(const lw_step_loss *loss, const lw_step_sample *sample, int64_t llm);
+
+// Gives the teacher's states of these positions, (lw_step_taught, d) of the operand type.
+typedef lw_status lw_step_states(void *context, int64_t llm, const lw_step_sample *sample, lw_error *err, void *out);
 
 // Parts of a step, for its break-down in time. host: packing and what else happens before work is enqueued; lm_head:
 // logits, loss and back to the last layer.
@@ -65,10 +78,13 @@ typedef struct lw_step {
     void *indices[LW_MAX_MODELS];           // device blocks of the packings
     lw_packing packing[LW_MAX_MODELS];
     float *dz;                              // (latent rows, d_z)
+    lw_step_states *states;                 // of the teacher; set after the start, where kd_weight > 0
+    void *states_context;
+    void *staging; // host: a micro-batch's states of one LLM
 } lw_step;
 
 // The most that any micro-batch of `micro` samples out of these can need, with as many latents as the configuration
-// gives each.
+// gives each, and the distillation that it asks for.
 lw_status lw_step_limits_of(const lw_config *config, const lw_step_sample *samples, int64_t count, int64_t micro,
                             lw_error *err, lw_step_limits *out);
 

@@ -400,9 +400,7 @@ lw_status lw_trainer_run(lw_trainer *t, lw_error *err)
 {
     lw_job *job = t->job;
     lw_decoder *decoders[LW_MAX_MODELS];
-    lw_step_loss loss = {.first_weight = job->config->loss.first_weight,
-                         .k_weight = job->config->loss.k_weight,
-                         .k = job->config->loss.k};
+    lw_step_loss loss = lw_step_loss_of(job->config);
     for (int64_t j = 0; j < job->llm_count; j++) {
         decoders[j] = job->llms[j].decoder;
     }

@@ -84,7 +84,7 @@ void lw_wire_update(lw_device *dev, lw_wire *wire, const lw_update *u)
     lw_params *p = &wire->params;
     ops->sqnorm(dev, p->elements, p->grad, LW_F32, wire->sqnorm);
     // 0 * x is NaN exactly when x is not finite: a loss that overflowed stops the update as a gradient would.
-    ops->dot(dev, wire->llm_count, wire->stats, wire->zeros, wire->sqnorm);
+    ops->dot(dev, LW_STAT_LOSSES, wire->stats, wire->zeros, wire->sqnorm);
     lw_adamw a = {.lr = (float)u->lr,
                   .beta1 = (float)u->beta1,
                   .beta2 = (float)u->beta2,

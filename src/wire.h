@@ -9,12 +9,14 @@
 
 // Numbers that travel with the gradients in the one all-reduce of a step, as sums over the ranks.
 enum {
-    LW_STAT_LOSS = 0, // one per LLM: sum of weight * nll
-    LW_STAT_USR1 = LW_MAX_MODELS,
+    LW_STAT_LOSS = 0,                   // one per LLM: sum of weight * nll
+    LW_STAT_KL = LW_MAX_MODELS,         // one per LLM: sum of kl_weight * kl
+    LW_STAT_LOSSES = 2 * LW_MAX_MODELS, // so many that have to be finite
+    LW_STAT_USR1 = LW_STAT_LOSSES,
     LW_STAT_TERM, // ranks that got this signal
     LW_STAT_INT,
     LW_STAT_DISK, // rank 0 cannot write its files any more
-    LW_STAT_COUNT = LW_MAX_MODELS + 16,
+    LW_STAT_COUNT = LW_STAT_LOSSES + 16,
 };
 
 typedef struct lw_wire {

@@ -1,8 +1,8 @@
 // The gradient of the whole step: encoder, pooler, adapters and frozen LLMs, against finite differences of its loss.
 //
 // For every trainable tensor p and direction u, |u| = 1, the analytic g.u is compared with the derivative of
-// L(p + h u) at h = 0. L is summed in double from the f32 nll of every answer token, with the weights written out here
-// once more, so a wrong weight is found too.
+// L(p + h u) at h = 0. L is computed in double from the f32 logits of every answer token, with formula and weights written
+// out here once more, so a wrong weight is found too.
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -76,6 +76,8 @@ static void make_samples(const int64_t *vocab)
                 f->suffix[j][t] = (int32_t)(lw_random_u64(1, 1, at) % (uint64_t)vocab[j]);
                 f->answer[j][t] = (int32_t)(lw_random_u64(1, 2, at) % (uint64_t)vocab[j]);
             }
+            // The teacher's states are given, so what it reads does not matter; one sample has nothing for it to read.
+            samples[i].prompt[j] = (lw_tokens){f->suffix[j], i == 3 ? 0 : 1};
             samples[i].suffix[j] = (lw_tokens){f->suffix[j], suffix_counts[j][i]};
             samples[i].answer[j] = (lw_tokens){f->answer[j], answer_counts[j][i]};
             tokens[j] += answer_counts[j][i];
@@ -95,7 +97,6 @@ typedef struct bench {
     lw_arena wire_memory, step_memory;
     lw_step step;
     lw_step_loss loss;
-    int64_t llm;          // whose loss comes next
     int64_t first_sample; // of the micro-batch that runs
     double sum;           // the loss so far
 } bench;
@@ -112,22 +113,74 @@ static double weight_of(const bench *b, int64_t j, int64_t t)
     return weight / (double)tokens[j] / LLMS;
 }
 
-// The LLMs share their buffers, so each one's nll is read right after its loss.
+static double kl_weight_of(const bench *b, int64_t i, int64_t j, int64_t t)
+{
+    bool taught = t < b->loss.k && samples[i].prompt[j].count > 0;
+    return taught ? b->loss.kd_weight * b->loss.kd_tau * b->loss.kd_tau / (double)tokens[j] / LLMS : 0.0;
+}
+
+// A teacher that never changes: numbers of the sample, the LLM and the position.
+static lw_status give_states(void *context, int64_t llm, const lw_step_sample *sample, lw_error *err, void *out)
+{
+    const bench *b = context;
+    int64_t rows = lw_step_taught(&b->loss, sample, llm);
+    float *states = out;
+    (void)err;
+    for (int64_t k = 0; k < rows * b->configs[llm]->d; k++) {
+        states[k] = (float)lw_random_normal(13, (uint64_t)(llm * SAMPLES + (sample - samples)), (uint64_t)k);
+    }
+    return LW_OK;
+}
+
+static double log_sum_exp(const float *z, int64_t n, double tau)
+{
+    double largest = -INFINITY;
+    double sum = 0.0;
+    for (int64_t v = 0; v < n; v++) {
+        largest = fmax(largest, (double)z[v] / tau);
+    }
+    for (int64_t v = 0; v < n; v++) {
+        sum += exp((double)z[v] / tau - largest);
+    }
+    return largest + log(sum);
+}
+
+static double divergence(const float *teacher, const float *z, int64_t n, double tau)
+{
+    double p_log = log_sum_exp(teacher, n, tau);
+    double q_log = log_sum_exp(z, n, tau);
+    double sum = 0.0;
+    for (int64_t v = 0; v < n; v++) {
+        double p = (double)teacher[v] / tau - p_log;
+        sum += exp(p) * (p - ((double)z[v] / tau - q_log));
+    }
+    return sum;
+}
+
+// The loss of an LLM, from its logits before the step turns them into their gradient.
 static void after_phase(void *context, lw_step_phase phase, int64_t llm)
 {
     bench *b = context;
-    (void)llm;
-    if (phase != LW_PHASE_HEAD) {
+    if (phase != LW_PHASE_LLM_FORWARD) {
         return;
     }
-    const float *nll = b->step.llm[b->llm].nll;
+    const lw_packing *p = &b->step.packing[llm];
+    int64_t vocab = b->configs[llm]->vocab;
+    lw_decoder_logits(b->decoders[llm], p, &b->step.llm[llm]); // the step will do the same again
+    const float *z = b->step.llm[llm].logits;
+    const float *teacher = z + p->supervised * vocab;
     int64_t row = 0;
-    for (int64_t i = b->first_sample; row < b->step.packing[b->llm].supervised; i++) {
-        for (int64_t t = 0; t < samples[i].answer[b->llm].count; t++) {
-            b->sum += weight_of(b, b->llm, t) * (double)nll[row++];
+    for (int64_t i = b->first_sample; row < p->supervised; i++) {
+        for (int64_t t = 0; t < samples[i].answer[llm].count; t++, row++, z += vocab) {
+            double kl_weight = kl_weight_of(b, i, llm, t);
+            double nll = log_sum_exp(z, vocab, 1.0) - (double)z[samples[i].answer[llm].ids[t]];
+            b->sum += weight_of(b, llm, t) * nll;
+            if (kl_weight > 0.0) {
+                b->sum += kl_weight * divergence(teacher, z, vocab, b->loss.kd_tau);
+                teacher += vocab;
+            }
         }
     }
-    b->llm = (b->llm + 1) % LLMS;
 }
 
 static void lay_out_step(bench *b, int64_t micro)
@@ -148,6 +201,8 @@ static void lay_out_step(bench *b, int64_t micro)
                  arena.overflow, b->step_memory.size_bytes);
     }
     must(lw_step_start(&b->step, b->config, &b->wire, b->decoders, &b->loss, &err), &err, "start");
+    b->step.states = give_states;
+    b->step.states_context = b;
     b->step.after = after_phase;
     b->step.after_context = b;
 }
@@ -165,6 +220,9 @@ static void bench_open(bench *b, const char *name, const char *overrides_text, l
     const char *wire = strstr(overrides_text, "wire:") == NULL ? "wire: { latents = 3; d_z = 8; };\n" : "";
     snprintf(text, sizeof text, "%s%s%s", base, wire, overrides_text);
     must(lw_config_parse(text, strlen(text), "test.cfg", 0, NULL, &err, &b->config), &err, name);
+    b->config->loss.k = loss.k;
+    b->config->loss.kd_weight = loss.kd_weight;
+    b->config->loss.kd_tau = loss.kd_tau;
     must(lw_device_open("cpu", 0, 1, &err, &b->dev), &err, "device");
     for (int j = 0; j < LLMS; j++) {
         must(lw_decoder_load(b->dev, model_dirs[j], &(lw_decoder_options){.max_positions = 32}, &err, &b->decoders[j]),
@@ -223,7 +281,6 @@ static double run(bench *b, int64_t micro)
             batch[i] = &samples[first + i];
         }
         b->first_sample = first;
-        b->llm = 0;
         must(lw_step_run(&b->step, batch, n, tokens, &err), &err, "step");
     }
     must(b->dev->ops->sync(b->dev, &err), &err, "sync");
@@ -343,6 +400,7 @@ static void check_sums(bench *b, const float *whole, double loss, double times, 
     double stats = 0.0;
     for (int64_t j = 0; j < LLMS; j++) {
         stats += (double)b->wire.stats[LW_STAT_LOSS + j];
+        stats += b->loss.kd_tau * b->loss.kd_tau * (double)b->wire.stats[LW_STAT_KL + j];
     }
     if (!(fabs(stats - times * loss) <= SUM_TOLERANCE * times * loss)) {
         complain("%s: micro-batches of %lld report a loss of %.9g, expected %.9g", b->name, (long long)micro, stats,
@@ -408,5 +466,12 @@ int main(void)
                "encoder: { layers = 1; width = 12; heads = 2; ffn = 10; }; pooler: { kind = \"mean\"; }; "
                "wire: { ratio = 3; d_z = 8; };",
                plain);
+    check_case(
+        "distillation, tau 2, k 2",
+        "encoder: { layers = 1; width = 12; heads = 2; ffn = 10; }; pooler: { layers = 1; heads = 2; ffn = 7; };",
+        (lw_step_loss){.k = 2, .kd_weight = 0.8, .kd_tau = 2.0});
+    check_case("distillation, tau 0.7, all positions, all weights",
+               "encoder: { layers = 0; width = 12; heads = 2; ffn = 10; }; pooler: { kind = \"mean\"; };",
+               (lw_step_loss){.first_weight = 1.0, .k_weight = 0.5, .k = 9, .kd_weight = 0.6, .kd_tau = 0.7});
     return failures > 0;
 }
