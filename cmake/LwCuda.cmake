@@ -86,20 +86,21 @@ else()
   message(STATUS "lwmpi: CUDA backend: OFF")
 endif()
 
-# lw_cuda_library(TARGET): the CUDA backend as a static library. cuBLASLt is not linked but loaded when a GPU is opened
-# (kernels/cuda/cublas.cuh); LW_CUBLAS_DIR is where it is looked for last.
+# lw_cuda_library(TARGET): the CUDA backend as a static library. cuBLASLt and NCCL are not linked but loaded when they are
+# wanted (kernels/cuda/cublas.cuh, mpi/load_nccl.h); LW_CUBLAS_DIR and LW_NCCL_DIR are where they are looked for last.
 function(lw_cuda_library target)
   add_library(${target} STATIC ${LW_CUDA_KERNELS} ${LW_CUDA_NCCL})
   get_target_property(cublas CUDA::cublasLt IMPORTED_LOCATION)
   get_filename_component(cublas_dir "${cublas}" DIRECTORY)
+  get_filename_component(nccl_dir "${LW_NCCL_LIBRARY}" DIRECTORY)
   target_compile_definitions(${target} PRIVATE "LW_CUDA_ARCHITECTURES=\"${LW_CUDA_ARCHITECTURES}\""
-                                               "LW_CUBLAS_DIR=\"${cublas_dir}\"")
+                                               "LW_CUBLAS_DIR=\"${cublas_dir}\"" "LW_NCCL_DIR=\"${nccl_dir}\"")
   target_compile_features(${target} PRIVATE cuda_std_17)
   target_compile_options(${target} PRIVATE
     "$<$<COMPILE_LANGUAGE:CUDA>:-lineinfo;-Xcompiler=-Wall,-Wextra,-fno-exceptions,-fno-rtti>"
     "$<$<AND:$<COMPILE_LANGUAGE:CUDA>,$<BOOL:${LWMPI_WERROR}>>:-Werror=all-warnings>")
   target_include_directories(${target} SYSTEM PRIVATE "${LW_NCCL_INCLUDE}" ${CUDAToolkit_INCLUDE_DIRS})
-  target_link_libraries(${target} PRIVATE CUDA::cudart_static "${LW_NCCL_LIBRARY}" ${CMAKE_DL_LIBS})
+  target_link_libraries(${target} PRIVATE CUDA::cudart_static ${CMAKE_DL_LIBS})
   lw_compile_options(${target})
 endfunction()
 

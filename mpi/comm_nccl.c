@@ -1,6 +1,5 @@
 // comm_nccl.c: sums over the GPUs of a job by NCCL. MPI passes the unique id and tells who is missing.
 #include <cuda_runtime.h>
-#include <nccl.h>
 #include <pthread.h>
 #include <stdatomic.h>
 #include <stdio.h>
@@ -10,6 +9,7 @@
 #include "clock.h"
 #include "comm_impl.h"
 #include "device_cuda.h"
+#include "load_nccl.h"
 
 #if NCCL_VERSION_CODE < 21400
 #error "NCCL 2.14 or newer is needed: older ones have no non-blocking communicators"
@@ -20,6 +20,7 @@
 #define ANSWER_S 1.5    // for ranks to say that they are alive
 
 struct lw_nccl {
+    lw_nccl_functions call;
     lw_comm *comm;
     lw_device *dev;
     ncclComm_t handle;
@@ -30,9 +31,12 @@ struct lw_nccl {
 
 void lw_nccl_version(char *out, size_t size)
 {
+    lw_error err;
+    lw_nccl_functions call;
     int v = 0;
-    if (ncclGetVersion(&v) != ncclSuccess) {
-        v = NCCL_VERSION_CODE;
+    if (lw_nccl_load(&err, &call) != LW_OK || call.GetVersion(&v) != ncclSuccess) {
+        snprintf(out, size, "not found here (built for %d.%d.%d)", NCCL_MAJOR, NCCL_MINOR, NCCL_PATCH);
+        return;
     }
     snprintf(out, size, "%d.%d.%d", v / 10000, v / 100 % 100, v % 100);
 }
@@ -42,7 +46,7 @@ void lw_nccl_version(char *out, size_t size)
 static void *run_abort(void *context)
 {
     lw_nccl *n = context;
-    ncclCommAbort(n->handle);
+    n->call.CommAbort(n->handle);
     atomic_store(&n->aborted, true);
     return NULL;
 }
@@ -67,12 +71,12 @@ static _Noreturn void end_job(lw_nccl *n, const char *what, ncclResult_t code)
     char silent[512];
     char detail[256];
     lw_error err = {{0}};
-    const char *last = ncclGetLastError(n->handle);
+    const char *last = n->call.GetLastError(n->handle);
     snprintf(detail, sizeof detail, "%s", last != NULL ? last : "");
     detail[strcspn(detail, "\n")] = '\0';
     int count = lw_comm_silent_ranks(comm, ANSWER_S, silent, sizeof silent);
     lw_fail(&err, LW_ERR_COMM, "%s failed in phase \"%s\": %s%s%s%s%s; NCCL_DEBUG=INFO in the environment tells more",
-            what, comm->phase, ncclGetErrorString(code), detail[0] != '\0' ? ": " : "", detail,
+            what, comm->phase, n->call.GetErrorString(code), detail[0] != '\0' ? ": " : "", detail,
             count > 0 ? "; no sign of life from " : "", count > 0 ? silent : "");
     lw_comm_abort(comm, LW_ERR_COMM, &err);
 }
@@ -81,7 +85,7 @@ static _Noreturn void end_job(lw_nccl *n, const char *what, ncclResult_t code)
 static ncclResult_t ask(const lw_nccl *n)
 {
     ncclResult_t state = ncclSuccess;
-    ncclResult_t asked = ncclCommGetAsyncError(n->handle, &state);
+    ncclResult_t asked = n->call.CommGetAsyncError(n->handle, &state);
     return asked != ncclSuccess ? asked : state;
 }
 
@@ -109,17 +113,18 @@ static lw_status prepare(lw_comm *comm, lw_device *dev, lw_error *err, ncclUniqu
     n->comm = comm;
     n->dev = dev;
     *out = n;
+    LW_TRY(lw_nccl_load(err, &n->call));
     cudaError_t cuda = cudaEventCreateWithFlags(&n->before, cudaEventDisableTiming);
     if (cuda != cudaSuccess) {
         n->before = NULL;
         return lw_fail(err, LW_ERR_DEVICE, "cudaEventCreateWithFlags: %s", cudaGetErrorString(cuda));
     }
-    ncclResult_t code = comm->rank == 0 ? ncclGetUniqueId(id) : ncclSuccess;
+    ncclResult_t code = comm->rank == 0 ? n->call.GetUniqueId(id) : ncclSuccess;
     if (code != ncclSuccess) {
         return lw_fail(err, LW_ERR_COMM,
                        "NCCL cannot start (ncclGetUniqueId: %s): %s; NCCL_SOCKET_IFNAME names the network interface to "
                        "use, comm.backend = \"mpi\" goes without NCCL",
-                       ncclGetErrorString(code), ncclGetLastError(NULL));
+                       n->call.GetErrorString(code), n->call.GetLastError(NULL));
     }
     return LW_OK;
 }
@@ -148,7 +153,7 @@ lw_status lw_nccl_create(lw_comm *comm, lw_device *dev, lw_error *err, lw_nccl *
     config.blocking = 0;
     *out = n; // a missed deadline aborts it
     lw_comm_enter(comm);
-    settle(n, "NCCL start", ncclCommInitRankConfig(&n->handle, comm->size, id, comm->rank, &config));
+    settle(n, "NCCL start", n->call.CommInitRankConfig(&n->handle, comm->size, id, comm->rank, &config));
     return LW_OK;
 }
 
@@ -198,7 +203,7 @@ lw_status lw_nccl_all_reduce(lw_nccl *n, float *buffer, int64_t elements, lw_err
     if (cuda != cudaSuccess) {
         return lw_fail(err, LW_ERR_DEVICE, "cudaEventRecord in front of the all-reduce: %s", cudaGetErrorString(cuda));
     }
-    ncclResult_t code = ncclAllReduce(buffer, buffer, (size_t)elements, ncclFloat32, ncclSum, n->handle, stream);
+    ncclResult_t code = n->call.AllReduce(buffer, buffer, (size_t)elements, ncclFloat32, ncclSum, n->handle, stream);
     settle(n, "NCCL all-reduce", code);
     lw_status status =
         lw_cuda_sync_until(n->dev, n->comm->timeout_s, "the all-reduce of NCCL", poll_reduce, n, err);
@@ -214,7 +219,7 @@ lw_status lw_nccl_all_reduce(lw_nccl *n, float *buffer, int64_t elements, lw_err
 static bool farewell(lw_nccl *n)
 {
     double start_s = lw_now_s();
-    ncclResult_t code = ncclCommFinalize(n->handle);
+    ncclResult_t code = n->call.CommFinalize(n->handle);
     while (code == ncclInProgress && lw_now_s() - start_s < FAREWELL_S) {
         lw_comm_sleep(1e-3);
         code = ask(n);
@@ -227,7 +232,7 @@ void lw_nccl_destroy(lw_nccl **nccl)
     lw_nccl *n = *nccl;
     *nccl = NULL;
     if (farewell(n)) {
-        ncclCommDestroy(n->handle);
+        n->call.CommDestroy(n->handle);
     } else {
         lw_nccl_abort(n);
         if (!atomic_load(&n->aborted)) {

@@ -25,6 +25,6 @@ void lw_nccl_destroy(lw_nccl **nccl); // an orderly end, or after some seconds w
 // not freed: the job is about to end. Local.
 void lw_nccl_abort(lw_nccl *nccl);
 
-void lw_nccl_version(char *out, size_t size); // "2.28.3" or "not in this build"
+void lw_nccl_version(char *out, size_t size); // "2.28.3", "not found here ...", "not in this build"
 
 #endif

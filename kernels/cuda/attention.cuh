@@ -341,6 +341,14 @@ static inline unsigned lw_attention_blocks(const lw_attention_call *c)
 // More than 48 KB of dynamic shared memory must be asked for.
 static inline bool lw_attention_allow(lw_device *dev, const char *op, const void *kernel, size_t shared_bytes)
 {
+    const lw_cuda_info *info = &lw_cuda_of(dev)->info;
+    if (shared_bytes > info->block_bytes) {
+        lw_cuda_fail(dev,
+                     "cuda: %s needs %zu KiB of shared memory for heads of this width, and %s (sm_%d%d) has %zu: use a "
+                     "GPU of sm_80 or of sm_90 and later, or device = \"cpu\"",
+                     op, shared_bytes / 1024, info->name, info->major, info->minor, info->block_bytes / 1024);
+        return false;
+    }
     return shared_bytes <= 48 * 1024 ||
            lw_cuda_check(dev, op,
                          cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, (int)shared_bytes));

@@ -26,6 +26,7 @@ typedef struct lw_cuda_info {
     char uuid[48];     // "GPU-xxxxxxxx-xxxx-xxxx-xxxx-xxxxxxxxxxxx": tells one GPU from another on a host
     int major, minor;  // compute capability
     int multiprocessors;
+    size_t block_bytes; // most shared memory of a block
     size_t memory_bytes, free_bytes;
 } lw_cuda_info;
 
@@ -33,8 +34,8 @@ typedef struct lw_cuda_info {
 // LW_ERR_DEVICE.
 lw_status lw_cuda_info_of(int index, lw_error *err, lw_cuda_info *out);
 
-// Opens GPU `index` for frozen weights and operands in frozen_type (LW_BF16, LW_F32): context, stream, cuBLAS, pinned staging, and a self-test of the kernels, which refuses a GPU that
-// the binary holds no code for. LW_ERR_DEVICE, LW_ERR_MEMORY, LW_ERR_UNSUPPORTED (not in this build).
+// Opens GPU `index` for frozen weights and operands in frozen_type (LW_BF16, LW_F32): context, stream, cuBLAS, pinned
+// staging, and a self-test of the kernels, which refuses a GPU that the binary holds no code for. LW_ERR_DEVICE, LW_ERR_MEMORY, LW_ERR_UNSUPPORTED (not in this build).
 lw_status lw_cuda_open(int index, lw_dtype frozen_type, lw_error *err, lw_device **out);
 
 // Which GPU an open device is, as lw_cuda_info_of counts them; -1 for a device that is none.

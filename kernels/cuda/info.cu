@@ -111,6 +111,7 @@ lw_status lw_cuda_info_of(int index, lw_error *err, lw_cuda_info *out)
     out->major = p.major;
     out->minor = p.minor;
     out->multiprocessors = p.multiProcessorCount;
+    out->block_bytes = p.sharedMemPerBlockOptin;
     out->memory_bytes = p.totalGlobalMem;
     out->free_bytes = free_bytes_of(index);
     return LW_OK;

@@ -23,6 +23,10 @@ if ! "$prefix/bin/lwmpi" doctor >doctor.txt 2>&1; then
     exit 1
 fi
 grep -qF "$prefix/share/lwmpi/configs/tiny.cfg" doctor.txt || { echo "FAILED: not its own default:"; cat doctor.txt; exit 1; }
+if command -v ldd >/dev/null && ldd "$prefix/bin/lwmpi" | grep -E 'lib(cuda|cudart|cublas|cublasLt|nccl)\.so'; then
+    echo "FAILED: the program does not start where CUDA or NCCL is not installed"
+    exit 1
+fi
 grep -q '^\.SH CONFIGURATION' "$prefix/share/man/man1/lwmpi.1"
 if command -v mandoc >/dev/null; then
     mandoc -T lint -W error "$prefix/share/man/man1/lwmpi.1"
