@@ -47,13 +47,18 @@ void lw_decoder_forward(const lw_decoder *m, const lw_packing *p, const float *s
     run_layers(&(lw_layer_run){.m = m, .p = p, .cache = cache, .b = b});
 }
 
-void lw_decoder_hidden(const lw_decoder *m, const lw_packing *p, lw_decoder_buffers *b)
+// y (supervised, d) of `type`: the final norm of the scored rows.
+static void scored_norm(const lw_decoder *m, const lw_packing *p, lw_dtype type, void *y, lw_decoder_buffers *b)
 {
     const lw_device_ops *ops = m->dev->ops;
     const lw_hf_config *c = &m->config;
-    lw_dtype type = m->dev->frozen_type;
     ops->gather(m->dev, p->supervised, c->d, b->x_out, LW_F32, p->on.scored_row, NULL, false, b->scored);
-    ops->rmsnorm(m->dev, p->supervised, c->d, c->rms_eps, b->scored, m->final_norm, type, b->hidden, b->scored_rstd);
+    ops->rmsnorm(m->dev, p->supervised, c->d, c->rms_eps, b->scored, m->final_norm, type, y, b->scored_rstd);
+}
+
+void lw_decoder_hidden(const lw_decoder *m, const lw_packing *p, lw_decoder_buffers *b)
+{
+    scored_norm(m, p, m->dev->frozen_type, b->hidden, b);
 }
 
 void *lw_decoder_teacher_states(const lw_decoder *m, const lw_packing *p, lw_decoder_buffers *b)
@@ -80,20 +85,27 @@ static void make_operand(const lw_decoder *m, int64_t n, const float *x, void *o
     }
 }
 
+// From dy, the gradient of the final norm's output at the scored rows, to b->dx, that of the last layer's.
+static void scored_backward(const lw_decoder *m, const lw_packing *p, const float *dy, lw_decoder_buffers *b)
+{
+    const lw_device_ops *ops = m->dev->ops;
+    int64_t d = m->config.d;
+    ops->zero(m->dev, (size_t)(p->supervised * d) * sizeof(float), b->dscored);
+    ops->rmsnorm_backward(m->dev, p->supervised, d, b->scored, m->final_norm, b->scored_rstd, dy, b->dscored, LW_F32,
+                          NULL);
+    ops->zero(m->dev, (size_t)(p->rows * d) * sizeof(float), b->dx);
+    // Scored rows are distinct, so this is a plain scatter.
+    ops->gather(m->dev, p->supervised, d, b->dscored, LW_F32, NULL, p->on.scored_row, false, b->dx);
+    make_operand(m, p->rows * d, b->dx, b->dx_operand);
+}
+
 // From the gradient of the logits to b->dx, that of the last layer's output.
 static void head_backward(const lw_decoder *m, const lw_packing *p, lw_decoder_buffers *b)
 {
-    const lw_device_ops *ops = m->dev->ops;
     const lw_hf_config *c = &m->config;
     make_operand(m, p->supervised * c->vocab, b->logits, b->dlogits_operand);
     lw_decoder_project_backward(m, p->supervised, c->d, c->vocab, b->dlogits_operand, m->lm_head, b->dnormed, LW_F32);
-    ops->zero(m->dev, (size_t)(p->supervised * c->d) * sizeof(float), b->dscored);
-    ops->rmsnorm_backward(m->dev, p->supervised, c->d, b->scored, m->final_norm, b->scored_rstd, b->dnormed, b->dscored,
-                          LW_F32, NULL);
-    ops->zero(m->dev, (size_t)(p->rows * c->d) * sizeof(float), b->dx);
-    // Scored rows are distinct, so this is a plain scatter.
-    ops->gather(m->dev, p->supervised, c->d, b->dscored, LW_F32, NULL, p->on.scored_row, false, b->dx);
-    make_operand(m, p->rows * c->d, b->dx, b->dx_operand);
+    scored_backward(m, p, b->dnormed, b);
 }
 
 void lw_decoder_loss(const lw_decoder *m, const lw_packing *p, bool gradient, lw_decoder_buffers *b)
@@ -129,21 +141,16 @@ void lw_decoder_backward(const lw_decoder *m, const lw_packing *p, lw_decoder_bu
 
 void lw_decoder_states(const lw_decoder *m, const lw_params *params, const lw_packing *p, lw_decoder_buffers *b)
 {
-    const lw_hf_config *c = &m->config;
     lw_lora_start(m->dev, params, &b->pass.lora, &b->lora);
     embed(m, p, b->layers[0].x_in);
     run_layers(&(lw_layer_run){.m = m, .p = p, .params = params, .b = b});
-    m->dev->ops->rmsnorm(m->dev, p->rows, c->d, c->rms_eps, b->x_out, m->final_norm, LW_F32, b->states, b->states_rstd);
+    scored_norm(m, p, LW_F32, b->states, b);
 }
 
 void lw_decoder_states_backward(const lw_decoder *m, const lw_params *params, const lw_packing *p,
                                 const float *d_states, lw_decoder_buffers *b)
 {
-    const lw_device_ops *ops = m->dev->ops;
-    int64_t d = m->config.d;
-    ops->zero(m->dev, (size_t)(p->rows * d) * sizeof(float), b->dx);
-    ops->rmsnorm_backward(m->dev, p->rows, d, b->x_out, m->final_norm, b->states_rstd, d_states, b->dx,
-                          m->dev->frozen_type, b->dx_operand != (void *)b->dx ? b->dx_operand : NULL);
+    scored_backward(m, p, d_states, b);
     run_layers_back(&(lw_layer_run){.m = m, .p = p, .params = params, .b = b});
 }
 

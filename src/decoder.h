@@ -2,7 +2,7 @@
 //
 // Written once against device.h; the families differ by data (biases, tying, RoPE scaling), not by code. Because the
 // weights are frozen, the backward pass is dX = dY W alone and keeps only what that needs. As an encoder's backbone the
-// same model is read as states of all rows: its first layers, causal or not, with low-rank updates that are trained.
+// same model is read as states of its rows: its first layers, causal or not, with low-rank updates that are trained.
 // Architecture: Touvron et al. 2023; Qwen Team 2024; names after transformers' modeling_llama and modeling_qwen2.
 // All functions are Local.
 #ifndef LW_DECODER_H
@@ -76,12 +76,11 @@ typedef struct lw_decoder_buffers {
     lw_decoder_layer_buffers *layers; // host array of `layers` entries, owned; infer: all entries share memory
     int64_t layer_count;
     float *x_out;       // (rows, d) after the last layer
-    float *states;      // (rows, d) final-norm states of all rows; this and the next with pass.states alone
-    float *states_rstd; // (rows)
     void *normed;       // (rows, d) operand of the products after a norm
     void *mlp;          // (rows, ffn)
-    float *scored;      // (supervised, d); from here to argmax without pass.states alone
+    float *scored;      // (supervised, d)
     float *scored_rstd; // (supervised)
+    float *states; // (supervised, d) their final-norm states; with pass.states, in place of hidden .. argmax
     void *hidden;  // (supervised + teachers, d) final-norm hidden states; the teacher's follow the last of the pass
     float *logits; // (supervised + teachers, vocab) of these; NULL with pass.no_logits, as the next three
     float *nll;         // (supervised)
@@ -145,11 +144,11 @@ void lw_decoder_backward(const lw_decoder *decoder, const lw_packing *packing, l
 
 // --- as an encoder's backbone
 
-// Runs the packed tokens (no prefix rows) through the layers of buffers->pass and leaves the final norm's output in
-// buffers->states. params: those of the layout.
+// Runs the packed tokens (no prefix rows) through the layers of buffers->pass and leaves the final norm's output at the
+// scored rows in buffers->states. params: those of the layout.
 void lw_decoder_states(const lw_decoder *decoder, const lw_params *params, const lw_packing *packing,
                        lw_decoder_buffers *buffers);
-// From d_states (rows, d) to the gradients of the low-rank updates, which accumulate. The buffers (mode LW_PASS_TRAIN)
+// From d_states (supervised, d) to the gradients of the low-rank updates, which accumulate. The buffers (mode LW_PASS_TRAIN)
 // hold the pass of the same packing.
 void lw_decoder_states_backward(const lw_decoder *decoder, const lw_params *params, const lw_packing *packing,
                                 const float *d_states, lw_decoder_buffers *buffers);

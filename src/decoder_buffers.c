@@ -42,14 +42,20 @@ lw_attention lw_decoder_attention_limits(const lw_hf_config *c, const lw_decoder
                           .type = type};
 }
 
-// What turns the last layer into logits of the scored rows, and back.
-static void head_layout(lw_arena *arena, const lw_hf_config *c, lw_dtype type, bool train, lw_decoder_buffers *b)
+// What turns the last layer into states or logits of the scored rows, and back.
+static void head_layout(lw_arena *arena, const lw_hf_config *c, lw_dtype type, lw_decoder_buffers *b)
 {
     int64_t scored = b->limits.supervised;
     int64_t teachers = b->limits.teachers;
     size_t operand = lw_dtype_bytes(type);
+    bool train = b->pass.mode == LW_PASS_TRAIN;
     b->scored = LW_TAKE(arena, scored * c->d, float);
     b->scored_rstd = LW_TAKE(arena, scored, float);
+    b->dscored = train ? LW_TAKE(arena, scored * c->d, float) : NULL;
+    if (b->pass.states) {
+        b->states = LW_TAKE(arena, scored * c->d, float);
+        return;
+    }
     b->hidden = lw_arena_take(arena, (scored + teachers) * c->d, operand);
     if (b->pass.no_logits) {
         return;
@@ -59,7 +65,6 @@ static void head_layout(lw_arena *arena, const lw_hf_config *c, lw_dtype type, b
     b->kl = teachers > 0 ? LW_TAKE(arena, scored, float) : NULL;
     b->argmax = LW_TAKE(arena, scored, int32_t);
     if (train) {
-        b->dscored = LW_TAKE(arena, scored * c->d, float);
         b->dlogits_operand = type != LW_F32 ? lw_arena_take(arena, scored * c->vocab, operand) : b->logits;
     }
 }
@@ -100,12 +105,7 @@ lw_status lw_decoder_pass_layout(lw_arena *arena, lw_device *dev, const lw_hf_co
     b.x_out = train ? LW_TAKE(arena, rows * c->d, float) : b.layers[0].x_in;
     b.normed = lw_arena_take(arena, rows * c->d, operand);
     b.mlp = lw_arena_take(arena, rows * c->ffn, operand);
-    if (pass->states) {
-        b.states = LW_TAKE(arena, rows * c->d, float);
-        b.states_rstd = LW_TAKE(arena, rows, float);
-    } else {
-        head_layout(arena, c, type, train, &b);
-    }
+    head_layout(arena, c, type, &b);
     lw_attention attention = lw_decoder_attention_limits(c, pass, limits, type);
     b.work = lw_arena_take(arena, (int64_t)dev->ops->attention_work_bytes(dev, &attention), 1);
     lw_lora_layout(arena, dev, params, &pass->lora, rows, train, &b.lora);

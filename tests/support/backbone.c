@@ -66,6 +66,7 @@ void backbone_open(backbone *b, const backbone_options *o, const int32_t *ids, c
         limits.rows += lengths[s];
         limits.max_len = lengths[s] > limits.max_len ? lengths[s] : limits.max_len;
     }
+    limits.supervised = limits.rows;
     must(lw_device_open(o->device, 0, 1, &err, &b->dev), &err, "device");
     lw_decoder_options load = {.max_positions = limits.max_len, .backbone = true, .layers = o->layers};
     must(lw_decoder_load(b->dev, o->dir, &load, &err, &b->decoder), &err, o->dir);
@@ -83,7 +84,9 @@ void backbone_open(backbone *b, const backbone_options *o, const int32_t *ids, c
     lw_packing_clear(&b->packing);
     for (int64_t s = 0; s < sequences; s++) {
         lw_packing_add(&b->packing, 0, 0, ids + b->rows, lengths[s], 0);
-        b->rows += lengths[s];
+        for (int64_t i = 0; i < lengths[s]; i++) {
+            lw_packing_score(&b->packing, b->rows++, 0, 0.0F);
+        }
     }
     lw_packing_upload(&b->packing, b->dev);
 }
