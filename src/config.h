@@ -92,7 +92,9 @@ typedef struct lw_config {
         int64_t epochs;
         int64_t max_steps; // 0: what the epochs give; else the run ends at the earlier of the two
         double lr;
-        double warmup; // fraction of the steps
+        double encoder_lr, adapter_lr; // 0: lr
+        double encoder_start;          // fraction of the steps before encoder and pooler move
+        double warmup;                 // fraction of the steps
         double min_lr; // fraction of lr
         double beta1, beta2, eps, weight_decay, clip;
         int64_t max_skipped;

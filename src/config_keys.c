@@ -116,6 +116,11 @@ static const lw_key keys[] = {
     INT(train.max_steps, 0, 0, BIG, LW_KEY_LONGER,
         "end after N steps even if epochs are left; 0: no limit; may be raised likewise"),
     FLOAT(train.lr, 1e-4, 0, 100, 0, "highest learning rate"),
+    FLOAT(train.encoder_lr, 0, 0, 100, 0, "the same of encoder and pooler; 0: train.lr"),
+    FLOAT(train.adapter_lr, 0, 0, 100, 0, "the same of the adapters; 0: train.lr"),
+    FLOAT(train.encoder_start, 0, 0, 1, 0,
+          "fraction of the steps in which the adapters learn alone: encoder and pooler then start with a warm-up of "
+          "their own; 1: they never move"),
     FLOAT(train.warmup, 0.05, 0, 1, 0, "fraction of the steps in which the rate rises linearly"),
     FLOAT(train.min_lr, 0.02, 0, 1, 0, "end of the cosine, as a fraction of train.lr"),
     FLOAT(train.beta1, 0.9, 0, 1, LW_KEY_OPEN_HI, "AdamW, first moment"),

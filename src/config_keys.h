@@ -26,7 +26,7 @@ enum {
     LW_KEY_CWD = 16, // a path that always starts at the working directory
     LW_KEY_ALL = 32, // LW_KEY_AUTO_INT: the word "all" is LW_GPUS_ALL, and the default
     LW_KEY_LONGER = 64, // may be raised when a run is continued, and lowered never; 0 is the largest value
-    LW_KEY_MAX = 96  // most keys in the table
+    LW_KEY_MAX = 192  // most keys in the table
 };
 
 typedef struct lw_key {

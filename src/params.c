@@ -44,15 +44,31 @@ int lw_params_add(lw_params *params, const lw_param *declaration)
     return (int)params->count++;
 }
 
-void lw_params_place(lw_params *params)
+static lw_status extend_ranges(lw_params *params, const lw_param *p, int64_t end, lw_error *err)
+{
+    lw_param_range *last = params->range_count > 0 ? &params->ranges[params->range_count - 1] : NULL;
+    if (last == NULL || last->decay != p->decay || last->rate != p->rate) {
+        if (params->range_count == LW_MAX_PARAM_RANGES) {
+            return lw_fail(err, LW_ERR_INTERNAL, "the parameters change their learning rate too often");
+        }
+        last = &params->ranges[params->range_count++];
+        *last = (lw_param_range){.first = p->offset, .decay = p->decay, .rate = p->rate};
+    }
+    last->count = end - last->first;
+    return LW_OK;
+}
+
+lw_status lw_params_place(lw_params *params, lw_error *err)
 {
     int64_t offset = 0;
+    params->range_count = 0;
     for (int pass = 0; pass < 2; pass++) {
         for (int64_t i = 0; i < params->count; i++) {
             lw_param *p = &params->list[i];
             if (p->decay == (pass == 0)) {
                 p->offset = offset;
                 offset += (p->elements + LW_PARAM_ALIGN_ELEMENTS - 1) / LW_PARAM_ALIGN_ELEMENTS * LW_PARAM_ALIGN_ELEMENTS;
+                LW_TRY(extend_ranges(params, p, offset, err));
             }
         }
         if (pass == 0) {
@@ -60,6 +76,7 @@ void lw_params_place(lw_params *params)
         }
     }
     params->elements = offset;
+    return LW_OK;
 }
 
 void lw_params_init(const lw_params *params, uint64_t seed, float *host_out)

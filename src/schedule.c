@@ -53,14 +53,54 @@ void lw_schedule_share(const lw_schedule *s, int64_t step, int rank, int ranks, 
     *count = to - from;
 }
 
-double lw_schedule_lr(const lw_config *c, const lw_schedule *s, int64_t step)
+static double warmup_steps(const lw_config *c, const lw_schedule *s)
 {
-    double warmup = floor(c->train.warmup * (double)s->total_steps);
+    return floor(c->train.warmup * (double)s->total_steps);
+}
+
+static double curve(const lw_config *c, const lw_schedule *s, double lr, int64_t step)
+{
+    double warmup = warmup_steps(c, s);
     double at = (double)step;
     if (at < warmup) {
-        return c->train.lr * (at + 1.0) / warmup;
+        return lr * (at + 1.0) / warmup;
     }
     double rest = (double)s->total_steps - warmup;
     double phase = rest > 0.0 ? (at - warmup) / rest : 1.0;
-    return c->train.lr * (c->train.min_lr + (1.0 - c->train.min_lr) * 0.5 * (1.0 + cos(acos(-1.0) * phase)));
+    return lr * (c->train.min_lr + (1.0 - c->train.min_lr) * 0.5 * (1.0 + cos(acos(-1.0) * phase)));
+}
+
+double lw_schedule_lr(const lw_config *c, const lw_schedule *s, int64_t step)
+{
+    return curve(c, s, c->train.lr, step);
+}
+
+// The first step that moves these parameters.
+static int64_t first_move(const lw_config *c, const lw_schedule *s, lw_rate rate)
+{
+    return rate == LW_RATE_ENCODER ? (int64_t)ceil(c->train.encoder_start * (double)s->total_steps) : 0;
+}
+
+static double highest(const lw_config *c, lw_rate rate)
+{
+    double own = rate == LW_RATE_ENCODER ? c->train.encoder_lr : c->train.adapter_lr;
+    return own > 0.0 ? own : c->train.lr;
+}
+
+double lw_schedule_rate(const lw_config *c, const lw_schedule *s, lw_rate rate, int64_t step)
+{
+    int64_t first = first_move(c, s, rate);
+    if (step < first) {
+        return 0.0;
+    }
+    double lr = curve(c, s, highest(c, rate), step);
+    double at = (double)(step - first);
+    double warmup = warmup_steps(c, s);
+    return first > 0 && at < warmup ? lr * (at + 1.0) / warmup : lr;
+}
+
+int64_t lw_schedule_moved(const lw_config *c, const lw_schedule *s, lw_rate rate, int64_t steps)
+{
+    int64_t first = first_move(c, s, rate);
+    return steps > first && highest(c, rate) > 0.0 ? steps - first : 0;
 }

@@ -164,11 +164,34 @@ static void stop_all(lw_trainer *t, lw_status status, const lw_error *err)
     }
 }
 
+// The bias correction counts a part's own updates. Where a part has stood still, how many of its steps were skipped is
+// not known, and they are counted: the updates are then a little smaller than they might be.
+static lw_update_rate rate_of(const lw_trainer *t, lw_rate rate)
+{
+    const lw_config *c = t->job->config;
+    int64_t moved = lw_schedule_moved(c, &t->schedule, rate, t->state.step);
+    return (lw_update_rate){.lr = lw_schedule_rate(c, &t->schedule, rate, t->state.step),
+                            .step = 1 + moved - (moved == t->state.step ? t->state.skipped : 0)};
+}
+
+static void update(lw_trainer *t)
+{
+    const lw_config *c = t->job->config;
+    lw_update u = {.beta1 = c->train.beta1,
+                   .beta2 = c->train.beta2,
+                   .eps = c->train.eps,
+                   .weight_decay = c->train.weight_decay,
+                   .clip = c->train.clip};
+    for (int i = 0; i < LW_RATE_COUNT; i++) {
+        u.rate[i] = rate_of(t, (lw_rate)i);
+    }
+    lw_wire_update(t->job->dev, &t->job->wire, &u);
+}
+
 static lw_status run_step(lw_trainer *t, lw_error *err, int64_t *rows)
 {
     lw_job *job = t->job;
     lw_wire *wire = &job->wire;
-    const lw_config *c = job->config;
     int64_t answer_tokens[LW_MAX_MODELS];
     int64_t first;
     int64_t count;
@@ -179,14 +202,7 @@ static lw_status run_step(lw_trainer *t, lw_error *err, int64_t *rows)
     stop_all(t, run_share(t, answer_tokens, err), err);
     post_requests(t);
     stop_all(t, lw_comm_all_reduce(job->comm, wire->params.grad, wire->reduce_elements, err), err);
-    lw_wire_update(job->dev, wire,
-                   &(lw_update){.lr = lw_schedule_lr(c, &t->schedule, t->state.step),
-                                .beta1 = c->train.beta1,
-                                .beta2 = c->train.beta2,
-                                .eps = c->train.eps,
-                                .weight_decay = c->train.weight_decay,
-                                .clip = c->train.clip,
-                                .step = t->state.step - t->state.skipped + 1});
+    update(t);
     stop_all(t, read_back(t, err), err);
     t->state.step++;
     t->state.eval_nll = NAN;
@@ -226,7 +242,7 @@ static lw_status log_metrics(lw_trainer *t, const lw_interval *in, double now_s,
 {
     lw_job *job = t->job;
     lw_llm_keys keys[2];
-    lw_metric m[19 + 2 * LW_MAX_MODELS];
+    lw_metric m[24 + 2 * LW_MAX_MODELS];
     int n = 0;
     double wall_s = now_s - in->start_s;
     m[n++] = LW_METRIC_COUNT("step", t->state.step);
@@ -239,6 +255,10 @@ static lw_status log_metrics(lw_trainer *t, const lw_interval *in, double now_s,
     }
     m[n++] = LW_METRIC_NUMBER("grad_norm", t->grad_norm);
     m[n++] = LW_METRIC_NUMBER("lr", lw_schedule_lr(job->config, &t->schedule, t->state.step - 1));
+    m[n++] = LW_METRIC_NUMBER("lr_encoder",
+                              lw_schedule_rate(job->config, &t->schedule, LW_RATE_ENCODER, t->state.step - 1));
+    m[n++] = LW_METRIC_NUMBER("lr_adapter",
+                              lw_schedule_rate(job->config, &t->schedule, LW_RATE_ADAPTER, t->state.step - 1));
     m[n++] = LW_METRIC_NUMBER("samples_per_s", (double)in->samples / wall_s);
     m[n++] = LW_METRIC_NUMBER("tokens_per_s", (double)in->rows / wall_s);
     m[n++] = LW_METRIC_NUMBER("step_s", wall_s / (double)in->steps);

@@ -6,6 +6,7 @@ lw_status lw_wire_declare(const lw_config *config, const int64_t *d, lw_error *e
 {
     *out = (lw_wire){.llm_count = config->model_count};
     lw_status status = lw_encoder_declare(config, &out->params, err, &out->encoder);
+    int64_t encoder_tensors = out->params.count;
     for (int64_t j = 0; j < config->model_count && status == LW_OK; j++) {
         out->adapters[j] = lw_adapter_declare(&out->params, config->models[j].name, config->wire.d_z,
                                               config->adapter.hidden, d[j]);
@@ -13,11 +14,16 @@ lw_status lw_wire_declare(const lw_config *config, const int64_t *d, lw_error *e
             status = lw_fail(err, LW_ERR_MEMORY, "no memory for the table of parameters");
         }
     }
+    for (int64_t i = encoder_tensors; i < out->params.count; i++) {
+        out->params.list[i].rate = LW_RATE_ADAPTER;
+    }
+    if (status == LW_OK) {
+        status = lw_params_place(&out->params, err);
+    }
     if (status != LW_OK) {
         lw_wire_free(out);
         return status;
     }
-    lw_params_place(&out->params);
     return LW_OK;
 }
 
@@ -82,24 +88,33 @@ void lw_wire_update(lw_device *dev, lw_wire *wire, const lw_update *u)
 {
     const lw_device_ops *ops = dev->ops;
     lw_params *p = &wire->params;
+    for (int i = 0; i < p->range_count; i++) {
+        const lw_param_range *r = &p->ranges[i];
+        if (u->rate[r->rate].lr == 0.0) {
+            ops->zero(dev, (size_t)r->count * sizeof(float), p->grad + r->first);
+        }
+    }
     ops->sqnorm(dev, p->elements, p->grad, LW_F32, wire->sqnorm);
     // 0 * x is NaN exactly when x is not finite: a loss that overflowed stops the update as a gradient would.
     ops->dot(dev, LW_STAT_LOSSES, wire->stats, wire->zeros, wire->sqnorm);
-    lw_adamw a = {.lr = (float)u->lr,
-                  .beta1 = (float)u->beta1,
-                  .beta2 = (float)u->beta2,
-                  .eps = (float)u->eps,
-                  .step = u->step,
-                  .clip = (float)u->clip,
-                  .grad_sqnorm = wire->sqnorm};
-    for (int part = 0; part < 2; part++) { // tensors with weight decay come first
-        int64_t first = part == 0 ? 0 : p->decay_elements;
-        a.n = (part == 0 ? p->decay_elements : p->elements) - first;
-        a.weight_decay = part == 0 ? (float)u->weight_decay : 0.0F;
-        a.param = p->param + first;
-        a.grad = p->grad + first;
-        a.m = p->m + first;
-        a.v = p->v + first;
-        ops->adamw(dev, &a);
+    for (int i = 0; i < p->range_count; i++) {
+        const lw_param_range *r = &p->ranges[i];
+        const lw_update_rate *rate = &u->rate[r->rate];
+        const lw_adamw a = {.n = r->count,
+                            .lr = (float)rate->lr,
+                            .beta1 = (float)u->beta1,
+                            .beta2 = (float)u->beta2,
+                            .eps = (float)u->eps,
+                            .step = rate->step,
+                            .clip = (float)u->clip,
+                            .grad_sqnorm = wire->sqnorm,
+                            .weight_decay = r->decay ? (float)u->weight_decay : 0.0F,
+                            .param = p->param + r->first,
+                            .grad = p->grad + r->first,
+                            .m = p->m + r->first,
+                            .v = p->v + r->first};
+        if (rate->lr != 0.0) {
+            ops->adamw(dev, &a);
+        }
     }
 }

@@ -43,9 +43,15 @@ lw_status lw_wire_init(lw_device *dev, lw_wire *wire, uint64_t seed, lw_error *e
 // Views of the parameters as checkpoints hold them; borrowed names. The caller frees *out.
 lw_status lw_wire_views(const lw_wire *wire, lw_error *err, lw_flat_view **out);
 
+// A rate of 0 leaves parameters and moments of its tensors as they are, and their gradient out of the norm.
+typedef struct lw_update_rate {
+    double lr;
+    int64_t step; // updates of these tensors so far, plus one
+} lw_update_rate;
+
 typedef struct lw_update {
-    double lr, beta1, beta2, eps, weight_decay, clip;
-    int64_t step; // updates done so far, plus one
+    lw_update_rate rate[LW_RATE_COUNT];
+    double beta1, beta2, eps, weight_decay, clip;
 } lw_update;
 
 // Squared gradient norm, clip and AdamW. Non-finite gradients or losses make the norm NaN, and nothing is updated.

@@ -77,7 +77,8 @@ static void test_parameters_do_not_overlap(void **state)
         d.name[1] = (char)('a' + i % 26);
         assert_int_equal(lw_params_add(&p, &d), i);
     }
-    lw_params_place(&p);
+    lw_error err = {{0}};
+    assert_int_equal(lw_params_place(&p, &err), LW_OK);
     unsigned char *used = calloc((size_t)p.elements, 1);
     float *values = malloc((size_t)p.elements * sizeof *values);
     float *again = malloc((size_t)p.elements * sizeof *again);
@@ -122,7 +123,8 @@ static void test_initial_values_are_a_function_of_the_name(void **state)
             lw_params_add(&p, &other);
         }
         int index = lw_params_add(&p, &wanted);
-        lw_params_place(&p);
+        lw_error err = {{0}};
+        assert_int_equal(lw_params_place(&p, &err), LW_OK);
         assert_true(p.elements <= 256);
         lw_params_init(&p, 1, values[with]);
         at[with] = p.list[index].offset;

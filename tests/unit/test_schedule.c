@@ -191,6 +191,35 @@ static void test_learning_rate_at_the_edges(void **state)
     }
 }
 
+// The adapters learn alone in the first quarter; then the encoder rises to its own curve as the adapters did to theirs.
+static void test_rates_of_the_parts(void **state)
+{
+    (void)state;
+    lw_config c = {.batch.global = 1,
+                   .train = {.epochs = 1, .lr = 2e-3, .warmup = 0.1, .min_lr = 0.02, .encoder_lr = 5e-4,
+                             .encoder_start = 0.25}};
+    lw_schedule s = make(&c, 100, 1);
+    for (int64_t step = 0; step < 100; step++) {
+        double lr = lw_schedule_lr(&c, &s, step);
+        double encoder = lw_schedule_rate(&c, &s, LW_RATE_ENCODER, step);
+        double part = step < 25 ? 0.0 : step < 35 ? 0.025 * (double)(step - 24) : 0.25;
+        assert_true(lw_schedule_rate(&c, &s, LW_RATE_ADAPTER, step) == lr);
+        assert_near(encoder, part * lr);
+        assert_int_equal(lw_schedule_moved(&c, &s, LW_RATE_ADAPTER, step), step);
+        assert_int_equal(lw_schedule_moved(&c, &s, LW_RATE_ENCODER, step), step < 25 ? 0 : step - 25);
+    }
+    c.train.adapter_lr = 1e-2;
+    assert_near(lw_schedule_rate(&c, &s, LW_RATE_ADAPTER, 50), 5.0 * lw_schedule_lr(&c, &s, 50));
+    c.train.encoder_start = 1.0;
+    assert_true(lw_schedule_rate(&c, &s, LW_RATE_ENCODER, 99) == 0.0);
+    assert_int_equal(lw_schedule_moved(&c, &s, LW_RATE_ENCODER, 100), 0);
+    c.train.encoder_start = 0.0;
+    c.train.encoder_lr = 0.0;
+    for (int64_t step = 0; step < 100; step++) {
+        assert_true(lw_schedule_rate(&c, &s, LW_RATE_ENCODER, step) == lw_schedule_lr(&c, &s, step));
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -201,6 +230,7 @@ int main(void)
         cmocka_unit_test(test_refusals),
         cmocka_unit_test(test_learning_rate),
         cmocka_unit_test(test_learning_rate_at_the_edges),
+        cmocka_unit_test(test_rates_of_the_parts),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
