@@ -26,9 +26,10 @@ static lw_status sums_of(const lw_resampling *r, const lw_ratio *ratio, lw_error
     if (sums == NULL) {
         return lw_fail(err, LW_ERR_MEMORY, "no memory for the intervals of an evaluation");
     }
+    int64_t stride = ratio->stride > 0 ? ratio->stride : 1;
     for (int64_t i = 0; i < r->samples; i++) {
-        sums[r->cluster[i]].num += ratio->num[i];
-        sums[r->cluster[i]].den += ratio->den[i];
+        sums[r->cluster[i]].num += ratio->num[i * stride];
+        sums[r->cluster[i]].den += ratio->den[i * stride];
     }
     *out = sums;
     return LW_OK;
@@ -94,7 +95,7 @@ static double quantile(const double *sorted, int64_t count, double share)
     return sorted[below] + (at - (double)below) * (sorted[above] - sorted[below]);
 }
 
-static void interval_of(double *values, int64_t count, lw_interval *out)
+static void interval_of(double *values, int64_t count, lw_estimate *out)
 {
     int64_t used = 0;
     for (int64_t i = 0; i < count; i++) {
@@ -108,7 +109,7 @@ static void interval_of(double *values, int64_t count, lw_interval *out)
 }
 
 lw_status lw_bootstrap_intervals(const lw_resampling *r, const lw_figure *figures, int64_t count, lw_error *err,
-                                 lw_interval *out)
+                                 lw_estimate *out)
 {
     prepared *p = calloc((size_t)count + 1, sizeof *p);
     double *values = calloc((size_t)(count * r->resamples) + 1, sizeof *values);

@@ -27,19 +27,20 @@ typedef struct lw_resampling {
 // Sum of num over sum of den; a sample that has no part in it has both 0.
 typedef struct lw_ratio {
     const double *num, *den; // (samples) borrowed
+    int64_t stride;          // between the numbers of two samples; 0 is 1
 } lw_ratio;
 
 typedef struct lw_figure {
     lw_ratio a, b; // ratio a, less ratio b where b.num is not NULL
 } lw_figure;
 
-typedef struct lw_interval {
+typedef struct lw_estimate {
     double value, low, high; // of the samples themselves; 95 % interval. NAN: no sample has a part in it
-} lw_interval;
+} lw_estimate;
 
 // out (count). Resamples in which a figure has no samples do not count for it. LW_ERR_MEMORY.
 lw_status lw_bootstrap_intervals(const lw_resampling *r, const lw_figure *figures, int64_t count, lw_error *err,
-                                 lw_interval *out);
+                                 lw_estimate *out);
 
 // The share of sign flips with a difference at least as large as the one found, which is counted among them:
 // (1 + n) / (1 + resamples), never 0. The figure has both ratios. NAN without samples. LW_ERR_MEMORY.

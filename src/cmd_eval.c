@@ -3,7 +3,7 @@
 
 #include "command.h"
 #include "config_words.h"
-#include "eval.h"
+#include "eval_against.h"
 #include "options.h"
 
 // Which checkpoint; before anything is opened or written for it. Rank 0 looks, all ranks agree.
@@ -44,31 +44,62 @@ done:
     return status;
 }
 
-static lw_status report(const lw_job *job, const lw_eval_result *result, const char *checkpoint, bool json, lw_error *err)
+// What is asked for beside the configuration.
+typedef struct wishes {
+    const char *checkpoint, *predictions, *against; // NULL where not given
+    bool json;
+} wishes;
+
+static lw_status show(const lw_job *job, const lw_eval_result *result, const lw_against *against,
+                      const char *checkpoint, const wishes *w, lw_error *err)
 {
     json_t *figures = NULL;
+    if (!w->json) {
+        lw_eval_print(job, result, stdout);
+        if (w->against != NULL) {
+            lw_against_print(job, against, w->against, stdout);
+        }
+        return LW_OK;
+    }
     LW_TRY(lw_eval_json(job, result, err, &figures));
     json_object_set_new(figures, "checkpoint", json_string(checkpoint));
-    lw_status status = LW_OK;
-    if (json) {
-        json_dumpf(figures, stdout, JSON_INDENT(2));
-        printf("\n");
-    } else {
-        lw_eval_print(job, result, stdout);
+    if (w->against != NULL) {
+        json_object_set_new(figures, "against", lw_against_json(job, against, w->against));
     }
+    json_dumpf(figures, stdout, JSON_INDENT(2));
+    printf("\n");
     json_decref(figures);
-    return status;
+    return LW_OK;
 }
 
-static lw_status evaluate(lw_job *job, const char *checkpoint, bool json, lw_error *err)
+// On rank 0.
+static lw_status report(const lw_job *job, const lw_eval *eval, const lw_eval_result *result,
+                        const lw_predictions *other, const char *checkpoint, const wishes *w, lw_error *err)
+{
+    lw_against against;
+    if (w->predictions != NULL) {
+        LW_TRY(lw_eval_write_predictions(job, eval, w->predictions, err));
+    }
+    if (w->against != NULL) {
+        LW_TRY(lw_eval_against(job, eval, other, err, &against));
+    }
+    return show(job, result, &against, checkpoint, w, err);
+}
+
+static lw_status evaluate(lw_job *job, const wishes *w, lw_error *err)
 {
     lw_eval *eval = NULL;
     lw_arena workspace = {0};
     lw_eval_result result;
+    lw_predictions *other = NULL;
     char *path = NULL;
     lw_arena arena = lw_arena_measure();
     lw_status status = LW_OK;
-    LW_TRY_GOTO(resolve(job, checkpoint, err, &path));
+    LW_TRY_GOTO(resolve(job, w->checkpoint, err, &path));
+    if (w->against != NULL && lw_comm_rank(job->comm) == 0) {
+        status = lw_predictions_read(w->against, err, &other);
+    }
+    LW_TRY_GOTO(lw_comm_agree(job->comm, status, err));
     LW_TRY_GOTO(lw_job_open(job, LW_JOB_EVAL, err));
     LW_TRY_GOTO(load(job, path, err));
     status = lw_eval_layout(&arena, job, err, &eval);
@@ -82,11 +113,12 @@ static lw_status evaluate(lw_job *job, const char *checkpoint, bool json, lw_err
     LW_TRY_GOTO(lw_comm_agree(job->comm, status, err));
     LW_TRY_GOTO(lw_eval_run(job, eval, err, &result));
     if (job->rank == 0) {
-        status = report(job, &result, path, json, err);
+        status = report(job, eval, &result, other, path, w, err);
     }
     status = lw_comm_agree(job->comm, status, err);
 done:
     free(path);
+    lw_predictions_free(&other);
     lw_eval_destroy(&eval);
     if (job->dev != NULL) {
         lw_arena_free(job->dev, &workspace);
@@ -96,10 +128,13 @@ done:
 
 lw_status lw_cmd_eval(int argc, char **argv, lw_error *err)
 {
-    const char *checkpoint = NULL;
-    bool json = false;
+    wishes w = {0};
     int count;
-    const lw_option options[] = {{"checkpoint", &checkpoint, NULL}, {"json", NULL, &json}, {NULL, NULL, NULL}};
+    const lw_option options[] = {{"checkpoint", &w.checkpoint, NULL},
+                                 {"predictions", &w.predictions, NULL},
+                                 {"against", &w.against, NULL},
+                                 {"json", NULL, &w.json},
+                                 {NULL, NULL, NULL}};
     lw_job job = {0};
     lw_comm *comm = NULL;
     lw_status status = LW_OK;
@@ -108,7 +143,7 @@ lw_status lw_cmd_eval(int argc, char **argv, lw_error *err)
     LW_TRY(lw_comm_create(&(lw_comm_options){.timeout_s = LW_START_TIMEOUT_S}, err, &comm));
     job.comm = comm;
     LW_TRY_GOTO(lw_comm_agree(comm, lw_config_from_words(count, argv + 1, err, &job.config), err));
-    status = evaluate(&job, checkpoint, json, err);
+    status = evaluate(&job, &w, err);
 done:
     lw_job_close(&job);
     lw_comm_destroy(&comm);

@@ -133,6 +133,7 @@ static json_t *summary_json(const lw_job *job, const lw_trainer *t, const lw_for
                         lw_json_number(t->saves.between_s > 0.0 ? t->saves.stall_s / t->saves.between_s : 0.0));
     lw_forecast_summary(forecast, t, o);
     if (evaluation != NULL) {
+        json_object_set_new(o, "gain_over_shuffled", lw_json_number(evaluation->mean_gain.f1));
         for (int64_t j = 0; j < job->llm_count; j++) {
             for (int mode = 0; mode < LW_EVAL_MODE_COUNT; mode++) {
                 char key[96];
@@ -144,7 +145,16 @@ static json_t *summary_json(const lw_job *job, const lw_trainer *t, const lw_for
     return o;
 }
 
-static lw_status write_results(lw_job *job, const lw_trainer *t, lw_forecast *forecast,
+static lw_status write_predictions(lw_job *job, const lw_eval *eval, lw_error *err)
+{
+    char *path = NULL;
+    LW_TRY(lw_path_join(lw_run_dir_path(job->run), "predictions.jsonl", err, &path));
+    lw_status status = lw_eval_write_predictions(job, eval, path, err);
+    free(path);
+    return status;
+}
+
+static lw_status write_results(lw_job *job, const lw_trainer *t, lw_forecast *forecast, const lw_eval *eval,
                                const lw_eval_result *evaluation, double start_s, lw_error *err)
 {
     lw_forecast_leave_record(forecast, t);
@@ -154,6 +164,7 @@ static lw_status write_results(lw_job *job, const lw_trainer *t, lw_forecast *fo
         lw_status status = lw_run_dir_write_json(job->run, "eval.json", json, err);
         json_decref(json);
         LW_TRY(status);
+        LW_TRY(write_predictions(job, eval, err));
         lw_eval_print(job, evaluation, NULL);
     }
     json_t *summary = summary_json(job, t, forecast, evaluation, lw_now_s() - start_s);
@@ -230,7 +241,7 @@ static lw_status train(lw_job *job, double start_s, lw_error *err)
         lw_collapse_check_result(&trainer.collapse, &evaluation);
     }
     if (job->rank == 0) {
-        status = write_results(job, &trainer, &forecast, evaluates ? &evaluation : NULL, start_s, err);
+        status = write_results(job, &trainer, &forecast, eval, evaluates ? &evaluation : NULL, start_s, err);
     }
     // The work is done: a slow disk under the results may take longer than a collective.
     lw_error ignored;

@@ -125,12 +125,27 @@ typedef struct lw_config {
         bool at_end;
         int64_t every_steps;  // 0: never while training
         int64_t loss_samples; // 0: all
+        int64_t bootstrap;    // resamples; 0: no intervals
+        bool joint, quantise, curve;
     } eval;
     struct {
         char *device;
         double deadline_h, min_efficiency;
     } plan;
 } lw_config;
+
+// Whether an evaluation chooses between the models' answers.
+static inline bool lw_config_joint(const lw_config *config)
+{
+    return config->eval.joint && config->model_count > 1;
+}
+
+// The most tokens that an evaluation puts behind what a model reads: its own answer, or that of another model, which
+// may need more of them and an end token.
+static inline int64_t lw_config_new_tokens(const lw_config *config)
+{
+    return lw_config_joint(config) ? 2 * config->eval.max_new_tokens + 1 : config->eval.max_new_tokens;
+}
 
 // Reads `path`, applies overrides in order ("train.lr=1e-3", "models.[0].path=DIR", "models.NAME.path=DIR",
 // "models=({...})"), checks, and returns a config to be destroyed by the caller.

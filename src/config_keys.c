@@ -160,6 +160,11 @@ static const lw_key keys[] = {
     INT(eval.every_steps, 0, 0, BIG, LW_KEY_FREE,
         "steps between measurements of the loss on data.eval while training: eval_nll in metrics.jsonl; 0: none"),
     INT(eval.loss_samples, 0, 0, BIG, LW_KEY_FREE, "measure it on the first N evaluation samples; 0: on all"),
+    INT(eval.bootstrap, 1000, 0, 1 << 20, LW_KEY_FREE, "resamples behind the 95 % intervals of an evaluation; 0: none"),
+    BOOL(eval.joint, true, LW_KEY_FREE,
+         "with several models, also choose between their answers by the sum of the log-probabilities that all give it"),
+    BOOL(eval.quantise, false, LW_KEY_FREE, "also evaluate the latents sent in 16, 8, 6 and 4 bits a number"),
+    BOOL(eval.curve, false, LW_KEY_FREE, "also evaluate with fewer latents: 1, 2, 4, ... of them"),
 
     STRING(plan.device, "auto", LW_KEY_FREE, "GPU to plan for"),
     FLOAT(plan.deadline_h, 12, 0, 1e6, LW_KEY_FREE | LW_KEY_OPEN_LO, "hours that the job may take"),

@@ -128,7 +128,7 @@ int64_t lw_corpus_max_positions(const lw_corpus *c, const lw_config *config, int
         const lw_step_sample *s = &c->samples[i];
         int64_t latents = lw_encoder_latents(config, s->source.count) + 1;
         int64_t before = larger(s->prompt[llm].count, latents + s->suffix[llm].count);
-        longest = larger(longest, before + larger(s->answer[llm].count, config->eval.max_new_tokens));
+        longest = larger(longest, before + larger(s->answer[llm].count, lw_config_new_tokens(config)));
     }
     return longest;
 }

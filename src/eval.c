@@ -4,49 +4,10 @@
 #include <string.h>
 
 #include "clock.h"
+#include "eval_internal.h"
+#include "quantise.h"
 #include "score.h"
 #include "signals.h"
-
-const char *lw_eval_mode_key(lw_eval_mode mode)
-{
-    static const char *const keys[] = {
-#define LW_EVAL_KEY(name, key, meaning) [name] = key,
-        LW_EVAL_MODES(LW_EVAL_KEY)
-#undef LW_EVAL_KEY
-    };
-    return keys[mode];
-}
-
-// What is kept of one sample, one LLM and one mode.
-enum {
-    LW_RECORD_EXACT,
-    LW_RECORD_F1,
-    LW_RECORD_NLL,
-    LW_RECORD_TOKENS,
-    LW_RECORD_FIRST,       // whether the likeliest first token is the gold one
-    LW_RECORD_FIRST_TOKEN, // which it is
-    LW_RECORD_COUNT
-};
-
-// What one evaluation does.
-typedef struct lw_eval_task {
-    int64_t samples; // the first of them
-    lw_eval_mode modes[LW_EVAL_MODE_COUNT];
-    int mode_count;
-    bool generate;
-} lw_eval_task;
-
-struct lw_eval {
-    int64_t chunk; // samples of a pass
-    lw_encoder_buffers encoder;
-    lw_encoder_batch batch;
-    lw_adapter_buffers adapters[LW_MAX_MODELS];
-    lw_generator generators[LW_MAX_MODELS];
-    int64_t *partner; // (samples) whose latents the shuffled control reads; -1: none
-    double *records;  // (samples, LLMs, modes of the task, LW_RECORD_COUNT)
-    lw_eval_task task;
-    bool started;
-};
 
 bool lw_eval_wanted(const lw_config *config)
 {
@@ -89,8 +50,13 @@ static void llm_limits(const lw_job *job, int64_t chunk, int64_t j, lw_pass_limi
         out->supervised = scored > out->supervised ? scored : out->supervised;
     }
     int64_t text = lw_corpus_max_positions(&job->eval, c, j);
-    int64_t wire = latents + suffix + (answer > c->eval.max_new_tokens ? answer : c->eval.max_new_tokens);
+    int64_t most_new = lw_config_new_tokens(c);
+    int64_t wire = latents + suffix + (answer > most_new ? answer : most_new);
     out->max_len = text > wire ? text : wire;
+    if (lw_config_joint(c)) { // one answer of another LLM at least; more go into further passes
+        out->rows = out->max_len > out->rows ? out->max_len : out->rows;
+        out->supervised = most_new > out->supervised ? most_new : out->supervised;
+    }
 }
 
 // Any `chunk` samples may meet as partners, so the encoder is sized for the longest.
@@ -125,18 +91,51 @@ static int64_t find_partner(const lw_job *job, int64_t i)
     return -1;
 }
 
+// The host's tables, for all systems of a whole evaluation.
+static bool allocate(const lw_job *job, lw_eval *e)
+{
+    lw_eval_system systems[LW_EVAL_SYSTEMS];
+    const lw_config *c = job->config;
+    size_t n = (size_t)job->eval.count;
+    size_t llms = (size_t)job->llm_count;
+    size_t count = (size_t)lw_eval_systems(c, systems);
+    int64_t ranks = job->ranks > 0 ? job->ranks : 1; // a plan has none
+    int64_t chunks = (job->eval.count + e->chunk - 1) / e->chunk;
+    e->own = (chunks + ranks - 1) / ranks * e->chunk;
+    e->partner = calloc(n, sizeof *e->partner);
+    e->context_hash = calloc(n, sizeof *e->context_hash);
+    e->cluster = calloc(n, sizeof *e->cluster);
+    e->records = calloc(n * llms * count, LW_RECORD_COUNT * sizeof *e->records);
+    e->joint = calloc(n * llms * llms, sizeof *e->joint);
+    e->ids = calloc(count * (size_t)e->own * llms, (size_t)c->eval.max_new_tokens * sizeof *e->ids);
+    bool done = e->partner != NULL && e->context_hash != NULL && e->cluster != NULL && e->records != NULL &&
+                e->joint != NULL && e->ids != NULL;
+    if (done && c->eval.quantise) {
+        size_t rows = (size_t)(e->chunk * most_latents(job));
+        e->z = calloc(rows, (size_t)c->wire.d_z * sizeof *e->z);
+        e->wire = calloc(rows, (size_t)lw_quantise_row_bytes(16, c->wire.d_z));
+        done = e->z != NULL && e->wire != NULL;
+    }
+    return done;
+}
+
 static lw_status create(const lw_job *job, lw_error *err, lw_eval **out)
 {
     lw_eval *e = calloc(1, sizeof *e);
     int64_t n = job->eval.count;
+    lw_status status = LW_OK;
     if (e != NULL) {
         e->chunk = job->config->eval.batch < n ? job->config->eval.batch : n;
-        e->partner = calloc((size_t)n, sizeof *e->partner);
-        e->records = calloc((size_t)(n * job->llm_count * LW_EVAL_MODE_COUNT), LW_RECORD_COUNT * sizeof *e->records);
     }
-    if (e == NULL || e->partner == NULL || e->records == NULL) {
+    if (e == NULL || !allocate(job, e)) {
+        status = lw_fail(err, LW_ERR_MEMORY, "no memory for the evaluation of %lld samples", (long long)n);
+    }
+    if (status == LW_OK) {
+        status = lw_eval_clusters(job, e, err);
+    }
+    if (status != LW_OK) {
         lw_eval_destroy(&e);
-        return lw_fail(err, LW_ERR_MEMORY, "no memory for the evaluation of %lld samples", (long long)n);
+        return status;
     }
     for (int64_t i = 0; i < n; i++) {
         e->partner[i] = find_partner(job, i);
@@ -154,6 +153,8 @@ lw_status lw_eval_layout(lw_arena *arena, lw_job *job, lw_error *err, lw_eval **
     lw_encoder_limits limits = encoder_limits(job, e->chunk);
     lw_encoder_buffers_free(&e->encoder);
     LW_TRY(lw_encoder_layout(arena, job->dev, &job->wire.encoder, &limits, err, &e->encoder));
+    e->received =
+        job->config->eval.quantise ? lw_arena_take(arena, limits.latents * job->config->wire.d_z, sizeof(float)) : NULL;
     lw_arena_mark mark = lw_arena_save(arena);
     for (int64_t j = 0; j < job->llm_count; j++) {
         lw_pass_limits llm;
@@ -184,8 +185,18 @@ void lw_eval_destroy(lw_eval **eval)
         }
         lw_encoder_batch_free(&e->batch);
         lw_encoder_buffers_free(&e->encoder);
+        for (int slot = 0; slot < LW_EVAL_SYSTEMS; slot++) {
+            free(e->all_ids[slot]);
+        }
+        lw_ids_free(&e->candidate);
         free(e->partner);
+        free(e->context_hash);
+        free(e->cluster);
         free(e->records);
+        free(e->joint);
+        free(e->ids);
+        free(e->z);
+        free(e->wire);
         free(e);
     }
     *eval = NULL;
@@ -207,43 +218,64 @@ lw_status lw_eval_start(lw_job *job, lw_eval *e, lw_error *err)
 
 // --- one chunk
 
-static lw_status encode(lw_job *job, lw_eval *e, int64_t first, int64_t count, bool partners, lw_error *err)
+// Leaves the latents that `system` reads in e->latents. Queries give all of theirs, of which the first are read.
+static lw_status encode(lw_job *job, lw_eval *e, int64_t first, int64_t count, const lw_eval_system *system,
+                        lw_error *err)
 {
+    static const lw_eval_system all = {.mode = LW_EVAL_LATENT};
+    const lw_eval_system *pooled = job->config->pooler.kind == LW_POOLER_MEAN ? system : &all;
     lw_encoder_batch_clear(&e->batch);
     for (int64_t i = first; i < first + count; i++) {
-        int64_t from = partners && e->partner[i] >= 0 ? e->partner[i] : i;
+        int64_t from = system->mode == LW_EVAL_SHUFFLED && e->partner[i] >= 0 ? e->partner[i] : i;
         lw_tokens source = job->eval.samples[from].source;
-        if (lw_encoder_batch_add(&e->batch, source, lw_encoder_latents(job->config, source.count)) < 0) {
+        if (lw_encoder_batch_add(&e->batch, source, lw_eval_latents(job->config, pooled, source.count)) < 0) {
             return lw_fail(err, LW_ERR_INTERNAL, "an evaluation chunk exceeds the limits it was sized for");
         }
     }
     lw_encoder_batch_upload(&e->batch, job->dev);
     lw_encoder_forward(job->dev, &job->wire.params, &job->wire.encoder, &e->batch, &e->encoder);
+    e->latents = e->encoder.z;
     return LW_OK;
 }
 
-// Adds sample `at` of the chunk as `mode` shows it to LLM j.
-static bool add(lw_job *job, lw_eval *e, int64_t j, lw_eval_mode mode, const lw_step_sample *s, int64_t at)
+// What comes through a wire of `bits` bits takes the place of the latents.
+static lw_status send_in_bits(lw_job *job, lw_eval *e, int64_t bits, lw_error *err)
+{
+    int64_t d_z = job->config->wire.d_z;
+    int64_t rows = e->batch.z_rows;
+    size_t bytes = (size_t)(rows * d_z) * sizeof *e->z;
+    job->dev->ops->download(job->dev, e->encoder.z, bytes, e->z);
+    LW_TRY(job->dev->ops->sync(job->dev, err));
+    LW_TRY(lw_quantise_encode(bits, rows, d_z, e->z, err, e->wire));
+    LW_TRY(lw_quantise_decode(bits, rows, d_z, e->wire, err, e->z));
+    job->dev->ops->upload(job->dev, e->z, bytes, e->received);
+    e->latents = e->received;
+    return LW_OK;
+}
+
+bool lw_eval_add(lw_job *job, lw_eval *e, int64_t j, const lw_eval_system *system, const lw_step_sample *s, int64_t at,
+                 lw_tokens answer)
 {
     lw_generator *g = &e->generators[j];
     int64_t first = e->batch.at.z_start[at];
     int64_t latents = e->batch.at.z_start[at + 1] - first;
     lw_tokens none = {NULL, 0};
     lw_tokens suffix = s->suffix[j];
-    if (mode == LW_EVAL_TEXT) {
-        return lw_generator_add(g, 0, 0, s->prompt[j], none, s->answer[j]);
+    if (system->mode == LW_EVAL_TEXT) {
+        return lw_generator_add(g, 0, 0, s->prompt[j], none, answer);
     }
-    if (mode == LW_EVAL_NO_CONTEXT) {
-        return lw_generator_add(g, 0, 0, suffix, none, s->answer[j]);
+    if (system->mode == LW_EVAL_NO_CONTEXT) {
+        return lw_generator_add(g, 0, 0, suffix, none, answer);
     }
-    if (mode == LW_EVAL_TRUNCATED) {
+    if (system->mode == LW_EVAL_TRUNCATED) {
         int64_t bos = job->llms[j].bos >= 0 ? 1 : 0;
         lw_tokens tail = {suffix.ids + bos, suffix.count - bos};
         int64_t text = s->prompt[j].count - tail.count;
         int64_t keep = text < bos + latents ? text : bos + latents;
-        return lw_generator_add(g, 0, 0, (lw_tokens){s->prompt[j].ids, keep > 0 ? keep : 0}, tail, s->answer[j]);
+        return lw_generator_add(g, 0, 0, (lw_tokens){s->prompt[j].ids, keep > 0 ? keep : 0}, tail, answer);
     }
-    return lw_generator_add(g, first, latents, suffix, none, s->answer[j]);
+    int64_t read = system->latents > 0 && system->latents < latents ? system->latents : latents; // of queries
+    return lw_generator_add(g, first, read, suffix, none, answer);
 }
 
 static lw_status score_text(lw_job *job, int64_t j, int64_t i, const lw_generated *g, double *record, lw_error *err)
@@ -261,14 +293,17 @@ static lw_status score_text(lw_job *job, int64_t j, int64_t i, const lw_generate
     return LW_OK;
 }
 
-// Of sample i, LLM j and the task's mode number `slot`.
+// Of sample i, LLM j and the task's system number `slot`.
 static lw_status score(lw_job *job, lw_eval *e, int64_t j, int slot, int64_t i, const lw_generated *g, lw_error *err)
 {
-    double *record = e->records + ((i * job->llm_count + j) * e->task.mode_count + slot) * LW_RECORD_COUNT;
+    double *record = lw_eval_record(job, e, i, j, slot);
     const lw_tokens *answer = &job->eval.samples[i].answer[j];
     if (e->task.generate) {
         LW_TRY(score_text(job, j, i, g, record, err));
+        record[LW_RECORD_LENGTH] = (double)g->count;
+        memcpy(lw_eval_own_ids(job, e, i, j, slot), g->ids, (size_t)g->count * sizeof *g->ids);
     }
+    record[LW_RECORD_PRESENT] = 1.0;
     record[LW_RECORD_NLL] = g->nll;
     record[LW_RECORD_TOKENS] = (double)answer->count;
     record[LW_RECORD_FIRST] = g->first_token == answer->ids[0] ? 1.0 : 0.0;
@@ -276,13 +311,14 @@ static lw_status score(lw_job *job, lw_eval *e, int64_t j, int slot, int64_t i, 
     return LW_OK;
 }
 
-static lw_status run_mode(lw_job *job, lw_eval *e, int64_t j, int slot, int64_t first, int64_t count, lw_error *err)
+static lw_status run_system(lw_job *job, lw_eval *e, int64_t j, int slot, int64_t first, int64_t count, lw_error *err)
 {
     lw_generator *g = &e->generators[j];
-    lw_eval_mode mode = e->task.modes[slot];
+    const lw_eval_system *system = &e->task.systems[slot];
     lw_generator_clear(g);
     for (int64_t i = 0; i < count; i++) {
-        if (!add(job, e, j, mode, &job->eval.samples[first + i], i)) {
+        const lw_step_sample *s = &job->eval.samples[first + i];
+        if (!lw_eval_add(job, e, j, system, s, i, s->answer[j])) {
             return lw_fail(err, LW_ERR_INTERNAL, "an evaluation chunk exceeds the limits it was sized for");
         }
     }
@@ -292,36 +328,47 @@ static lw_status run_mode(lw_job *job, lw_eval *e, int64_t j, int slot, int64_t 
         LW_TRY(lw_generator_score(g, e->adapters[j].soft, err));
     }
     for (int64_t i = 0; i < count; i++) {
-        if (mode != LW_EVAL_SHUFFLED || e->partner[first + i] >= 0) {
+        if (system->mode != LW_EVAL_SHUFFLED || e->partner[first + i] >= 0) {
             LW_TRY(score(job, e, j, slot, first + i, &g->sequences[i], err));
         }
     }
     return LW_OK;
 }
 
-static bool has_mode(const lw_eval_task *task, lw_eval_mode mode)
+// All systems that read the latents of system `lead`.
+static lw_status run_sharing(lw_job *job, lw_eval *e, int lead, int64_t first, int64_t count, lw_error *err)
 {
-    for (int slot = 0; slot < task->mode_count; slot++) {
-        if (task->modes[slot] == mode) {
-            return true;
+    const lw_eval_task *task = &e->task;
+    LW_TRY(encode(job, e, first, count, &task->systems[lead], err));
+    if (task->systems[lead].bits > 0) {
+        LW_TRY(send_in_bits(job, e, task->systems[lead].bits, err));
+    }
+    for (int64_t j = 0; j < job->llm_count; j++) {
+        lw_adapter_forward(job->dev, &job->wire.params, &job->wire.adapters[j], e->batch.z_rows, e->latents,
+                           &e->adapters[j]);
+        for (int slot = lead; slot < task->system_count; slot++) {
+            if (lw_eval_same_latents(job->config, &task->systems[slot], &task->systems[lead])) {
+                LW_TRY(run_system(job, e, j, slot, first, count, err));
+            }
         }
     }
-    return false;
+    return LW_OK;
 }
 
 static lw_status run_chunk(lw_job *job, lw_eval *e, int64_t first, int64_t count, lw_error *err)
 {
-    int passes = has_mode(&e->task, LW_EVAL_SHUFFLED) ? 2 : 1;
-    for (int partners = 0; partners < passes; partners++) {
-        LW_TRY(encode(job, e, first, count, partners == 1, err));
-        for (int64_t j = 0; j < job->llm_count; j++) {
-            lw_adapter_forward(job->dev, &job->wire.params, &job->wire.adapters[j], e->batch.z_rows, e->encoder.z,
-                               &e->adapters[j]);
-            for (int slot = 0; slot < e->task.mode_count; slot++) {
-                if ((e->task.modes[slot] == LW_EVAL_SHUFFLED) == (partners == 1)) {
-                    LW_TRY(run_mode(job, e, j, slot, first, count, err));
-                }
-            }
+    const lw_eval_task *task = &e->task;
+    for (int lead = 0; lead < task->system_count; lead++) {
+        bool done = false;
+        for (int slot = 0; slot < lead; slot++) {
+            done = done || lw_eval_same_latents(job->config, &task->systems[slot], &task->systems[lead]);
+        }
+        if (done) {
+            continue;
+        }
+        LW_TRY(run_sharing(job, e, lead, first, count, err));
+        if (lead == 0 && task->joint) { // the latents are still there
+            LW_TRY(lw_eval_joint_chunk(job, e, first, count, err));
         }
     }
     return LW_OK;
@@ -365,9 +412,11 @@ static lw_status run_rounds(lw_job *job, lw_eval *e, lw_error *err)
 // Leaves the records of the whole task on every rank. LW_REQUEUE or LW_INTERRUPTED: *signal says why.
 static lw_status run_task(lw_job *job, lw_eval *e, const lw_eval_task *task, lw_error *err, lw_signal *signal)
 {
-    int64_t values = task->samples * job->llm_count * task->mode_count * LW_RECORD_COUNT;
+    int64_t values = task->samples * job->llm_count * task->system_count * LW_RECORD_COUNT;
+    int64_t joint = task->joint ? task->samples * job->llm_count * job->llm_count : 0;
     e->task = *task;
     memset(e->records, 0, (size_t)values * sizeof *e->records);
+    memset(e->joint, 0, (size_t)joint * sizeof *e->joint);
     LW_TRY(lw_comm_agree(job->comm, lw_eval_start(job, e, err), err));
     lw_status status = run_rounds(job, e, err);
     if (status == LW_REQUEUE || status == LW_INTERRUPTED) {
@@ -377,52 +426,43 @@ static lw_status run_task(lw_job *job, lw_eval *e, const lw_eval_task *task, lw_
     }
     LW_TRY(status);
     // Each record is written by one rank and zero elsewhere, so the sum is exact.
-    return lw_comm_sum_f64(job->comm, e->records, values, err);
+    LW_TRY(lw_comm_sum_f64(job->comm, e->records, values, err));
+    return joint > 0 ? lw_comm_sum_f64(job->comm, e->joint, joint, err) : LW_OK;
 }
 
-static void add_record(const double *record, lw_eval_sums *s, double *first_token)
+// The generated tokens of all ranks, to rank 0. Collective.
+static lw_status gather_ids(lw_job *job, lw_eval *e, lw_error *err)
 {
-    if (record[LW_RECORD_TOKENS] == 0.0) {
-        return; // a sample without a partner
+    int64_t numbers = e->own * job->llm_count * job->config->eval.max_new_tokens;
+    int64_t *counts = calloc((size_t)job->ranks, sizeof *counts);
+    lw_status status = LW_OK;
+    if (counts == NULL) {
+        status = lw_fail(err, LW_ERR_MEMORY, "no memory to gather the answers of an evaluation");
     }
-    s->same_first = s->samples == 0.0 || (s->same_first && record[LW_RECORD_FIRST_TOKEN] == *first_token);
-    *first_token = record[LW_RECORD_FIRST_TOKEN];
-    s->exact += record[LW_RECORD_EXACT];
-    s->f1 += record[LW_RECORD_F1];
-    s->nll += record[LW_RECORD_NLL];
-    s->answer_tokens += record[LW_RECORD_TOKENS];
-    s->first_correct += record[LW_RECORD_FIRST];
-    s->samples += 1.0;
-}
-
-// Of LLM j and the task's mode number `slot`, in the order of samples.
-static lw_eval_sums sum_up(const lw_job *job, const lw_eval *e, int64_t j, int slot)
-{
-    lw_eval_sums sums = {0};
-    double first_token = -1.0;
-    for (int64_t i = 0; i < e->task.samples; i++) {
-        add_record(e->records + ((i * job->llm_count + j) * e->task.mode_count + slot) * LW_RECORD_COUNT, &sums,
-                   &first_token);
+    status = lw_comm_agree(job->comm, status, err);
+    for (int slot = 0; slot < e->task.system_count && status == LW_OK; slot++) {
+        void *all = NULL;
+        status = lw_comm_gather_v(job->comm, 0, e->ids + slot * numbers, numbers * (int64_t)sizeof *e->ids, err, &all,
+                                  counts);
+        if (status == LW_OK) {
+            free(e->all_ids[slot]);
+            e->all_ids[slot] = all;
+        }
     }
-    return sums;
+    free(counts);
+    return status;
 }
 
 lw_status lw_eval_run(lw_job *job, lw_eval *e, lw_error *err, lw_eval_result *out)
 {
     double start_s = lw_now_s();
     lw_signal signal = LW_SIGNAL_NONE;
-    lw_eval_task task = {.samples = job->eval.count, .mode_count = LW_EVAL_MODE_COUNT, .generate = true};
-    for (int mode = 0; mode < LW_EVAL_MODE_COUNT; mode++) {
-        task.modes[mode] = (lw_eval_mode)mode;
-    }
+    lw_eval_task task = {.samples = job->eval.count, .generate = true, .joint = lw_config_joint(job->config)};
+    task.system_count = lw_eval_systems(job->config, task.systems);
     lw_status status = run_task(job, e, &task, err, &signal);
     LW_TRY(lw_job_stopped(job, status, "during evaluation", err)); // training is saved by then
-    *out = (lw_eval_result){.samples = task.samples};
-    for (int64_t j = 0; j < job->llm_count; j++) {
-        for (int mode = 0; mode < LW_EVAL_MODE_COUNT; mode++) {
-            out->sums[j][mode] = sum_up(job, e, j, mode);
-        }
-    }
+    LW_TRY(gather_ids(job, e, err));
+    LW_TRY(lw_comm_agree(job->comm, lw_eval_figures(job, e, err, out), err));
     out->wall_s = lw_now_s() - start_s;
     return LW_OK;
 }
@@ -432,8 +472,8 @@ lw_status lw_eval_held_out(lw_job *job, lw_eval *e, lw_error *err, lw_held_out *
     double start_s = lw_now_s();
     int64_t wanted = job->config->eval.loss_samples;
     lw_eval_task task = {.samples = wanted > 0 && wanted < job->eval.count ? wanted : job->eval.count,
-                         .modes = {LW_EVAL_LATENT},
-                         .mode_count = 1};
+                         .systems = {{.mode = LW_EVAL_LATENT}},
+                         .system_count = 1};
     *out = (lw_held_out){.nll = __builtin_nan("")};
     lw_status status = run_task(job, e, &task, err, &out->signal);
     if (out->signal != LW_SIGNAL_NONE) {
@@ -442,7 +482,7 @@ lw_status lw_eval_held_out(lw_job *job, lw_eval *e, lw_error *err, lw_held_out *
     LW_TRY(status);
     out->nll = 0.0;
     for (int64_t j = 0; j < job->llm_count; j++) {
-        out->sums[j] = sum_up(job, e, j, 0);
+        out->sums[j] = lw_eval_sum_up(job, e, j, 0);
         out->llm_nll[j] = out->sums[j].nll / out->sums[j].answer_tokens;
         out->nll += out->llm_nll[j] / (double)job->llm_count;
     }

@@ -5,6 +5,7 @@
 #include <jansson.h>
 #include <stdio.h>
 
+#include "bootstrap.h"
 #include "generate.h"
 #include "job.h"
 #include "signals.h"
@@ -26,6 +27,16 @@ typedef enum lw_eval_mode {
 
 const char *lw_eval_mode_key(lw_eval_mode mode);
 
+// What answers come from: the modes, in their order, then those that eval.quantise and eval.curve ask for.
+enum { LW_EVAL_SYSTEMS = 24 };
+typedef struct lw_eval_system {
+    lw_eval_mode mode;
+    int64_t bits;    // of a number of the wire (src/quantise.h); 0: as the encoder leaves it
+    int64_t latents; // so many of a fixed number; 0: all
+    int64_t ratio;   // a larger wire.ratio; 0: that of the configuration
+    char key[40];    // "latent", "latent_4bit", "latent_m8", "latent_ratio16"
+} lw_eval_system;
+
 // Sums over the samples.
 typedef struct lw_eval_sums {
     double exact, f1;     // of generated answers
@@ -36,9 +47,37 @@ typedef struct lw_eval_sums {
     bool same_first; // the likeliest first token is the same one in every sample
 } lw_eval_sums;
 
+// 95 % intervals, drawn by context (src/bootstrap.h). value is NAN where eval.bootstrap is 0, and on ranks other than 0.
+typedef struct lw_eval_intervals {
+    lw_estimate exact, f1, nll; // nll: per answer token
+} lw_eval_intervals;
+
+// What is gained by reading the latents of the sample instead of those of another one: latent less shuffled; nll the
+// other way round, so that more is better.
+typedef struct lw_eval_gain {
+    double f1, nll; // NAN where no sample has a partner to be shuffled with
+    lw_estimate f1_interval, nll_interval;
+} lw_eval_gain;
+
+// One answer for all LLMs: of those that they give through the latents, the one to which all together give the largest
+// sum of log-probabilities.
+typedef struct lw_eval_joint {
+    bool measured;
+    double exact, f1;               // sums over the samples
+    double chosen[LW_MAX_MODELS];   // samples whose answer is that of this LLM
+    lw_estimate exact_interval, f1_interval;
+} lw_eval_joint;
+
 typedef struct lw_eval_result {
     int64_t samples;
-    lw_eval_sums sums[LW_MAX_MODELS][LW_EVAL_MODE_COUNT];
+    int64_t contexts, resamples; // behind the intervals
+    int system_count;
+    lw_eval_system systems[LW_EVAL_SYSTEMS];
+    lw_eval_sums sums[LW_MAX_MODELS][LW_EVAL_SYSTEMS];
+    lw_eval_intervals intervals[LW_MAX_MODELS][LW_EVAL_SYSTEMS];
+    lw_eval_gain gain[LW_MAX_MODELS];
+    lw_eval_gain mean_gain; // mean over LLMs: the headline
+    lw_eval_joint joint;
     double wall_s;
 } lw_eval_result;
 
@@ -62,8 +101,8 @@ lw_eval_part lw_eval_part_bytes(const lw_eval *eval, int64_t j);
 lw_status lw_eval_start(lw_job *job, lw_eval *eval, lw_error *err);
 
 // Evaluates with the parameters as they are. The samples are cut into fixed chunks that the ranks share, and all sums
-// are taken in the order of samples: the figures are the same at any rank count. The result is on every rank.
-// Stopped by a signal on any rank (src/signals.h): LW_REQUEUE or LW_INTERRUPTED on all, within a chunk. Collective.
+// are taken in the order of samples: the figures are the same at any rank count. The result is on every rank, the
+// intervals on rank 0 alone, which then also has the answers for the functions below. Stopped by a signal on any rank (src/signals.h): LW_REQUEUE or LW_INTERRUPTED on all, within a chunk. Collective.
 lw_status lw_eval_run(lw_job *job, lw_eval *eval, lw_error *err, lw_eval_result *out);
 
 // The loss of answers that are read through the wire, on the first eval.loss_samples samples, without generation.
@@ -78,6 +117,15 @@ typedef struct lw_held_out {
 // As lw_eval_run, for the loop of training: changes no parameter, allocates nothing once started, and is not stopped by
 // a signal with a failure. Writes over the work space that it shares with the step. Collective.
 lw_status lw_eval_held_out(lw_job *job, lw_eval *eval, lw_error *err, lw_held_out *out);
+
+// --- the answers of the evaluation that ran last. Rank 0.
+// Writes them atomically, a line per sample, in the order of samples:
+//   {"id", "question", "answers", "context_id",
+//    "systems": {SYSTEM: {LLM: {"answer", "exact_match", "f1", "nll", "answer_tokens"}}},
+//    "joint": {"answer", "model", "exact_match", "f1", "log_probability": {AUTHOR: {READER: number}}}}
+// id: the SQuAD id, or "FILE:LINE" without folders. context_id: a hash; equal for the questions of one context. nll: of
+// the first gold answer's answer_tokens tokens together. A system in which the sample has no part is absent.
+lw_status lw_eval_write_predictions(const lw_job *job, const lw_eval *eval, const char *path, lw_error *err);
 
 // eval.json. New reference. Local.
 lw_status lw_eval_json(const lw_job *job, const lw_eval_result *result, lw_error *err, json_t **out);

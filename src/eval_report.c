@@ -1,16 +1,17 @@
 // eval_report.c: the figures of an evaluation, as JSON and as a table.
+#include <math.h>
 #include <stdarg.h>
 #include <stdio.h>
 
-#include "eval.h"
+#include "eval_internal.h"
 #include "json_util.h"
+#include "quantise.h"
 
-// Storage of one number of the wire, for the compression figures: type, bits, and bits of the scale that groups of 32
-// numbers share.
+// For the compression figures.
 static const struct lw_wire_format {
     const char *name;
-    int bits, group_scale_bits;
-} wire_formats[] = {{"fp32", 32, 0}, {"fp16", 16, 0}, {"int8", 8, 16}, {"int4", 4, 16}};
+    int64_t bits;
+} wire_formats[] = {{"fp32", 32}, {"fp16", 16}, {"int8", 8}, {"int6", 6}, {"int4", 4}};
 
 static double mean_latents(const lw_job *job)
 {
@@ -21,13 +22,20 @@ static double mean_latents(const lw_job *job)
     return sum / (double)job->eval.count;
 }
 
-static double wire_bytes(const lw_job *job, const struct lw_wire_format *f)
+static double wire_bytes(const lw_job *job, int64_t bits)
 {
-    double numbers = mean_latents(job) * (double)job->config->wire.d_z;
-    return numbers * ((double)f->bits + (double)f->group_scale_bits / 32.0) / 8.0;
+    return mean_latents(job) * (double)lw_quantise_row_bytes(bits, job->config->wire.d_z);
 }
 
-static json_t *mode_json(const lw_eval_sums *s)
+static json_t *interval_json(const lw_estimate *interval)
+{
+    json_t *pair = json_array();
+    json_array_append_new(pair, lw_json_number(interval->low));
+    json_array_append_new(pair, lw_json_number(interval->high));
+    return pair;
+}
+
+static json_t *mode_json(const lw_eval_sums *s, const lw_eval_intervals *intervals)
 {
     json_t *o = json_object();
     json_object_set_new(o, "samples", json_integer((json_int_t)s->samples));
@@ -35,7 +43,108 @@ static json_t *mode_json(const lw_eval_sums *s)
     json_object_set_new(o, "f1", lw_json_number(s->f1 / s->samples));
     json_object_set_new(o, "nll_per_answer_token", lw_json_number(s->nll / s->answer_tokens));
     json_object_set_new(o, "first_token_accuracy", lw_json_number(s->first_correct / s->samples));
+    json_object_set_new(o, "exact_match_interval", interval_json(&intervals->exact));
+    json_object_set_new(o, "f1_interval", interval_json(&intervals->f1));
+    json_object_set_new(o, "nll_interval", interval_json(&intervals->nll));
     return o;
+}
+
+static json_t *gain_json(const lw_eval_gain *g)
+{
+    json_t *o = json_object();
+    json_object_set_new(o, "f1", lw_json_number(g->f1));
+    json_object_set_new(o, "f1_interval", interval_json(&g->f1_interval));
+    json_object_set_new(o, "nll", lw_json_number(g->nll));
+    json_object_set_new(o, "nll_interval", interval_json(&g->nll_interval));
+    return o;
+}
+
+// The mean over LLMs, and each of them.
+static json_t *all_gains_json(const lw_job *job, const lw_eval_result *r)
+{
+    json_t *o = json_object();
+    json_t *models = json_object();
+    json_object_set_new(o, "f1", lw_json_number(r->mean_gain.f1));
+    json_object_set_new(o, "f1_interval", interval_json(&r->mean_gain.f1_interval));
+    json_object_set_new(o, "nll", lw_json_number(r->mean_gain.nll));
+    for (int64_t j = 0; j < job->llm_count; j++) {
+        json_object_set_new(models, job->llms[j].name, gain_json(&r->gain[j]));
+    }
+    json_object_set_new(o, "models", models);
+    return o;
+}
+
+static json_t *joint_json(const lw_job *job, const lw_eval_result *r)
+{
+    json_t *o = json_object();
+    json_t *chosen = json_object();
+    double n = (double)r->samples;
+    json_object_set_new(o, "exact_match", lw_json_number(r->joint.exact / n));
+    json_object_set_new(o, "exact_match_interval", interval_json(&r->joint.exact_interval));
+    json_object_set_new(o, "f1", lw_json_number(r->joint.f1 / n));
+    json_object_set_new(o, "f1_interval", interval_json(&r->joint.f1_interval));
+    for (int64_t j = 0; j < job->llm_count; j++) {
+        json_object_set_new(chosen, job->llms[j].name, lw_json_number(r->joint.chosen[j] / n));
+    }
+    json_object_set_new(o, "chosen_share", chosen);
+    return o;
+}
+
+// --- what is read in place of all latents: fewer bits, fewer latents
+
+// Mean over the samples of the latents that a system reads.
+static double system_latents(const lw_job *job, const lw_eval_system *system)
+{
+    double sum = 0.0;
+    for (int64_t i = 0; i < job->eval.count; i++) {
+        sum += (double)lw_eval_latents(job->config, system, job->eval.samples[i].source.count);
+    }
+    return sum / (double)job->eval.count;
+}
+
+static double system_bytes(const lw_job *job, const lw_eval_system *system)
+{
+    int64_t bits = system->bits > 0 ? system->bits : 16;
+    return system_latents(job, system) * (double)lw_quantise_row_bytes(bits, job->config->wire.d_z);
+}
+
+static bool is_variant(const lw_eval_system *s, bool quantised)
+{
+    return s->mode == LW_EVAL_LATENT && (quantised ? s->bits > 0 : s->bits == 0 && (s->latents > 0 || s->ratio > 0));
+}
+
+static bool has_variants(const lw_eval_result *r, bool quantised)
+{
+    for (int slot = 0; slot < r->system_count; slot++) {
+        if (is_variant(&r->systems[slot], quantised)) {
+            return true;
+        }
+    }
+    return false;
+}
+
+// A row per point: latents, bits, bytes, and the figures of each model. The curve ends with all latents.
+static json_t *variants_json(const lw_job *job, const lw_eval_result *r, bool quantised)
+{
+    json_t *rows = json_array();
+    for (int k = 0; k <= r->system_count; k++) {
+        int slot = k < r->system_count ? k : LW_EVAL_LATENT;
+        const lw_eval_system *system = &r->systems[slot];
+        if (k < r->system_count ? !is_variant(system, quantised) : quantised) {
+            continue;
+        }
+        json_t *row = json_object();
+        json_t *models = json_object();
+        json_object_set_new(row, "latents", lw_json_number(system_latents(job, system)));
+        json_object_set_new(row, "bits", json_integer(system->bits > 0 ? system->bits : 16));
+        json_object_set_new(row, "wire_bytes", lw_json_number(system_bytes(job, system)));
+        for (int64_t j = 0; j < job->llm_count; j++) {
+            json_object_set_new(models, job->llms[j].name, mode_json(&r->sums[j][slot], &r->intervals[j][slot]));
+        }
+        json_object_set_new(row, "models", models);
+        json_array_append_new(rows, row);
+    }
+    return rows;
 }
 
 static double mean_prompt_tokens(const lw_job *job, int64_t j)
@@ -52,7 +161,7 @@ static json_t *compression_json(const lw_job *job)
         json_object_set_new(tokens, job->llms[j].name, lw_json_number(mean_prompt_tokens(job, j)));
     }
     for (size_t f = 0; f < sizeof wire_formats / sizeof wire_formats[0]; f++) {
-        json_object_set_new(bytes, wire_formats[f].name, lw_json_number(wire_bytes(job, &wire_formats[f])));
+        json_object_set_new(bytes, wire_formats[f].name, lw_json_number(wire_bytes(job, wire_formats[f].bits)));
     }
     json_object_set_new(o, "prompt_tokens_mean", tokens);
     json_object_set_new(o, "latents", lw_json_number(mean_latents(job)));
@@ -73,14 +182,27 @@ lw_status lw_eval_json(const lw_job *job, const lw_eval_result *r, lw_error *err
     }
     json_object_set_new(root, "samples", json_integer(r->samples));
     json_object_set_new(root, "wall_s", lw_json_number(r->wall_s));
+    json_object_set_new(root, "contexts", json_integer(r->contexts));
+    json_object_set_new(root, "bootstrap", json_integer(r->resamples));
+    json_object_set_new(root, "gain_over_shuffled", all_gains_json(job, r));
     for (int64_t j = 0; j < job->llm_count; j++) {
         json_t *m = json_object();
         for (int mode = 0; mode < LW_EVAL_MODE_COUNT; mode++) {
-            json_object_set_new(m, lw_eval_mode_key((lw_eval_mode)mode), mode_json(&r->sums[j][mode]));
+            json_object_set_new(m, lw_eval_mode_key((lw_eval_mode)mode),
+                                mode_json(&r->sums[j][mode], &r->intervals[j][mode]));
         }
         json_object_set_new(models, job->llms[j].name, m);
     }
     json_object_set_new(root, "models", models);
+    if (r->joint.measured) {
+        json_object_set_new(root, "joint", joint_json(job, r));
+    }
+    if (has_variants(r, true)) {
+        json_object_set_new(root, "quantised", variants_json(job, r, true));
+    }
+    if (has_variants(r, false)) {
+        json_object_set_new(root, "curve", variants_json(job, r, false));
+    }
     json_object_set_new(root, "compression", compression_json(job));
     *out = root;
     return LW_OK;
@@ -100,20 +222,66 @@ __attribute__((format(printf, 3, 4))) static void say(const lw_job *job, FILE *f
     }
 }
 
+// "[0.912, 0.967]", or nothing.
+static const char *interval_text(const lw_estimate *interval, char *out, size_t size)
+{
+    if (isnan(interval->low)) {
+        out[0] = '\0';
+    } else {
+        snprintf(out, size, "[%.3f, %.3f]", interval->low, interval->high);
+    }
+    return out;
+}
+
+static void print_row(const lw_job *job, const char *name, const char *key, const lw_eval_sums *s,
+                      const lw_eval_intervals *intervals, FILE *file)
+{
+    char f1[32];
+    char nll[32];
+    say(job, file, "%-12s %-14s %7.3f %7.3f %-16s %9.3f %-16s %12.3f", name, key, s->exact / s->samples,
+        s->f1 / s->samples, interval_text(&intervals->f1, f1, sizeof f1), s->nll / s->answer_tokens,
+        interval_text(&intervals->nll, nll, sizeof nll), s->first_correct / s->samples);
+}
+
+// The headline: whether the wire is read.
+static void print_gain(const lw_job *job, const lw_eval_result *r, FILE *file)
+{
+    char f1[32];
+    char nll[32];
+    say(job, file, "gain over shuffled: F1 %+.3f %s", r->mean_gain.f1,
+        interval_text(&r->mean_gain.f1_interval, f1, sizeof f1));
+    for (int64_t j = 0; j < job->llm_count; j++) {
+        const lw_eval_gain *g = &r->gain[j];
+        say(job, file, "%-12s F1 %+.3f %s, NLL/token less by %.3f %s", job->llms[j].name, g->f1,
+            interval_text(&g->f1_interval, f1, sizeof f1), g->nll, interval_text(&g->nll_interval, nll, sizeof nll));
+    }
+}
+
+static void print_joint(const lw_job *job, const lw_eval_result *r, FILE *file)
+{
+    char f1[32];
+    double n = (double)r->samples;
+    say(job, file, "%-12s %-14s %7.3f %7.3f %-16s of all models' answers the likeliest to all", "joint", "latent",
+        r->joint.exact / n, r->joint.f1 / n, interval_text(&r->joint.f1_interval, f1, sizeof f1));
+}
+
 void lw_eval_print(const lw_job *job, const lw_eval_result *r, FILE *file)
 {
-    say(job, file, "evaluation on %lld samples in %.1f s", (long long)r->samples, r->wall_s);
-    say(job, file, "%-12s %-11s %7s %7s %9s %12s", "model", "input", "EM", "F1", "NLL/token", "first token");
+    say(job, file, "evaluation on %lld samples of %lld contexts in %.1f s", (long long)r->samples,
+        (long long)r->contexts, r->wall_s);
+    say(job, file, "%-12s %-14s %7s %7s %-16s %9s %-16s %12s", "model", "input", "EM", "F1",
+        r->resamples > 0 ? "95 %" : "", "NLL/token", r->resamples > 0 ? "95 %" : "", "first token");
     for (int64_t j = 0; j < job->llm_count; j++) {
-        for (int mode = 0; mode < LW_EVAL_MODE_COUNT; mode++) {
-            const lw_eval_sums *s = &r->sums[j][mode];
-            say(job, file, "%-12s %-11s %7.3f %7.3f %9.3f %12.3f", job->llms[j].name,
-                lw_eval_mode_key((lw_eval_mode)mode), s->exact / s->samples, s->f1 / s->samples,
-                s->nll / s->answer_tokens, s->first_correct / s->samples);
+        const char *name = job->llms[j].name;
+        for (int slot = 0; slot < r->system_count; slot++) {
+            print_row(job, name, r->systems[slot].key, &r->sums[j][slot], &r->intervals[j][slot], file);
         }
-        say(job, file, "%-12s %.1f prompt tokens -> %.4g latents, %.0f source bytes -> %.0f wire bytes (fp16)",
-            job->llms[j].name, mean_prompt_tokens(job, j), mean_latents(job),
-            (double)job->eval.source_bytes / (double)job->eval.count,
-            wire_bytes(job, &wire_formats[1]));
+        say(job, file, "%-12s %.1f prompt tokens -> %.4g latents, %.0f source bytes -> %.0f wire bytes (fp16)", name,
+            mean_prompt_tokens(job, j), mean_latents(job), (double)job->eval.source_bytes / (double)job->eval.count,
+            wire_bytes(job, 16));
     }
+    if (r->joint.measured) {
+        print_joint(job, r, file);
+    }
+    print_gain(job, r, file);
 }

@@ -71,6 +71,13 @@ bool lw_generator_add(lw_generator *g, int64_t prefix_first, int64_t prefix_coun
     return true;
 }
 
+bool lw_generator_fits(const lw_generator *g, int64_t before, int64_t answer)
+{
+    const lw_packing *p = &g->packing;
+    return p->sequences < g->limits.sequences && p->rows + before + answer - 1 <= g->limits.rows &&
+           p->supervised + answer <= g->limits.supervised && before + answer <= g->limits.max_len;
+}
+
 static bool is_end(const lw_generator *g, int32_t eos, int32_t id)
 {
     for (int e = 0; e < g->config->eos_count; e++) {

@@ -45,6 +45,9 @@ void lw_generator_clear(lw_generator *g);
 bool lw_generator_add(lw_generator *g, int64_t prefix_first, int64_t prefix_count, lw_tokens before, lw_tokens after,
                       lw_tokens answer);
 
+// Whether one more sequence of `before` rows and an answer of `answer` >= 1 tokens can be added. Local.
+bool lw_generator_fits(const lw_generator *g, int64_t before, int64_t answer);
+
 // Scores the answers alone: nll and first_token of each sequence. soft as below.
 lw_status lw_generator_score(lw_generator *g, const float *soft, lw_error *err);
 

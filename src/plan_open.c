@@ -170,7 +170,7 @@ static lw_status open_samples(lw_plan *plan, lw_error *err)
     add_note(plan, "%s", missing);
     guess_mean(plan);
     job->min_positions = larger(c->prompt.max_prompt_tokens, lw_plan_most_latents(c) + lw_plan_suffix_limit(c)) +
-                         larger(c->prompt.max_answer_tokens, c->eval.max_new_tokens);
+                         larger(c->prompt.max_answer_tokens, lw_config_new_tokens(c));
     return guess_eval(plan, err);
 }
 

@@ -52,7 +52,8 @@ static lw_status open_log(lw_run_dir *run, lw_error *err)
 // A kill in the middle of an atomic replacement leaves its temporary behind; whoever has the lock may remove it.
 static void remove_temporaries(const char *dir)
 {
-    static const char *const ours[] = {"config.cfg", "metrics.jsonl", "summary.json", "eval.json", "latest", "best"};
+    static const char *const ours[] = {"config.cfg", "metrics.jsonl",     "summary.json", "eval.json",
+                                       "latest",     "predictions.jsonl", "best"};
     DIR *stream = opendir(dir);
     if (stream == NULL) {
         return;

@@ -5,7 +5,7 @@
 //   config.cfg     the resolved configuration
 //   log.txt        one line per message, "2025-01-31T12:00:00Z text"
 //   metrics.jsonl  one JSON object per logged step
-//   summary.json, eval.json
+//   summary.json, eval.json, predictions.jsonl
 // Lines are written whole, with one write, as they come: a crash loses none that was logged.
 // Rank 0 alone has one; the other ranks pass NULL to the functions that say so. All functions are Local.
 #ifndef LW_RUN_DIR_H

@@ -57,9 +57,9 @@ static void test_interval(void **state)
     double mean;
     double deviation;
     moments(x, &mean, &deviation);
-    lw_figure figure = {.a = {x, ones}};
-    lw_interval clustered;
-    lw_interval alone;
+    lw_figure figure = {.a = {.num = x, .den = ones}};
+    lw_estimate clustered;
+    lw_estimate alone;
     lw_resampling four = all(of_four, SAMPLES);
     lw_resampling one = all(own, (int64_t)SAMPLES * COPIES);
     assert_int_equal(lw_bootstrap_intervals(&four, &figure, 1, &err, &clustered), LW_OK);
@@ -75,16 +75,18 @@ static void test_interval(void **state)
 static void test_paired(void **state)
 {
     (void)state;
-    lw_figure figures[] = {
-        {.a = {x, ones}}, {.a = {y, ones}}, {.a = {x, ones}, .b = {y, ones}}, {.a = {x, ones}, .b = {x, ones}}};
-    lw_interval out[4];
+    lw_figure figures[] = {{.a = {.num = x, .den = ones}},
+                           {.a = {.num = y, .den = ones}},
+                           {.a = {.num = x, .den = ones}, .b = {.num = y, .den = ones}},
+                           {.a = {.num = x, .den = ones}, .b = {.num = x, .den = ones}}};
+    lw_estimate out[4];
     lw_resampling r = all(of_four, SAMPLES);
     assert_int_equal(lw_bootstrap_intervals(&r, figures, 4, &err, out), LW_OK);
     assert_true(fabs(out[2].value - (out[0].value - out[1].value)) < 1e-12);
     assert_true(out[2].low < 0.25 && out[2].high > 0.25 && out[2].high - out[2].low < 0.01);
     assert_true(out[3].value == 0.0 && out[3].low == 0.0 && out[3].high == 0.0);
     // The same draws, whatever else is asked for.
-    lw_interval again;
+    lw_estimate again;
     assert_int_equal(lw_bootstrap_intervals(&r, &figures[1], 1, &err, &again), LW_OK);
     assert_memory_equal(&again, &out[1], sizeof again);
 }
@@ -97,19 +99,22 @@ static void test_ratio(void **state)
     const double den[] = {1, 2, 0};
     const int64_t cluster[] = {0, 1, 2};
     lw_resampling r = {.samples = 3, .cluster = cluster, .clusters = 3, .resamples = 500, .seed = 1};
-    lw_interval out;
-    assert_int_equal(lw_bootstrap_intervals(&r, &(lw_figure){.a = {num, den}}, 1, &err, &out), LW_OK);
+    lw_estimate out;
+    assert_int_equal(lw_bootstrap_intervals(&r, &(lw_figure){.a = {.num = num, .den = den}}, 1, &err, &out), LW_OK);
     assert_true(fabs(out.value - 7.0 / 3.0) < 1e-12);
     assert_true(out.low == 1.0 && out.high == 3.0);
     const double nothing[] = {0, 0, 0};
-    assert_int_equal(lw_bootstrap_intervals(&r, &(lw_figure){.a = {nothing, nothing}}, 1, &err, &out), LW_OK);
+    assert_int_equal(lw_bootstrap_intervals(&r, &(lw_figure){.a = {.num = nothing, .den = nothing}}, 1, &err, &out),
+                     LW_OK);
     assert_true(isnan(out.value) && isnan(out.low) && isnan(out.high));
 }
 
 static double p_of(const lw_resampling *r, const double *a, const double *b, const double *den)
 {
     double p = -1.0;
-    assert_int_equal(lw_bootstrap_sign_flip(r, &(lw_figure){.a = {a, den}, .b = {b, den}}, &err, &p), LW_OK);
+    assert_int_equal(
+        lw_bootstrap_sign_flip(r, &(lw_figure){.a = {.num = a, .den = den}, .b = {.num = b, .den = den}}, &err, &p),
+        LW_OK);
     return p;
 }
 
