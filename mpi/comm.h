@@ -1,8 +1,9 @@
 // comm.h: communication among the ranks of a job.
 //
 // MPI is the control plane: host values only. The data plane (reductions of device buffers) is MPI too when the device
-// is the CPU, NCCL when it is CUDA. Every wait has a deadline (comm.timeout_s): when it passes, the rank says who it
-// is, on which host and in which phase it waited, and ends the job; so does a rank whose MPI call fails, as it could no
+// is the CPU, NCCL when it is CUDA. Every wait has a deadline: when another rank has given no sign of life for
+// comm.timeout_s, or all do and nothing moves, the rank that waits says who it is, on which host, in which phase and for
+// whom it waited, and ends the job; so does a rank whose MPI call fails, as it could no
 // longer tell the others. Before the configuration is known, the deadline is
 // that of the options, or LWMPI_START_TIMEOUT_S of the environment.
 #ifndef LW_COMM_H
@@ -11,6 +12,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#include "beat.h"
 #include "config.h"
 #include "device.h"
 #include "status.h"
@@ -18,7 +20,7 @@
 typedef struct lw_comm lw_comm;
 
 typedef struct lw_comm_options {
-    double timeout_s; // deadline of every collective
+    double timeout_s; // deadline of every wait
 } lw_comm_options;
 
 // Starts MPI (thread level funneled) when it is not started. Collective over all processes of the job.
@@ -45,6 +47,13 @@ void lw_comm_set_timeout(lw_comm *comm, double timeout_s); // once the configura
 
 // Names what this rank does now ("load models", "step 120"), for the message of a missed deadline. Local.
 __attribute__((format(printf, 2, 3))) void lw_comm_phase(lw_comm *comm, const char *format, ...);
+
+// Tells ranks that wait for this one that it gets on with its work, so that they go on waiting (beat.h says who tells).
+// By the thread that owns the communicator, outside of its calls. Costs a look at the clock; 20 times a second at most it
+// looks whether somebody waits, and answers eight to sixteen times within the deadline. Local.
+void lw_comm_alive(lw_comm *comm);
+// The same, for code that does not know communicators; valid as long as comm.
+lw_beat lw_comm_beat(lw_comm *comm);
 
 // --- Collective: every rank calls these in the same order. Deterministic: the same values in the same order give the
 // same bits at the same rank count.

@@ -15,6 +15,26 @@ typedef struct lw_agree_record {
     char text[sizeof(((lw_error *)0)->text)];
 } lw_agree_record;
 
+// What ranks tell each other beside the collectives (watch.c).
+typedef enum lw_note_kind {
+    LW_NOTE_WAITS,   // in a collective
+    LW_NOTE_CALLS,   // likewise, and wants to hear from those that are there
+    LW_NOTE_WORKS,   // on what comes before the next collective
+    LW_NOTE_GOES_ON, // no longer waits: a rank that then hangs must not pass for one that waits
+    LW_NOTE_KINDS
+} lw_note_kind;
+
+typedef struct lw_note {
+    int64_t kind, sequence;
+} lw_note;
+
+typedef struct lw_sign { // the last from a rank
+    double at_s;         // when it was heard; 0: never
+    int64_t sequence;    // where that rank was
+    bool waits;
+    bool calls, unanswered; // it has not heard of this rank since
+} lw_sign;
+
 struct lw_comm {
     MPI_Comm world; // a duplicate of MPI_COMM_WORLD for collectives and their point-to-point parts
     MPI_Comm watch; // another one, for the notes of waiting ranks (watch.c)
@@ -32,11 +52,15 @@ struct lw_comm {
     float *staging;   // (staging_elements): the buffer's copy in host memory, where the device has its own
     int64_t staging_elements;
     float *work;      // what the ring receives into (ring.c)
-    int64_t *heard; // (size): sequence + 1 of the last note from each rank; 0 none, or taken back
+    lw_sign *signs;               // (size)
+    lw_note notes[LW_NOTE_KINDS]; // being sent
+    double told_s;                // when this rank last sent notes
+    double looked_s;              // and, while it worked, looked for some
+    double progress_s;            // when another rank was last heard to work, or to be at another place
     const lw_error *untold; // what this rank failed of, while it is not agreed; NULL
-    bool noted;     // this rank has told the others that it waits in the current collective
+    bool noted;       // this rank has told the others that it waits in the current collective
     bool told_to_end; // lw_comm_told_to_end has spoken
-    bool owns_mpi;  // started here, so ended here
+    bool owns_mpi;    // started here, so ended here
 };
 
 // Writes "lwmpi: " text newline to stderr at once, so that lines of several ranks do not mix.
@@ -79,14 +103,15 @@ double lw_comm_start_timeout_s(double otherwise_s);
 
 // watch.c: reads and sends notes; called now and then by a rank that waits. waited_s: since the wait began.
 void lw_comm_watch(lw_comm *comm, double waited_s);
-// After a wait that has ended well: takes back the note, if one was sent. A rank that goes on and then hangs must not pass
-// for one that waits.
+// Whether some rank has given no sign of life for comm.timeout_s of this wait, or none has got anywhere.
+bool lw_comm_overdue(const lw_comm *comm, double waited_s);
+// After a wait that has ended well: takes back the note, if one was sent.
 void lw_comm_watch_end(lw_comm *comm);
 // When a launcher ends the job because a rank died, the others get SIGTERM in the middle of a wait: says once who is
 // missing, while there is time.
 void lw_comm_told_to_end(lw_comm *comm, double waited_s, const char *what);
 _Noreturn void lw_comm_missed_deadline(lw_comm *comm, double waited_s, const char *what);
-// watch.c: asks all ranks whether they are there, waits for answers at most wait_s, and lists the ranks that gave none
+// Asks all ranks whether they are there, waits for answers at most wait_s, and lists the ranks that gave none
 // ("rank 1 on node07"). Returns their number. Where a lower rank is there, gives it time to speak first.
 int lw_comm_silent_ranks(lw_comm *comm, double wait_s, char *out, size_t size);
 

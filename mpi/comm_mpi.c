@@ -61,7 +61,7 @@ void lw_comm_sleep(double seconds)
 
 void lw_comm_idle(lw_comm *comm, double waited_s, const char *what)
 {
-    if (waited_s > comm->timeout_s) {
+    if (waited_s > comm->timeout_s && lw_comm_overdue(comm, waited_s)) {
         lw_comm_missed_deadline(comm, waited_s, what);
     }
     if (waited_s < comm->yield_s) {

@@ -73,12 +73,12 @@ static lw_status set_up(lw_comm *comm, MPI_Comm from, lw_error *err)
         LW_TRY(lw_comm_check_launch(comm->size, err));
     }
     comm->hosts = calloc((size_t)comm->size, sizeof *comm->hosts);
-    comm->heard = calloc((size_t)comm->size, sizeof *comm->heard);
+    comm->signs = calloc((size_t)comm->size, sizeof *comm->signs);
     comm->records = calloc((size_t)comm->size, sizeof *comm->records);
     if (comm->hosts != NULL && gethostname(comm->hosts[comm->rank], LW_HOST_BYTES - 1) != 0) {
         snprintf(comm->hosts[comm->rank], LW_HOST_BYTES, "unknown");
     }
-    if (comm->hosts == NULL || comm->heard == NULL || comm->records == NULL) {
+    if (comm->hosts == NULL || comm->signs == NULL || comm->records == NULL) {
         return lw_fail(err, LW_ERR_MEMORY, "no memory for the tables of %d ranks", comm->size);
     }
     LW_TRY(duplicate(comm, from, &comm->world, err));
@@ -114,7 +114,7 @@ static void tear_down(lw_comm *comm)
         MPI_Finalize();
     }
     free(comm->hosts);
-    free(comm->heard);
+    free(comm->signs);
     free(comm->records);
     free(comm);
 }

@@ -1,6 +1,8 @@
-// Who is missing? A rank that has waited for half its deadline tells all others, by a note, where it waits; one that
-// gets a note while it waits answers with its own. When the deadline passes, the ranks that sent none are those that
-// did not come: dead, stopped, or busy elsewhere.
+// Who is missing? A rank that waits tells all others so, by notes, eight times within the deadline; a rank that works
+// answers those who wait for it, as long as it gets on with its work (lw_comm_alive). The deadline counts from the last
+// sign of life: a rank that has been silent for so long is dead, stopped, or hangs. Where all give signs and nobody
+// gets anywhere, it is the network or a mistake of ours.
+#include <math.h>
 #include <stdio.h>
 
 #include "clock.h"
@@ -8,119 +10,214 @@
 
 enum { TAG_NOTE = 21 };
 
-static void send_notes(lw_comm *comm)
+static const double longest_beat_s = 5.0; // so that a long deadline does not make for late news
+static const double look_s = 0.05;        // a rank that works looks for notes this often at most
+
+static double beat_s(const lw_comm *comm)
 {
-    comm->noted = true;
+    return fmin(comm->timeout_s / 8.0, longest_beat_s);
+}
+
+// --- notes
+
+static void send_note(lw_comm *comm, int to, lw_note_kind kind)
+{
+    MPI_Request request;
+    lw_note *note = &comm->notes[kind];
+    *note = (lw_note){.kind = kind, .sequence = comm->sequence};
+    // So few bytes are sent eagerly: the buffer is free and the request complete when the call returns, in every MPI
+    // library in use; should one differ, what is sent from here stays valid as long as comm.
+    if (MPI_Isend(note, 2, MPI_INT64_T, to, TAG_NOTE, comm->watch, &request) == MPI_SUCCESS) {
+        MPI_Request_free(&request);
+    }
+}
+
+static void send_to_all(lw_comm *comm, lw_note_kind kind, double now_s)
+{
+    comm->told_s = now_s;
     for (int r = 0; r < comm->size; r++) {
-        MPI_Request request;
-        // Eight bytes are sent eagerly: the buffer is free and the request complete when the call returns, in every
-        // MPI library in use; should one differ, the table entry that is sent here stays valid as long as comm.
-        if (r != comm->rank &&
-            MPI_Isend(&comm->heard[comm->rank], 1, MPI_INT64_T, r, TAG_NOTE, comm->watch, &request) == MPI_SUCCESS) {
-            MPI_Request_free(&request);
+        if (r != comm->rank) {
+            send_note(comm, r, kind);
         }
     }
 }
 
-void lw_comm_watch(lw_comm *comm, double waited_s)
+static void take_note(lw_comm *comm, int from, const lw_note *note, double now_s)
 {
-    comm->heard[comm->rank] = comm->sequence + 1;
-    bool answer = waited_s > comm->timeout_s / 2;
+    lw_sign *s = &comm->signs[from];
+    bool waits = note->kind == LW_NOTE_WAITS || note->kind == LW_NOTE_CALLS;
+    if (!waits || !s->waits || s->sequence != note->sequence) {
+        comm->progress_s = now_s;
+    }
+    s->at_s = now_s;
+    s->waits = waits;
+    s->sequence = note->sequence;
+    s->calls = s->calls || note->kind == LW_NOTE_CALLS;
+    s->unanswered = waits;
+}
+
+static void read_notes(lw_comm *comm, double now_s)
+{
     for (;;) {
         int flag = 0;
         MPI_Status from;
-        int64_t note = 0;
+        lw_note note;
         if (MPI_Iprobe(MPI_ANY_SOURCE, TAG_NOTE, comm->watch, &flag, &from) != MPI_SUCCESS || !flag ||
-            MPI_Recv(&note, 1, MPI_INT64_T, from.MPI_SOURCE, TAG_NOTE, comm->watch, MPI_STATUS_IGNORE) != MPI_SUCCESS) {
-            break;
+            MPI_Recv(&note, 2, MPI_INT64_T, from.MPI_SOURCE, TAG_NOTE, comm->watch, MPI_STATUS_IGNORE) != MPI_SUCCESS) {
+            return;
         }
-        comm->heard[from.MPI_SOURCE] = note;
-        answer = answer || note > 0;
+        take_note(comm, from.MPI_SOURCE, &note, now_s);
     }
-    if (answer && !comm->noted) {
-        send_notes(comm);
+}
+
+// Whether somebody calls, or is heard to wait while this rank has not yet said that it waits too.
+static bool is_asked(lw_comm *comm)
+{
+    bool asked = false;
+    for (int r = 0; r < comm->size; r++) {
+        lw_sign *s = &comm->signs[r];
+        asked = asked || s->calls || (s->unanswered && !comm->noted);
+        s->calls = false;
+        s->unanswered = false;
+    }
+    return asked;
+}
+
+void lw_comm_watch(lw_comm *comm, double waited_s)
+{
+    double now_s = lw_now_s();
+    read_notes(comm, now_s);
+    bool due = waited_s > beat_s(comm) && (!comm->noted || now_s - comm->told_s > beat_s(comm));
+    if (is_asked(comm) || due) {
+        comm->noted = true;
+        send_to_all(comm, LW_NOTE_WAITS, now_s);
     }
 }
 
 void lw_comm_watch_end(lw_comm *comm)
 {
     if (comm->noted) {
-        comm->heard[comm->rank] = 0;
-        send_notes(comm);
+        send_to_all(comm, LW_NOTE_GOES_ON, lw_now_s());
         comm->noted = false;
     }
 }
 
-// A rank that waits one collective behind (it had a part that this one did not need to see) is waiting, not missing.
-static bool is_waiting(const lw_comm *comm, int rank)
+void lw_comm_alive(lw_comm *comm)
 {
-    return comm->heard[rank] >= comm->sequence;
+    if (comm->size == 1) {
+        return;
+    }
+    double now_s = lw_now_s();
+    if (now_s - comm->looked_s < look_s) {
+        return;
+    }
+    comm->looked_s = now_s;
+    read_notes(comm, now_s);
+    bool due = now_s - comm->told_s > beat_s(comm) / 2.0;
+    for (int r = 0; r < comm->size; r++) {
+        lw_sign *s = &comm->signs[r];
+        if ((s->waits && due) || s->calls) {
+            s->calls = false;
+            comm->told_s = now_s;
+            send_note(comm, r, LW_NOTE_WORKS);
+        }
+    }
 }
 
-// "rank 1 on node07, rank 3 on node08 and 2 more"
-static int list_missing(const lw_comm *comm, char *out, size_t size)
+static void tell_alive(void *context)
 {
-    int missing = 0;
+    lw_comm_alive(context);
+}
+
+lw_beat lw_comm_beat(lw_comm *comm)
+{
+    return (lw_beat){.tell = tell_alive, .context = comm};
+}
+
+// --- who is silent
+
+bool lw_comm_overdue(const lw_comm *comm, double waited_s)
+{
+    double now_s = lw_now_s();
+    double start_s = now_s - waited_s;
+    for (int r = 0; r < comm->size; r++) {
+        if (r != comm->rank && now_s - fmax(comm->signs[r].at_s, start_s) > comm->timeout_s) {
+            return true;
+        }
+    }
+    return now_s - fmax(comm->progress_s, start_s) > comm->timeout_s;
+}
+
+// Those without a sign of life since then: "rank 1 on node07, rank 3 on node08 and 2 more". Returns their number.
+static int list_silent(const lw_comm *comm, double since_s, char *out, size_t size)
+{
+    int silent = 0;
     size_t used = 0;
     out[0] = '\0';
     for (int r = 0; r < comm->size; r++) {
-        if (r == comm->rank || is_waiting(comm, r)) {
+        if (r == comm->rank || comm->signs[r].at_s >= since_s) {
             continue;
         }
-        if (missing < 4 && used < size) {
-            int n = snprintf(out + used, size - used, "%srank %d on %s", missing > 0 ? ", " : "", r, comm->hosts[r]);
+        if (silent < 4 && used < size) {
+            int n = snprintf(out + used, size - used, "%srank %d on %s", silent > 0 ? ", " : "", r, comm->hosts[r]);
             used += n > 0 ? (size_t)n : 0;
         }
-        missing++;
+        silent++;
     }
-    if (missing > 4 && used < size) {
-        snprintf(out + used, size - used, " and %d more", missing - 4);
+    if (silent > 4 && used < size) {
+        snprintf(out + used, size - used, " and %d more", silent - 4);
     }
-    return missing;
+    return silent;
 }
 
 // The lowest of those that wait speaks and ends the job; the rest are gone before they would say the same again.
-static void let_lower_speak(const lw_comm *comm)
+static void let_lower_speak(const lw_comm *comm, double since_s)
 {
     for (int r = 0; r < comm->rank; r++) {
-        if (is_waiting(comm, r)) {
+        if (comm->signs[r].waits && comm->signs[r].at_s >= since_s) {
             lw_comm_sleep(1.5);
             return;
         }
     }
 }
 
+// Asks all ranks for a sign of life, and gives them wait_s for it.
+static int call_all(lw_comm *comm, double wait_s, char *out, size_t size)
+{
+    double start_s = lw_now_s();
+    double now_s = start_s;
+    int silent;
+    comm->noted = true;
+    send_to_all(comm, LW_NOTE_CALLS, start_s);
+    do {
+        lw_comm_sleep(1e-3);
+        now_s = lw_now_s();
+        read_notes(comm, now_s);
+        if (is_asked(comm)) {
+            send_to_all(comm, LW_NOTE_WAITS, now_s);
+        }
+        silent = list_silent(comm, start_s, out, size);
+    } while (silent > 0 && now_s - start_s < wait_s);
+    return silent;
+}
+
 int lw_comm_silent_ranks(lw_comm *comm, double wait_s, char *out, size_t size)
 {
     double start_s = lw_now_s();
-    int silent;
-    comm->noted = false; // an earlier note may have been read by a rank that is gone now
-    do {
-        lw_comm_watch(comm, comm->timeout_s);
-        silent = list_missing(comm, out, size);
-        lw_comm_sleep(1e-3);
-    } while (silent > 0 && lw_now_s() - start_s < wait_s);
-    let_lower_speak(comm);
+    int silent = call_all(comm, wait_s, out, size);
+    let_lower_speak(comm, start_s);
     return silent;
 }
 
 void lw_comm_told_to_end(lw_comm *comm, double waited_s, const char *what)
 {
     static const double answer_s = 0.3; // a launcher that ends a job may leave a second between SIGTERM and SIGKILL
-    double start_s = lw_now_s();
     char silent[512];
-    int count;
     if (comm->told_to_end) {
         return;
     }
     comm->told_to_end = true;
-    comm->noted = false;
-    do {
-        lw_comm_watch(comm, comm->timeout_s);
-        count = list_missing(comm, silent, sizeof silent);
-        lw_comm_sleep(1e-3);
-    } while (count > 0 && lw_now_s() - start_s < answer_s);
-    if (count > 0) {
+    if (call_all(comm, answer_s, silent, sizeof silent) > 0) {
         lw_comm_say("rank %d on %s: SIGTERM after %.1f s of waiting in phase \"%s\" (%s) for %s, without a sign of life: "
                     "it died, or is busy",
                     comm->rank, lw_comm_host(comm), waited_s, comm->phase, what, silent);
@@ -130,17 +227,21 @@ void lw_comm_told_to_end(lw_comm *comm, double waited_s, const char *what)
 void lw_comm_missed_deadline(lw_comm *comm, double waited_s, const char *what)
 {
     char missing[512];
-    int count = list_missing(comm, missing, sizeof missing); // now: a launcher that ends the job wakes stopped ranks
-    let_lower_speak(comm);
+    // One that fell silent a little later than another is missing too. All this is as of now: a launcher that ends the
+    // job wakes stopped ranks.
+    double since_s = lw_now_s() - 0.75 * comm->timeout_s;
+    int count = list_silent(comm, since_s, missing, sizeof missing);
+    let_lower_speak(comm, since_s);
     lw_comm_tell_untold(comm);
     if (count > 0) {
-        lw_comm_say("rank %d on %s: waited %.1f s (comm.timeout_s) in phase \"%s\" (%s) for %s: it died, hangs or is "
-                    "stopped; look at that node and its log, or raise comm.timeout_s if the phase may take longer",
-                    comm->rank, lw_comm_host(comm), waited_s, comm->phase, what, missing);
+        lw_comm_say("rank %d on %s: waited %.1f s in phase \"%s\" (%s) for %s: it died, hangs or is stopped, and gave "
+                    "no sign of life for %.1f s (comm.timeout_s); look at that node and its log, or raise "
+                    "comm.timeout_s if its work may stand still for so long",
+                    comm->rank, lw_comm_host(comm), waited_s, comm->phase, what, missing, comm->timeout_s);
     } else {
-        lw_comm_say("rank %d on %s: waited %.1f s (comm.timeout_s) in phase \"%s\" (%s) although every rank is there: "
-                    "the network is stuck or the ranks do not call the same operation",
-                    comm->rank, lw_comm_host(comm), waited_s, comm->phase, what);
+        lw_comm_say("rank %d on %s: waited %.1f s in phase \"%s\" (%s) although every rank is there, and nothing has "
+                    "moved for %.1f s (comm.timeout_s): the network is stuck or the ranks do not call the same operation",
+                    comm->rank, lw_comm_host(comm), waited_s, comm->phase, what, comm->timeout_s);
     }
     lw_comm_abandon_device(comm);
     lw_comm_kill(lw_status_exit_code(LW_ERR_TIMEOUT));

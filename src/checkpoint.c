@@ -108,7 +108,7 @@ static lw_status fill(const char *dir, const lw_checkpoint_info *info, const lw_
     lw_checkpoint_file file = {.name = LW_CHECKPOINT_STATE};
     lw_status status = write_state(path, info, state, err);
     if (status == LW_OK) {
-        status = lw_file_xxh64(path, err, &file.xxh64, &file.bytes);
+        status = lw_file_xxh64(path, NULL, err, &file.xxh64, &file.bytes);
     }
     if (status == LW_OK) {
         status = lw_manifest_write(dir, info, &file, 1, err);
@@ -230,6 +230,7 @@ static lw_status visit(const lw_safetensors *file, const lw_flat_state *state, b
             }
             if (copy && buffer != NULL && tensor->bytes > 0) {
                 memcpy(buffer + view->offset, tensor->data, tensor->bytes);
+                lw_beat_tell(&state->beat);
             }
         }
     }
@@ -264,7 +265,7 @@ lw_status lw_checkpoint_load(const char *checkpoint_dir, const lw_flat_state *st
 {
     lw_checkpoint_info info;
     LW_TRY(check_views(state, err));
-    LW_TRY(lw_manifest_read(checkpoint_dir, true, err, &info));
+    LW_TRY(lw_manifest_read(checkpoint_dir, true, &state->beat, err, &info));
     LW_TRY(load_verified(checkpoint_dir, state, err));
     *info_out = info;
     return LW_OK;
@@ -272,19 +273,19 @@ lw_status lw_checkpoint_load(const char *checkpoint_dir, const lw_flat_state *st
 
 lw_status lw_checkpoint_verify(const char *checkpoint_dir, lw_error *err, lw_checkpoint_info *info_out)
 {
-    return lw_manifest_read(checkpoint_dir, true, err, info_out);
+    return lw_manifest_read(checkpoint_dir, true, NULL, err, info_out);
 }
 
 lw_status lw_checkpoint_describe(const char *checkpoint_dir, lw_error *err, lw_checkpoint_info *info_out)
 {
-    return lw_manifest_read(checkpoint_dir, false, err, info_out);
+    return lw_manifest_read(checkpoint_dir, false, NULL, err, info_out);
 }
 
 // Tries one of a run's checkpoints; `state` NULL: verifies only.
 static lw_status try_one(const char *dir, const lw_checkpoint_entry *entry, const lw_flat_state *state,
                          const lw_checkpoint_reader *reader, lw_error *err, lw_checkpoint_info *info)
 {
-    LW_TRY(lw_manifest_read(dir, true, err, info));
+    LW_TRY(lw_manifest_read(dir, true, state != NULL ? &state->beat : NULL, err, info));
     if (info->step != entry->step) {
         return lw_fail(err, LW_ERR_FORMAT, "its manifest is of step %lld", (long long)info->step);
     }

@@ -17,6 +17,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#include "beat.h"
 #include "safetensors.h"
 #include "status.h"
 
@@ -37,6 +38,7 @@ typedef struct lw_flat_state {
     float *param;     // (elements)
     float *adam_m;    // (elements); both moments NULL: parameters alone, for loading to evaluate
     float *adam_v;    // (elements)
+    lw_beat beat;     // told while a checkpoint is verified and loaded, by the caller's thread; not while one is written
 } lw_flat_state;
 
 enum { LW_CHECKPOINT_MAX_MODELS = 16 };

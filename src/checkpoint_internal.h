@@ -17,8 +17,10 @@ typedef struct lw_checkpoint_file {
 // Writes DIR/manifest.json, fsynced.
 lw_status lw_manifest_write(const char *dir, const lw_checkpoint_info *info, const lw_checkpoint_file *files, int count,
                             lw_error *err);
-// Reads DIR/manifest.json and checks it; with `files`, also every file that it names.
-lw_status lw_manifest_read(const char *dir, bool files, lw_error *err, lw_checkpoint_info *info_out);
+// Reads DIR/manifest.json and checks it; with `files`, also every file that it names, and tells `beat` (or NULL) of their
+// blocks.
+lw_status lw_manifest_read(const char *dir, bool files, const lw_beat *beat, lw_error *err,
+                           lw_checkpoint_info *info_out);
 
 // --- checkpoint_store.c: the directories of a run's checkpoints
 typedef struct lw_checkpoint_entry {

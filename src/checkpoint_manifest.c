@@ -175,7 +175,7 @@ static lw_status read_info(const lw_json *at, lw_error *err, lw_checkpoint_info 
     return read_models(at, err, info);
 }
 
-static lw_status check_contents(const char *path, int64_t bytes, uint64_t hash, lw_error *err)
+static lw_status check_contents(const char *path, int64_t bytes, uint64_t hash, const lw_beat *beat, lw_error *err)
 {
     struct stat file;
     if (lstat(path, &file) != 0) {
@@ -190,7 +190,7 @@ static lw_status check_contents(const char *path, int64_t bytes, uint64_t hash, 
     }
     uint64_t found_hash = 0;
     int64_t found_bytes = 0;
-    LW_TRY(lw_file_xxh64(path, err, &found_hash, &found_bytes));
+    LW_TRY(lw_file_xxh64(path, beat, err, &found_hash, &found_bytes));
     if (found_hash != hash || found_bytes != bytes) {
         return lw_fail(err, LW_ERR_FORMAT, "%s is damaged: its hash is %016" PRIx64 ", its manifest says %016" PRIx64,
                        path, found_hash, hash);
@@ -199,8 +199,8 @@ static lw_status check_contents(const char *path, int64_t bytes, uint64_t hash, 
 }
 
 // One row of "files"; `contents`: the file itself is read too.
-static lw_status check_file(const char *dir, const char *name, const lw_json *at, bool contents, lw_error *err,
-                            int64_t *total_bytes)
+static lw_status check_file(const char *dir, const char *name, const lw_json *at, bool contents, const lw_beat *beat,
+                            lw_error *err, int64_t *total_bytes)
 {
     int64_t bytes = 0;
     uint64_t hash = 0;
@@ -214,12 +214,13 @@ static lw_status check_file(const char *dir, const char *name, const lw_json *at
     }
     char *path = NULL;
     LW_TRY(lw_path_join(dir, name, err, &path));
-    lw_status status = check_contents(path, bytes, hash, err);
+    lw_status status = check_contents(path, bytes, hash, beat, err);
     free(path);
     return status;
 }
 
-static lw_status check_files(const char *dir, const lw_json *at, bool contents, lw_error *err, int64_t *total_bytes)
+static lw_status check_files(const char *dir, const lw_json *at, bool contents, const lw_beat *beat, lw_error *err,
+                             int64_t *total_bytes)
 {
     const json_t *files = NULL;
     LW_TRY(lw_json_child(at, "files", err, &files));
@@ -239,13 +240,13 @@ static lw_status check_files(const char *dir, const lw_json *at, bool contents, 
         }
         lw_json file;
         LW_TRY(lw_json_object_at(value, at->where, "files{}.", err, &file));
-        LW_TRY(check_file(dir, name, &file, contents, err, total_bytes));
+        LW_TRY(check_file(dir, name, &file, contents, beat, err, total_bytes));
     }
     return LW_OK;
 }
 
-static lw_status check_manifest(const char *dir, const char *path, const json_t *manifest, bool files, lw_error *err,
-                                lw_checkpoint_info *info)
+static lw_status check_manifest(const char *dir, const char *path, const json_t *manifest, bool files,
+                                const lw_beat *beat, lw_error *err, lw_checkpoint_info *info)
 {
     lw_json at;
     LW_TRY(lw_json_object_at(manifest, path, "", err, &at));
@@ -271,18 +272,20 @@ static lw_status check_manifest(const char *dir, const char *path, const json_t 
                        said);
     }
     LW_TRY(read_info(&at, err, info));
-    return check_files(dir, &at, files, err, &info->bytes);
+    return check_files(dir, &at, files, beat, err, &info->bytes);
 }
 
-lw_status lw_manifest_read(const char *dir, bool files, lw_error *err, lw_checkpoint_info *info_out)
+lw_status lw_manifest_read(const char *dir, bool files, const lw_beat *beat, lw_error *err,
+                           lw_checkpoint_info *info_out)
 {
     char *path = NULL;
     json_t *manifest = NULL;
     lw_checkpoint_info info = {0};
     LW_TRY(lw_path_join(dir, LW_CHECKPOINT_MANIFEST, err, &path));
     lw_status status = lw_json_read_file(path, max_manifest_bytes, LW_JSON_REJECT_DUPLICATES, err, &manifest);
+    lw_beat_tell(beat);
     if (status == LW_OK) {
-        status = check_manifest(dir, path, manifest, files, err, &info);
+        status = check_manifest(dir, path, manifest, files, beat, err, &info);
     }
     if (status == LW_OK) {
         *info_out = info;

@@ -85,7 +85,7 @@ static int64_t find_best(const char *checkpoints, const lw_checkpoint_entry *ent
         lw_checkpoint_info info;
         char *dir = NULL;
         if (lw_path_join(checkpoints, entries[i].name, &ignored, &dir) == LW_OK &&
-            lw_manifest_read(dir, false, &ignored, &info) == LW_OK && isfinite(info.eval_nll) &&
+            lw_manifest_read(dir, false, NULL, &ignored, &info) == LW_OK && isfinite(info.eval_nll) &&
             info.eval_nll <= least) {
             least = info.eval_nll;
             best = i;

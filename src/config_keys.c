@@ -64,7 +64,8 @@ static const lw_key keys[] = {
 
     CHOICE(comm.backend, lw_comm_backend, LW_COMM_AUTO, backend_words, LW_KEY_FREE,
            "data plane; auto: nccl between GPUs, else mpi"),
-    FLOAT(comm.timeout_s, 300, 0, 1e6, LW_KEY_FREE | LW_KEY_OPEN_LO, "deadline of every collective, seconds"),
+    FLOAT(comm.timeout_s, 300, 0, 1e6, LW_KEY_FREE | LW_KEY_OPEN_LO,
+          "deadline of every wait for another rank: seconds without a sign of life from it"),
 
     INT(batch.global, 0, 1, BIG, LW_KEY_UNSET, "samples of a step over all ranks; or give batch.per_rank"),
     INT(batch.per_rank, 0, 1, BIG, LW_KEY_UNSET, "samples of a step on each rank; or give batch.global"),

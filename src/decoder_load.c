@@ -192,6 +192,7 @@ static lw_status upload_all(lw_decoder *m, const lw_weight_list *l, lw_weight_re
         size_t element = lw_dtype_bytes(w->view->dtype);
         unsigned char *target = (unsigned char *)w->out + c.offset / element * lw_dtype_bytes(w->type);
         m->dev->ops->upload_as(m->dev, (int64_t)(c.bytes / element), c.data, w->view->dtype, target, w->type);
+        lw_beat_tell(&m->dev->beat);
         LW_TRY(lw_signal_check(LW_OK)); // large weights take minutes
     }
     m->fingerprint = lw_weight_reader_hash(reader);
@@ -232,6 +233,7 @@ static lw_status make_random(lw_decoder *m, const lw_weight_list *l, uint64_t se
     for (int64_t i = 0; i < l->count; i++) {
         const lw_weight *w = &l->items[i];
         m->dev->ops->random_normal(m->dev, w->elements, seed, (uint64_t)(i + 1), w->mean, 0.02F, w->type, w->out);
+        lw_beat_tell(&m->dev->beat);
         LW_TRY(lw_signal_check(LW_OK));
     }
     m->fingerprint = XXH3_64bits(&seed, sizeof seed);
@@ -303,6 +305,7 @@ static lw_status examine(lw_decoder *m, const char *from, const lw_weight_list *
     float *device_sums = memory;
     for (int64_t i = 0; status == LW_OK && i < l->count; i++) {
         dev->ops->sqnorm(dev, l->items[i].elements, l->items[i].out, l->items[i].type, device_sums + i);
+        lw_beat_tell(&dev->beat);
     }
     if (status == LW_OK) {
         dev->ops->download(dev, device_sums, bytes, sums);

@@ -21,6 +21,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "beat.h"
 #include "status.h"
 
 typedef enum lw_dtype { LW_F32, LW_BF16, LW_F16, LW_I32 } lw_dtype;
@@ -208,6 +209,7 @@ struct lw_device {
     char description[128];  // "cpu: 2 threads, OpenBLAS 0.3.21 ..." for logs
     size_t allocated_bytes; // now held by `alloc`
     size_t peak_bytes;
+    lw_beat beat; // told by model code as work on the device proceeds; set by the owner of the device
 };
 
 // kind: "cpu" or "cuda". index: which GPU. threads: of the CPU device, at least 1.

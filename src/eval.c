@@ -331,6 +331,7 @@ static lw_status run_system(lw_job *job, lw_eval *e, int64_t j, int slot, int64_
         if (system->mode != LW_EVAL_SHUFFLED || e->partner[first + i] >= 0) {
             LW_TRY(score(job, e, j, slot, first + i, &g->sequences[i], err));
         }
+        lw_comm_alive(job->comm);
     }
     return LW_OK;
 }
@@ -377,24 +378,19 @@ static lw_status run_chunk(lw_job *job, lw_eval *e, int64_t first, int64_t count
 // --- the whole
 
 // The rounds of an evaluation: in each, every rank does a chunk at most, and all agree to go on. A signal on any rank
-// stops all of them then. A rank that waits for one that has another chunk to do waits as long as a chunk takes longer.
+// stops all of them then.
 static lw_status run_rounds(lw_job *job, lw_eval *e, lw_error *err)
 {
     int64_t n = e->task.samples;
     int64_t chunks = (n + e->chunk - 1) / e->chunk;
-    double longest_s = 0.0;
     lw_status status = LW_OK;
     for (int64_t round = 0; round < chunks && status == LW_OK; round += job->ranks) {
         int64_t first = (round + job->rank) * e->chunk;
         int64_t count = n - first < e->chunk ? n - first : e->chunk;
-        double start_s = lw_now_s();
         lw_comm_phase(job->comm, "evaluation, samples from %lld on", (long long)(round * e->chunk));
         if (count > 0) {
             status = run_chunk(job, e, first, count, err);
         }
-        double chunk_s = lw_now_s() - start_s;
-        longest_s = chunk_s > longest_s ? chunk_s : longest_s;
-        lw_comm_set_timeout(job->comm, job->config->comm.timeout_s + longest_s);
         status = lw_comm_agree(job->comm, lw_signal_check(status), err);
         if (status == LW_OK && e->task.generate) {
             int64_t done = (round + job->ranks) * e->chunk;
@@ -405,7 +401,6 @@ static lw_status run_rounds(lw_job *job, lw_eval *e, lw_error *err)
                                                                .left_s = -1.0});
         }
     }
-    lw_comm_set_timeout(job->comm, job->config->comm.timeout_s);
     return status;
 }
 

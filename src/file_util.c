@@ -222,8 +222,8 @@ uint64_t lw_xxh64(const void *data, size_t bytes, uint64_t seed)
     return XXH64(data, bytes, seed);
 }
 
-static lw_status hash_fd(int fd, const char *path, XXH64_state_t *state, char *buffer, lw_error *err,
-                         int64_t *out_bytes)
+static lw_status hash_fd(int fd, const char *path, XXH64_state_t *state, char *buffer, const lw_beat *beat,
+                         lw_error *err, int64_t *out_bytes)
 {
     int64_t total = 0;
     size_t got = HASH_BUFFER_BYTES;
@@ -231,12 +231,13 @@ static lw_status hash_fd(int fd, const char *path, XXH64_state_t *state, char *b
         LW_TRY(read_up_to(fd, path, buffer, HASH_BUFFER_BYTES, err, &got));
         XXH64_update(state, buffer, got);
         total += (int64_t)got;
+        lw_beat_tell(beat);
     }
     *out_bytes = total;
     return LW_OK;
 }
 
-lw_status lw_file_xxh64(const char *path, lw_error *err, uint64_t *out_hash, int64_t *out_bytes)
+lw_status lw_file_xxh64(const char *path, const lw_beat *beat, lw_error *err, uint64_t *out_hash, int64_t *out_bytes)
 {
     int fd = -1;
     int64_t file_bytes = 0;
@@ -248,7 +249,7 @@ lw_status lw_file_xxh64(const char *path, lw_error *err, uint64_t *out_hash, int
         status = out_of_memory(err);
     } else {
         XXH64_reset(state, 0);
-        status = hash_fd(fd, path, state, buffer, err, out_bytes);
+        status = hash_fd(fd, path, state, buffer, beat, err, out_bytes);
     }
     if (status == LW_OK) {
         *out_hash = XXH64_digest(state);

@@ -10,6 +10,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "beat.h"
 #include "status.h"
 
 enum { LW_FILE_MODE = 0664, LW_DIR_MODE = 0775 };
@@ -63,7 +64,7 @@ lw_status lw_write_file_atomic(const char *path, const void *data, size_t bytes,
 // --- XXH64 (libxxhash): integrity and cache keys, not security.
 uint64_t lw_xxh64(const void *data, size_t bytes, uint64_t seed);
 
-// Hash (seed 0) and size of a regular file.
-lw_status lw_file_xxh64(const char *path, lw_error *err, uint64_t *out_hash, int64_t *out_bytes);
+// Hash (seed 0) and size of a regular file; tells `beat` (or NULL) of every block.
+lw_status lw_file_xxh64(const char *path, const lw_beat *beat, lw_error *err, uint64_t *out_hash, int64_t *out_bytes);
 
 #endif

@@ -113,6 +113,7 @@ static lw_status open_models(lw_job *job, int what, lw_error *err)
     const lw_config *c = job->config;
     int64_t d[LW_MAX_MODELS];
     LW_TRY(lw_device_open(job->device.kind, job->device.index, job->threads, err, &job->dev));
+    job->dev->beat = lw_comm_beat(job->comm);
     for (int64_t j = 0; j < job->llm_count; j++) {
         lw_llm *m = &job->llms[j];
         lw_decoder_options options = {.max_positions = lw_job_max_positions(job, j),

@@ -21,7 +21,8 @@ static lw_flat_state flat_state(const lw_trainer *t)
                            .elements = n,
                            .param = t->host,
                            .adam_m = t->host + n,
-                           .adam_v = t->host + 2 * n};
+                           .adam_v = t->host + 2 * n,
+                           .beat = lw_comm_beat(t->job->comm)};
 }
 
 lw_status lw_trainer_open_disk(lw_trainer *t, lw_error *err)
@@ -318,6 +319,7 @@ static lw_status load_newest(lw_trainer *t, lw_error *err, bool *found)
                (long long)t->schedule.total_steps);
     }
     free(path);
+    lw_comm_alive(job->comm);
     LW_TRY(lw_run_dir_resume_metrics(job->run, *found ? t->state.step : 0, err));
     return recall_losses(t, err);
 }

@@ -21,13 +21,14 @@ static int timeout_s(void)
 }
 
 typedef enum blow { NO_BLOW, KILL_IT, STOP_IT, KILL_LAUNCHER } blow;
+enum { IN_EVALUATION = STEPS + 1 }; // as a step: when the last checkpoint is written
 
 typedef struct peer_case {
     const char *name;
     int ranks;
     blow blow; // dealt from outside, to `rank`, once `step` is logged
     int rank;
-    int64_t step;        // 0: as soon as the rank is there
+    int64_t step;        // 0: as soon as the rank is there; IN_EVALUATION
     const char *inject;  // NULL: nothing
     bool waits;          // found out by a deadline, not by the system
     const char *culprit; // what the last message names; NULL: whatever it names
@@ -47,6 +48,8 @@ static const peer_case cases[] = {
     {"kill -9 of mpirun", 2, KILL_LAUNCHER, 0, 5, NULL, false, NULL, NULL, NULL, false},
     {"SIGSTOP of rank 1 of 3", 3, STOP_IT, 1, 5, NULL, true, "rank 1 on ", "phase \"step ", NULL, false},
     {"SIGSTOP of rank 0 of 2", 2, STOP_IT, 0, 5, NULL, true, "rank 0 on ", "phase \"", NULL, true},
+    {"SIGSTOP of rank 0 of 2 in the evaluation", 2, STOP_IT, 0, IN_EVALUATION, NULL, true, "rank 0 on ",
+     "phase \"evaluation", NULL, false},
     {"rank 1 cannot read the weights", 2, NO_BLOW, 1, 0,
      "calls=open,path=qwen/model.safetensors,n=1,action=fail,error=13,rank=1", false, "rank 1 on ", "model.safetensors",
      NULL, false},
@@ -77,9 +80,22 @@ typedef struct figures {
     double slowest_over_deadline_s;
 } figures;
 
+static bool has_come_to(const job *j, int64_t step)
+{
+    char path[400];
+    char text[LAUNCH_TEXT_BYTES];
+    char line[64];
+    if (step < IN_EVALUATION) {
+        return job_last_step(j, "run") >= step;
+    }
+    snprintf(path, sizeof path, "%s/log.txt", j->run);
+    snprintf(line, sizeof line, "checkpoint of step %d written", STEPS);
+    return strstr(launch_text(path, text), line) != NULL;
+}
+
 static bool wait_for_step(const job *j, const launched *p, int64_t step, int *code)
 {
-    while (job_last_step(j, "run") < step) {
+    while (!has_come_to(j, step)) {
         if (launch_ended(p, code)) {
             return false;
         }
@@ -99,6 +115,20 @@ static pid_t wait_for_rank(const launched *p, int rank, int *code)
     return pid;
 }
 
+// Lets a process run at a thirtieth of its speed for so long, or until the job ends. Returns how long that was.
+static double slow_down(const launched *p, pid_t pid, double seconds, int *code)
+{
+    double start_s = lw_now_s();
+    while (lw_now_s() - start_s < seconds && !launch_ended(p, code)) {
+        bool stopped = kill(pid, SIGSTOP) == 0;
+        launch_sleep_s(0.2 * timeout_s());
+        if (stopped && kill(pid, SIGCONT) == 0) {
+            launch_sleep_s(0.02);
+        }
+    }
+    return lw_now_s() - start_s;
+}
+
 static bool deal(const job *j, const peer_case *c, const launched *p, int *code)
 {
     if (c->blow == NO_BLOW) {
@@ -107,6 +137,9 @@ static bool deal(const job *j, const peer_case *c, const launched *p, int *code)
     pid_t pid = wait_for_rank(p, c->rank, code);
     if (pid == 0 || (c->step > 0 && !wait_for_step(j, p, c->step, code))) {
         return false;
+    }
+    if (c->step == IN_EVALUATION) { // in its midst
+        slow_down(p, pid, 0.7 * timeout_s(), code);
     }
     return kill(c->blow == KILL_LAUNCHER ? p->pid : pid, c->blow == STOP_IT ? SIGSTOP : SIGKILL) == 0;
 }
@@ -197,7 +230,6 @@ typedef struct patient_case {
 static const patient_case patient[] = {
     {"a slow disk under a checkpoint", "calls=fsync,path=checkpoints,n=3,action=delay,rank=0,seconds="},
     {"a slow disk under two checkpoints", "calls=create,path=manifest,n=1,action=delay,rank=0,seconds="},
-    {"slow reading of a checkpoint", "calls=open,path=checkpoints,n=1,action=delay,rank=0,seconds="},
 };
 
 static void run_patient(job *j, const patient_case *c, figures *f)
@@ -207,14 +239,51 @@ static void run_patient(job *j, const patient_case *c, figures *f)
     f->cases++;
     snprintf(inject, sizeof inject, "%s%d", c->inject, timeout_s() + 2);
     job_clear(j, "run");
-    if (strstr(c->name, "reading") != NULL) {
-        job_copy(j, "whole2", "run");
-        job_cut_back(j, "run", 20);
-    }
     if (!job_run(j, 2, inject, false, launch_patience_s(30.0), &code) || code != 0) {
         job_fail(j, "%s (comm.timeout_s = %d): it ended with %d", c->name, timeout_s(), code);
     } else if (!job_same(j, "run", "whole2")) {
         job_fail(j, "%s: it did not end with the same bits", c->name);
+    }
+}
+
+// Rank 0 alone reads the newest checkpoint, and the delays of its calls are longer than the deadline in all.
+static void run_slow_read(job *j, figures *f)
+{
+    int code = -1;
+    char inject[200];
+    f->cases++;
+    snprintf(inject, sizeof inject, "calls=read+close,path=step-000045,n=1,sticky=1,action=delay,rank=0,seconds=%.2f",
+             0.2 * timeout_s());
+    job_clear(j, "run");
+    job_copy(j, "whole2", "run");
+    job_cut_back(j, "run", STEPS - 1);
+    double start_s = lw_now_s();
+    if (!job_run(j, 2, inject, false, launch_patience_s(60.0), &code) || code != 0) {
+        job_fail(j, "slow reading of a checkpoint (comm.timeout_s = %d): it ended with %d", timeout_s(), code);
+    } else if (!job_same(j, "run", "whole2")) {
+        job_fail(j, "slow reading of a checkpoint: it did not end with the same bits");
+    }
+    printf("slow reading of a checkpoint: ended with %d after %.1f s\n", code, lw_now_s() - start_s);
+}
+
+// Rank 0 evaluates all samples in one chunk, at a thirtieth of its speed; rank 1 has none and waits.
+static void run_slow_evaluation(job *j, figures *f)
+{
+    launched p;
+    int code = -1;
+    f->cases++;
+    job_clear(j, "run");
+    bool started = job_start(j, 2, NULL, &p);
+    pid_t pid = started && wait_for_step(j, &p, IN_EVALUATION, &code) ? launch_rank(&p, 0) : 0;
+    double slow_s = pid > 0 ? slow_down(&p, pid, 2.0 * timeout_s(), &code) : 0.0;
+    bool ended = pid > 0 && (slow_s < 2.0 * timeout_s() || launch_wait(&p, launch_patience_s(30.0), &code));
+    printf("an evaluation slowed down on one rank for %.1f s: ended with %d\n", slow_s, code);
+    if (!ended || code != 0) {
+        job_fail(j, "a slow evaluation (comm.timeout_s = %d): it ended with %d", timeout_s(), code);
+    } else if (slow_s < 1.5 * timeout_s()) {
+        job_fail(j, "the evaluation was over after %.1f s: too soon to show anything", slow_s);
+    } else if (!job_same(j, "run", "whole2")) {
+        job_fail(j, "a slow evaluation: it did not end with the same bits");
     }
 }
 
@@ -246,8 +315,8 @@ int main(void)
 {
     char timeout_word[40];
     char seconds[16];
-    const char *const words[] = {"train.epochs=4", "checkpoint.every_steps=5", "data.eval_samples=10", timeout_word,
-                                 NULL};
+    const char *const words[] = {"train.epochs=4", "checkpoint.every_steps=5", "data.eval_samples=40", "eval.batch=64",
+                                 timeout_word, NULL};
     job j = {.root = ""};
     figures f = {0};
     setvbuf(stdout, NULL, _IOLBF, 0);
@@ -273,6 +342,12 @@ int main(void)
         if (chosen(patient[i].name) && (i == 0 || launch_all())) {
             run_patient(&j, &patient[i], &f);
         }
+    }
+    if (chosen("slow reading")) {
+        run_slow_read(&j, &f);
+    }
+    if (chosen("slow evaluation")) {
+        run_slow_evaluation(&j, &f);
     }
     printf("%d cases, %d resumes; slowest end %.2f s after the blow, at most %.2f s beyond the deadline of %d s; "
            "%d failures\n",

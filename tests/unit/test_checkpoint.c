@@ -430,7 +430,7 @@ static void test_hostile_names(void **state)
     snprintf(dir, sizeof dir, "%s", at(f, "checkpoints/step-000002"));
     for (size_t i = 0; i < sizeof names / sizeof names[0]; i++) {
         lw_checkpoint_file files[2] = {{.name = LW_CHECKPOINT_STATE}, {.name = names[i], .bytes = 1}};
-        OK(lw_file_xxh64(at(f, "checkpoints/step-000002/state.safetensors"), &f->err, &files[0].xxh64,
+        OK(lw_file_xxh64(at(f, "checkpoints/step-000002/state.safetensors"), NULL, &f->err, &files[0].xxh64,
                          &files[0].bytes));
         f->info.step = 2;
         OK(lw_manifest_write(dir, &f->info, files, 2, &f->err));
