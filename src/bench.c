@@ -22,7 +22,7 @@ static void random_ids(uint64_t seed, uint64_t stream, int64_t vocab, int64_t n,
     }
 }
 
-lw_status lw_bench_samples_make(const lw_hf_config *const *configs, int64_t llm_count, int64_t count,
+lw_status lw_bench_samples_make(const lw_hf_config *const *configs, int64_t llm_count, int64_t alphabet, int64_t count,
                                 const lw_bench_options *o, lw_error *err, lw_bench_samples *out)
 {
     int64_t tokens = SUFFIX_TOKENS + o->answer_tokens;
@@ -36,7 +36,7 @@ lw_status lw_bench_samples_make(const lw_hf_config *const *configs, int64_t llm_
     }
     for (int64_t i = 0; i < count; i++) {
         int32_t *source = s.source + i * o->source_tokens;
-        random_ids(1, (uint64_t)i, LW_BYTE_VALUES, o->source_tokens, source);
+        random_ids(1, (uint64_t)i, alphabet, o->source_tokens, source);
         s.list[i].source = (lw_tokens){source, o->source_tokens};
         for (int64_t j = 0; j < llm_count; j++) {
             int32_t *ids = s.ids + (i * llm_count + j) * tokens;

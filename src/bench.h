@@ -17,8 +17,8 @@ typedef struct lw_bench_samples {
     int32_t *source, *ids; // owned by the samples
 } lw_bench_samples;
 
-// Random text and tokens in the models' vocabularies. Local.
-lw_status lw_bench_samples_make(const lw_hf_config *const *configs, int64_t llm_count, int64_t count,
+// Random text in the encoder's alphabet and tokens in the models' vocabularies. Local.
+lw_status lw_bench_samples_make(const lw_hf_config *const *configs, int64_t llm_count, int64_t alphabet, int64_t count,
                                 const lw_bench_options *options, lw_error *err, lw_bench_samples *out);
 void lw_bench_samples_free(lw_bench_samples *samples);
 

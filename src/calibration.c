@@ -43,6 +43,12 @@ static uint64_t hash_shape(const lw_workload *w, uint64_t models)
                              e->width,  e->d_z,    e->kind,  e->byte.stack.count,      rounded(w->shape.latents),
                              e->pooler.stack.count};
     uint64_t hash = hash_i64(models, shape, sizeof shape / sizeof shape[0]);
+    if (e->kind == LW_ENCODER_LLM) {
+        const lw_hf_config *c = &e->llm.config;
+        const int64_t llm[] = {c->d,   c->layers, c->heads,      c->kv_heads, c->head_dim,
+                               c->ffn, c->vocab,  e->llm.window, e->llm.bidirectional, e->llm.lora.rank};
+        hash = hash_i64(hash, llm, sizeof llm / sizeof llm[0]);
+    }
     for (int64_t j = 0; j < w->wire->llm_count; j++) {
         const int64_t sample[] = {rounded(w->shape.rows[j]), rounded(w->shape.answer[j])};
         hash = hash_i64(hash, sample, 2);

@@ -41,7 +41,7 @@ typedef struct lw_flat_state {
     lw_beat beat;     // told while a checkpoint is verified and loaded, by the caller's thread; not while one is written
 } lw_flat_state;
 
-enum { LW_CHECKPOINT_MAX_MODELS = 16 };
+enum { LW_CHECKPOINT_MAX_MODELS = 17 }; // frozen LLMs, and the encoder's
 
 typedef struct lw_checkpoint_model {
     char name[64];           // `models[i].name`

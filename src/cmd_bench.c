@@ -97,7 +97,7 @@ static void put_rates(json_t *o, const lw_bench *b, const lw_hf_config *const *c
     double flop_per_sample = lw_step_flop(&job->wire, configs, shape);
     double rows = 0.0;
     int64_t passes = (b->share + b->micro - 1) / b->micro;
-    double weight_bytes = (double)passes * lw_step_weight_bytes(configs, job->llm_count, job->dev->frozen_type);
+    double weight_bytes = (double)passes * lw_step_weight_bytes(&job->wire, configs, job->dev->frozen_type);
     for (int64_t j = 0; j < job->llm_count; j++) {
         rows += shape->rows[j];
     }
@@ -285,11 +285,13 @@ static lw_status bench(lw_job *job, const lw_bench_options *options, const char 
     }
     LW_TRY_GOTO(lw_comm_agree(job->comm, status, err));
     job->min_positions = lw_encoder_latents(c, options->source_tokens) + options->answer_tokens + 16;
+    job->min_source = options->source_tokens;
     LW_TRY_GOTO(lw_job_open(job, LW_JOB_SYNTHETIC, err));
     for (int64_t j = 0; j < job->llm_count; j++) {
         configs[j] = &job->llms[j].config;
     }
-    status = lw_bench_samples_make(configs, job->llm_count, b.share, options, err, &samples);
+    status = lw_bench_samples_make(configs, job->llm_count, lw_encoder_alphabet(&job->wire.encoder), b.share, options,
+                                   err, &samples);
     if (status == LW_OK) {
         status = start(&b, configs, &samples, &memory, err);
     }

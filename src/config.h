@@ -63,8 +63,13 @@ typedef struct lw_config {
     } wire;
     struct {
         lw_encoder_kind kind;
-        char *path;
-        int64_t layers, width, heads;
+        char *path, *share; // "" where not set
+        int64_t layers;     // resolved for kind byte; else -1: all
+        bool causal;
+        int64_t window; // 0: what the backbone can take
+        int64_t lora_rank;
+        double lora_alpha; // resolved: 0 only where lora_rank is
+        int64_t width, heads;
         int64_t ffn; // resolved: never 0
     } encoder;
     struct {

@@ -77,6 +77,46 @@ static lw_status check_wire(const lw_config_loader *loader, lw_error *err)
     return LW_OK;
 }
 
+static lw_status check_shared(const lw_config_loader *loader, lw_error *err)
+{
+    const lw_config *config = loader->config;
+    if ((config->encoder.path[0] == '\0') == (config->encoder.share[0] == '\0')) {
+        return lw_fail(err, LW_ERR_CONFIG,
+                       "%s = \"llm\" needs encoder.path (a directory) or encoder.share (a name in models), and not both",
+                       where(loader, "encoder.kind").text);
+    }
+    if (config->encoder.share[0] == '\0') {
+        return LW_OK;
+    }
+    for (int64_t i = 0; i < config->model_count; i++) {
+        if (strcmp(config->models[i].name, config->encoder.share) == 0) {
+            return LW_OK;
+        }
+    }
+    return lw_fail(err, LW_ERR_CONFIG, "%s = \"%.80s\" is the name of no entry of models",
+                   where(loader, "encoder.share").text, config->encoder.share);
+}
+
+static lw_status check_encoder(const lw_config_loader *loader, lw_error *err)
+{
+    const lw_config *config = loader->config;
+    if (config->encoder.kind == LW_ENCODER_LLM) {
+        LW_TRY(check_shared(loader, err));
+        if (config->encoder.layers == 0) {
+            return lw_fail(err, LW_ERR_CONFIG, "%s = 0: an llm encoder has at least one layer",
+                           where(loader, "encoder.layers").text);
+        }
+    } else if (config->encoder.lora_rank > 0) {
+        return lw_fail(err, LW_ERR_CONFIG, "%s = %lld, but encoder.kind is not \"llm\": set it to 0",
+                       where(loader, "encoder.lora_rank").text, (long long)config->encoder.lora_rank);
+    }
+    if (config->encoder.window > 0 && config->encoder.window < 8) {
+        return lw_fail(err, LW_ERR_CONFIG, "%s = %lld: a window has at least 8 positions, or 0 for what the model can take",
+                       where(loader, "encoder.window").text, (long long)config->encoder.window);
+    }
+    return LW_OK;
+}
+
 static lw_status check_heads(const lw_config_loader *loader, const char *width_key, int64_t width,
                              const char *heads_key, int64_t heads, lw_error *err)
 {
@@ -102,8 +142,8 @@ static lw_status check_template(const lw_config_loader *loader, const char *key,
 static lw_status check_supported(const lw_config_loader *loader, lw_error *err)
 {
     const lw_config *config = loader->config;
-    if (config->encoder.kind != LW_ENCODER_BYTE) {
-        return lw_fail(err, LW_ERR_UNSUPPORTED, "%s = \"%s\" is not in this build yet: use \"byte\"",
+    if (config->encoder.kind == LW_ENCODER_BERT) {
+        return lw_fail(err, LW_ERR_UNSUPPORTED, "%s = \"%s\" is not in this build yet: use \"byte\" or \"llm\"",
                        where(loader, "encoder.kind").text, lw_encoder_kind_name(config->encoder.kind));
     }
     if (config->data.format == LW_DATA_TEXT) {
@@ -120,6 +160,12 @@ static lw_status check_supported(const lw_config_loader *loader, lw_error *err)
 
 static lw_status resolve(lw_config *config, lw_error *err)
 {
+    if (config->encoder.kind == LW_ENCODER_BYTE && config->encoder.layers < 0) {
+        config->encoder.layers = 2;
+    }
+    if (config->encoder.lora_alpha == 0.0) {
+        config->encoder.lora_alpha = 2.0 * (double)config->encoder.lora_rank;
+    }
     if (config->encoder.ffn == 0) {
         config->encoder.ffn = 4 * config->encoder.width;
     }
@@ -149,6 +195,7 @@ lw_status lw_config_finish(lw_config_loader *loader, lw_error *err)
     LW_TRY(check_batch(loader, err));
     LW_TRY(check_eval(loader, err));
     LW_TRY(check_wire(loader, err));
+    LW_TRY(check_encoder(loader, err));
     LW_TRY(check_supported(loader, err));
     LW_TRY(check_heads(loader, "encoder.width", config->encoder.width, "encoder.heads", config->encoder.heads, err));
     LW_TRY(check_heads(loader, "wire.d_z", config->wire.d_z, "pooler.heads", config->pooler.heads, err));

@@ -80,7 +80,17 @@ static const lw_key keys[] = {
 
     CHOICE(encoder.kind, lw_encoder_kind, LW_ENCODER_BYTE, encoder_words, 0, "how the text is read"),
     PATH(encoder.path, 0, "directory of a bert or llm encoder"),
-    INT(encoder.layers, 2, 0, 1024, 0, "transformer layers of the byte encoder"),
+    STRING(encoder.share, "",
+           0, "name of the entry of models that an llm encoder reads with, in place of encoder.path: in memory once"),
+    {FIELD(encoder.layers, int64_t), .type = LW_KEY_AUTO_INT, .int_default = -1, .int_min = 0, .int_max = 1024,
+     .help = "transformer layers of the byte encoder (auto: 2), or the first ones of an llm encoder (auto: all)"},
+    BOOL(encoder.causal, true, 0, "whether an llm encoder's tokens see those before them alone, or all"),
+    INT(encoder.window, 0, 0, BIG, 0,
+        "most positions of a window of an llm encoder, begin-of-text included; longer texts are read as several; 0: what "
+        "the model can take"),
+    INT(encoder.lora_rank, 0, 0, 4096, 0, "rank of an llm encoder's trained updates (LoRA) on all its linear maps; 0: none"),
+    FLOAT(encoder.lora_alpha, 0, 0, 1e6, 0,
+          "scale of the updates times encoder.lora_rank; 0: 2 x encoder.lora_rank"),
     INT(encoder.width, 256, 2, 65536, 0, "width of the byte encoder"),
     INT(encoder.heads, 4, 1, 4096, 0, "attention heads of the byte encoder"),
     INT(encoder.ffn, 0, 0, 1 << 20, 0, "feed-forward width of the byte encoder; 0: 4 x encoder.width"),
@@ -338,7 +348,7 @@ static void describe_default(const lw_key *key, char *out, size_t size)
 {
     switch (key->type) {
     case LW_KEY_INT: snprintf(out, size, "%lld", (long long)key->int_default); break;
-    case LW_KEY_AUTO_INT: snprintf(out, size, key->int_default == LW_GPUS_ALL ? "\"all\"" : "\"auto\""); break;
+    case LW_KEY_AUTO_INT: snprintf(out, size, (key->flags & LW_KEY_ALL) != 0 ? "\"all\"" : "\"auto\""); break;
     case LW_KEY_FLOAT: snprintf(out, size, "%g", key->float_default); break;
     case LW_KEY_BOOL: snprintf(out, size, "%s", key->int_default != 0 ? "true" : "false"); break;
     case LW_KEY_CHOICE: snprintf(out, size, "\"%s\"", key->words[key->int_default]); break;

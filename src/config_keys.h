@@ -10,7 +10,7 @@
 
 typedef enum lw_key_type {
     LW_KEY_INT,      // int64_t
-    LW_KEY_AUTO_INT, // int64_t; the word "auto" is 0
+    LW_KEY_AUTO_INT, // int64_t; the word "auto" is the number below int_min
     LW_KEY_FLOAT,    // double
     LW_KEY_BOOL,     // bool
     LW_KEY_STRING,   // char *

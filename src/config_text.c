@@ -77,8 +77,8 @@ static void print_value(FILE *file, const lw_config *config, const lw_key *key, 
     switch (key->type) {
     case LW_KEY_INT: print_integer(file, *(const int64_t *)field); break;
     case LW_KEY_AUTO_INT:
-        if (*(const int64_t *)field <= 0) {
-            fputs(*(const int64_t *)field == 0 ? "\"auto\"" : "\"all\"", file);
+        if (*(const int64_t *)field < key->int_min) {
+            fputs(*(const int64_t *)field == key->int_min - 1 ? "\"auto\"" : "\"all\"", file);
         } else {
             print_integer(file, *(const int64_t *)field);
         }

@@ -128,7 +128,7 @@ lw_status lw_config_apply_text(lw_config_loader *loader, int index, int line, co
                            wanted, text);
         }
         if (is_auto || is_all) {
-            *(int64_t *)field = is_auto ? 0 : LW_GPUS_ALL;
+            *(int64_t *)field = is_auto ? key->int_min - 1 : LW_GPUS_ALL;
         } else {
             unsigned value = (unsigned)word;
             memcpy(field, &value, sizeof value);

@@ -1,5 +1,7 @@
 #include "encoder.h"
 
+#include <string.h>
+
 int64_t lw_encoder_latents(const lw_config *config, int64_t tokens)
 {
     int64_t ratio = config->wire.ratio;
@@ -9,21 +11,42 @@ int64_t lw_encoder_latents(const lw_config *config, int64_t tokens)
     return tokens > ratio ? (tokens + ratio - 1) / ratio : 1;
 }
 
-lw_status lw_encoder_declare(const lw_config *config, lw_params *params, lw_error *err, lw_encoder *out)
+static lw_status declare_reader(const lw_config *config, const lw_encoder_backbone *backbone, lw_params *params,
+                                lw_error *err, lw_encoder *e)
+{
+    if (e->kind == LW_ENCODER_LLM) {
+        e->width = e->d_z;
+        return lw_reader_llm_declare(config, backbone, params, err, &e->llm);
+    }
+    LW_TRY(lw_reader_byte_declare(config, params, err, &e->byte));
+    e->width = e->byte.width;
+    return LW_OK;
+}
+
+lw_status lw_encoder_declare(const lw_config *config, const lw_encoder_backbone *backbone, lw_params *params,
+                             lw_error *err, lw_encoder *out)
 {
     *out = (lw_encoder){.kind = config->encoder.kind, .d_z = config->wire.d_z};
-    LW_TRY(lw_reader_byte_declare(config, params, err, &out->byte));
-    out->width = out->byte.width;
+    LW_TRY(declare_reader(config, backbone, params, err, out));
     out->states_norm = lw_layernorm_declare(params, "encoder.norm", out->width);
     return lw_pooler_declare(config, out->width, params, err, &out->pooler);
 }
 
-lw_status lw_encoder_layout(lw_arena *arena, lw_device *dev, const lw_encoder *e, const lw_encoder_limits *l,
-                            lw_error *err, lw_encoder_buffers *out)
+int64_t lw_encoder_alphabet(const lw_encoder *e)
+{
+    return e->kind == LW_ENCODER_LLM ? e->llm.config.vocab : LW_BYTE_VALUES;
+}
+
+// --- buffers
+
+lw_status lw_encoder_layout(lw_arena *arena, lw_device *dev, const lw_params *params, const lw_encoder *e,
+                            lw_pass_mode mode, const lw_encoder_limits *l, lw_error *err, lw_encoder_buffers *out)
 {
     *out = (lw_encoder_buffers){.limits = *l};
     lw_encoder_indices_layout(arena, l, &out->on);
-    lw_status status = lw_reader_byte_layout(arena, dev, &e->byte, l, err, &out->byte);
+    lw_status status = e->kind == LW_ENCODER_LLM
+                           ? lw_reader_llm_layout(arena, dev, params, &e->llm, mode, l, err, &out->llm)
+                           : lw_reader_byte_layout(arena, dev, &e->byte, l, err, &out->byte);
     if (status == LW_OK) {
         out->x_out = LW_TAKE(arena, l->tokens * e->width, float);
         lw_layernorm_layout(arena, l->tokens, e->width, &out->states);
@@ -40,21 +63,45 @@ lw_status lw_encoder_layout(lw_arena *arena, lw_device *dev, const lw_encoder *e
 
 lw_status lw_encoder_buffers_start(lw_device *dev, const lw_encoder *e, lw_encoder_buffers *b, lw_error *err)
 {
-    LW_TRY(lw_transformer_start(dev, &e->byte.stack, &b->byte, err));
+    LW_TRY(e->kind == LW_ENCODER_LLM ? lw_reader_llm_start(&b->llm, err)
+                                     : lw_transformer_start(dev, &e->byte.stack, &b->byte, err));
     return lw_transformer_start(dev, &e->pooler.stack, &b->pooler.stack, err);
 }
 
 void lw_encoder_buffers_free(lw_encoder_buffers *b)
 {
     lw_transformer_buffers_free(&b->byte);
+    lw_reader_llm_buffers_free(&b->llm);
     lw_pooler_buffers_free(&b->pooler);
     *b = (lw_encoder_buffers){0};
+}
+
+// --- passes
+
+lw_status lw_encoder_upload(lw_device *dev, const lw_encoder *e, lw_encoder_batch *batch, lw_error *err,
+                            lw_encoder_buffers *b)
+{
+    lw_encoder_batch_upload(batch, dev);
+    return e->kind == LW_ENCODER_LLM ? lw_reader_llm_upload(&e->llm, dev, batch, err, &b->llm) : LW_OK;
+}
+
+void lw_encoder_shapes(const lw_encoder_batch *batch, const lw_encoder_buffers *b, int64_t out[LW_ENCODER_SHAPES])
+{
+    const lw_packing *p = &b->llm.packing;
+    const int64_t shapes[LW_ENCODER_SHAPES] = {batch->tokens, batch->samples, batch->max_tokens, batch->z_rows,
+                                               batch->max_z,  p->sequences,   p->rows,           p->max_q,
+                                               p->max_k};
+    memcpy(out, shapes, sizeof shapes);
 }
 
 void lw_encoder_forward(lw_device *dev, const lw_params *params, const lw_encoder *e, const lw_encoder_batch *batch,
                         lw_encoder_buffers *b)
 {
-    lw_reader_byte_forward(dev, params, &e->byte, batch, &b->byte, b->x_out);
+    if (e->kind == LW_ENCODER_LLM) {
+        lw_reader_llm_forward(dev, params, &e->llm, &b->llm, b->x_out);
+    } else {
+        lw_reader_byte_forward(dev, params, &e->byte, batch, &b->byte, b->x_out);
+    }
     lw_layernorm_forward(dev, params, &e->states_norm, batch->tokens, b->x_out, &b->states);
     lw_pooler_forward(dev, params, &e->pooler, batch, b->states.y, &b->pooler);
 }
@@ -65,5 +112,9 @@ void lw_encoder_backward(lw_device *dev, const lw_params *params, const lw_encod
     lw_pooler_backward(dev, params, &e->pooler, batch, b->states.y, &b->pooler, dz, b->d_states);
     dev->ops->zero(dev, (size_t)(batch->tokens * e->width) * sizeof(float), b->dx);
     lw_layernorm_backward(dev, params, &e->states_norm, batch->tokens, b->x_out, &b->states, b->d_states, b->dx);
-    lw_reader_byte_backward(dev, params, &e->byte, batch, &b->byte, b->dx);
+    if (e->kind == LW_ENCODER_LLM) {
+        lw_reader_llm_backward(dev, params, &e->llm, &b->llm, b->dx);
+    } else {
+        lw_reader_byte_backward(dev, params, &e->byte, batch, &b->byte, b->dx);
+    }
 }

@@ -152,7 +152,8 @@ lw_status lw_eval_layout(lw_arena *arena, lw_job *job, lw_error *err, lw_eval **
     lw_eval *e = *eval;
     lw_encoder_limits limits = encoder_limits(job, e->chunk);
     lw_encoder_buffers_free(&e->encoder);
-    LW_TRY(lw_encoder_layout(arena, job->dev, &job->wire.encoder, &limits, err, &e->encoder));
+    LW_TRY(lw_encoder_layout(arena, job->dev, &job->wire.params, &job->wire.encoder, LW_PASS_INFER, &limits, err,
+                             &e->encoder));
     e->received =
         job->config->eval.quantise ? lw_arena_take(arena, limits.latents * job->config->wire.d_z, sizeof(float)) : NULL;
     lw_arena_mark mark = lw_arena_save(arena);
@@ -232,7 +233,7 @@ static lw_status encode(lw_job *job, lw_eval *e, int64_t first, int64_t count, c
             return lw_fail(err, LW_ERR_INTERNAL, "an evaluation chunk exceeds the limits it was sized for");
         }
     }
-    lw_encoder_batch_upload(&e->batch, job->dev);
+    LW_TRY(lw_encoder_upload(job->dev, &job->wire.encoder, &e->batch, err, &e->encoder));
     lw_encoder_forward(job->dev, &job->wire.params, &job->wire.encoder, &e->batch, &e->encoder);
     e->latents = e->encoder.z;
     return LW_OK;

@@ -32,33 +32,50 @@ static double layers(const lw_transformer *stack, double q_rows, double k_rows)
     return flop;
 }
 
+// Of the matrices of all layers.
+static double layer_weights(const lw_hf_config *c)
+{
+    double weights = 0.0;
+    for (int map = 0; map < LW_LORA_MAPS; map++) {
+        lw_lora_shape s = lw_lora_shape_of(c, (lw_lora_map)map);
+        weights += (double)(s.in * s.out);
+    }
+    return weights * (double)c->layers;
+}
+
+static double encoder_llm(const lw_reader_llm *r, double tokens)
+{
+    if (r->config.layers == 0) {
+        return 0.0; // another kind
+    }
+    double frozen = r->lora.rank > 0 ? 4.0 : 2.0;
+    return (frozen * layer_weights(&r->config) + 6.0 * (double)lw_lora_elements(&r->lora)) * tokens +
+           linear(&r->project, tokens);
+}
+
 double lw_step_flop(const lw_wire *wire, const lw_hf_config *const *configs, const lw_sample_shape *shape)
 {
     const lw_encoder *e = &wire->encoder;
     double latents = shape->latents;
-    double flop = layers(&e->byte.stack, shape->source, shape->source);
+    double flop = layers(&e->byte.stack, shape->source, shape->source) + encoder_llm(&e->llm, shape->source);
     flop += layers(&e->pooler.stack, latents, shape->source) + linear(&e->pooler.linear, latents);
     for (int64_t j = 0; j < wire->llm_count; j++) {
         const lw_adapter *a = &wire->adapters[j];
         const lw_hf_config *c = configs[j];
-        int64_t q_width = c->heads * c->head_dim;
-        int64_t kv_width = c->kv_heads * c->head_dim;
-        double layer = (double)(c->d * (2 * q_width + 2 * kv_width + 3 * c->ffn));
         flop += linear(&a->up, latents) + linear(&a->down, latents) + linear(&a->skip, latents);
-        flop += 4.0 * layer * (double)c->layers * shape->rows[j];
+        flop += 4.0 * layer_weights(c) * shape->rows[j];
         flop += 4.0 * (double)c->d * (double)c->vocab * shape->answer[j];
     }
     return flop;
 }
 
-double lw_step_weight_bytes(const lw_hf_config *const *configs, int64_t llm_count, lw_dtype type)
+double lw_step_weight_bytes(const lw_wire *wire, const lw_hf_config *const *configs, lw_dtype type)
 {
-    double bytes = 0.0;
-    for (int64_t j = 0; j < llm_count; j++) {
+    const lw_reader_llm *r = &wire->encoder.llm;
+    double elements = (r->lora.rank > 0 ? 2.0 : 1.0) * layer_weights(&r->config);
+    for (int64_t j = 0; j < wire->llm_count; j++) {
         const lw_hf_config *c = configs[j];
-        int64_t width = (2 * c->heads + 2 * c->kv_heads) * c->head_dim;
-        double elements = (double)(c->d * (width + 3 * c->ffn)) * (double)c->layers + (double)(c->d * c->vocab);
-        bytes += 2.0 * elements * (double)lw_dtype_bytes(type);
+        elements += 2.0 * (layer_weights(c) + (double)(c->d * c->vocab));
     }
-    return bytes;
+    return elements * (double)lw_dtype_bytes(type);
 }

@@ -15,12 +15,13 @@ typedef struct lw_sample_shape {
 
 lw_sample_shape lw_sample_shape_of(const lw_config *config, const lw_step_sample *samples, int64_t count);
 
-// Floating-point operations of the products of one mean sample: 4 per frozen layer weight and row (forward and dX), 4
-// per lm_head weight and supervised row, 6 per trained weight and row. Attention scores are left out: less than 2 % at
-// the lengths of this project.
+// Floating-point operations of the products of one mean sample: 4 per frozen layer weight and row (forward and dX; 2 in
+// an encoder without trained updates, which has no dX), 4 per lm_head weight and supervised row, 6 per trained weight
+// and row. Attention scores are left out: less than 2 % at the lengths of this project.
 double lw_step_flop(const lw_wire *wire, const lw_hf_config *const *configs, const lw_sample_shape *shape);
 
-// Bytes of frozen weights that one pass through all LLMs reads at least: every matrix twice, forward and dX.
-double lw_step_weight_bytes(const lw_hf_config *const *configs, int64_t llm_count, lw_dtype type);
+// Bytes of frozen weights that one pass through all LLMs reads at least: every matrix twice, forward and dX (once in an
+// encoder without trained updates).
+double lw_step_weight_bytes(const lw_wire *wire, const lw_hf_config *const *configs, lw_dtype type);
 
 #endif

@@ -1,4 +1,4 @@
-#include "job.h"
+#include "job_internal.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -31,7 +31,7 @@ static lw_status choose_bos(const lw_job *job, lw_llm *m, lw_error *err)
     return LW_OK;
 }
 
-static lw_status open_text(lw_job *job, lw_llm *m, lw_error *err)
+lw_status lw_job_open_tokenizer(lw_llm *m, lw_error *err)
 {
     char *path = NULL;
     LW_TRY(lw_path_join(m->path, "tokenizer.json", err, &path));
@@ -45,6 +45,12 @@ static lw_status open_text(lw_job *job, lw_llm *m, lw_error *err)
                        "to different models",
                        m->path, (long long)vocab - 1, (long long)m->config.vocab);
     }
+    return LW_OK;
+}
+
+static lw_status open_text(lw_job *job, lw_llm *m, lw_error *err)
+{
+    LW_TRY(lw_job_open_tokenizer(m, err));
     m->eos = m->config.eos_count > 0 ? (int32_t)m->config.eos_id[0] : -1;
     LW_TRY(choose_bos(job, m, err));
     if (m->bos >= m->config.vocab || m->eos >= m->config.vocab) {
@@ -68,7 +74,7 @@ static lw_status read_corpus(lw_job *job, const char *key, const char *path, int
     if (job->config->data.cache) {
         LW_TRY(lw_path_join(job->config->run.dir, "cache", err, &cache));
     }
-    lw_status status = lw_corpus_read(job->config, path, limit, NULL, texts, cache, err, out);
+    lw_status status = lw_corpus_read(job->config, path, limit, job->encoder.tokenizer, texts, cache, err, out);
     free(cache);
     return status;
 }
@@ -89,6 +95,7 @@ lw_status lw_job_read(lw_job *job, int what, lw_error *err)
             return lw_fail_in(err, status, "model \"%s\"", m->name);
         }
     }
+    LW_TRY(lw_job_read_encoder(job, what, err));
     if ((what & LW_JOB_TRAIN) != 0) {
         LW_TRY(read_corpus(job, "data.train", c->data.train, c->data.samples, err, &job->train));
     }
@@ -104,7 +111,9 @@ int64_t lw_job_max_positions(const lw_job *job, int64_t j)
 {
     int64_t a = lw_corpus_max_positions(&job->train, job->config, j);
     int64_t b = lw_corpus_max_positions(&job->eval, job->config, j);
+    int64_t encoder = lw_job_encoder_positions(job, j);
     int64_t most = a > b ? a : b;
+    most = most > encoder ? most : encoder;
     return most > job->min_positions ? most : job->min_positions;
 }
 
@@ -112,6 +121,11 @@ static lw_status open_models(lw_job *job, int what, lw_error *err)
 {
     const lw_config *c = job->config;
     int64_t d[LW_MAX_MODELS];
+    lw_encoder_backbone backbone;
+    for (int64_t j = 0; j < job->llm_count; j++) {
+        d[j] = job->llms[j].config.d;
+    }
+    LW_TRY(lw_wire_declare(c, d, lw_job_backbone(job, &backbone), err, &job->wire));
     LW_TRY(lw_device_open(job->device.kind, job->device.index, job->threads, err, &job->dev));
     job->dev->beat = lw_comm_beat(job->comm);
     for (int64_t j = 0; j < job->llm_count; j++) {
@@ -124,9 +138,8 @@ static lw_status open_models(lw_job *job, int what, lw_error *err)
             return lw_fail_in(err, status, "model \"%s\"", m->name);
         }
         job->frozen_bytes += lw_decoder_weight_bytes(&m->config, job->dev->frozen_type, options.max_positions);
-        d[j] = m->config.d;
     }
-    LW_TRY(lw_wire_declare(c, d, err, &job->wire));
+    LW_TRY(lw_job_load_encoder(job, what, err));
     lw_arena arena = lw_arena_measure();
     lw_wire_layout(&arena, true, &job->wire);
     LW_TRY(lw_arena_alloc(job->dev, &arena, "trainable parameters", err, &job->wire_memory));
@@ -203,6 +216,7 @@ void lw_job_close(lw_job *job)
     lw_wire_free(&job->wire);
     lw_corpus_free(&job->train);
     lw_corpus_free(&job->eval);
+    lw_job_close_encoder(job);
     for (int64_t j = 0; j < LW_MAX_MODELS; j++) {
         lw_decoder_destroy(&job->llms[j].decoder);
         lw_tokenizer_destroy(&job->llms[j].tokenizer);
@@ -328,12 +342,16 @@ lw_status lw_job_describe(lw_job *job, lw_error *err)
         lw_log(job->run, "lwmpi %s, configuration %s, %d rank%s", lw_version(), c->path, job->ranks,
                job->ranks == 1 ? "" : "s");
         describe_models(job);
+        lw_job_describe_encoder(job);
         char latents[64];
         describe_latents(c, latents, sizeof latents);
-        lw_log(job->run, "wire: %s x %lld from %s by encoder %s (%lld layers, width %lld) and pooler %s; "
-                         "%.3f M trainable parameters",
-               latents, (long long)c->wire.d_z, lw_compress_name(c->wire.compress),
-               lw_encoder_kind_name(c->encoder.kind), (long long)c->encoder.layers, (long long)c->encoder.width,
+        char shape[64] = "";
+        if (c->encoder.kind == LW_ENCODER_BYTE) {
+            snprintf(shape, sizeof shape, " (%lld layers, width %lld)", (long long)c->encoder.layers,
+                     (long long)c->encoder.width);
+        }
+        lw_log(job->run, "wire: %s x %lld from %s by encoder %s%s and pooler %s; %.3f M trainable parameters", latents,
+               (long long)c->wire.d_z, lw_compress_name(c->wire.compress), lw_encoder_kind_name(c->encoder.kind), shape,
                lw_pooler_kind_name(c->pooler.kind), (double)job->wire.params.elements / 1e6);
         describe_corpus(job, "training data", &job->train);
         describe_corpus(job, "evaluation data", &job->eval);
@@ -342,14 +360,22 @@ lw_status lw_job_describe(lw_job *job, lw_error *err)
     return describe_places(job, err);
 }
 
+static void note_model(const lw_llm *m, lw_checkpoint_model *out)
+{
+    snprintf(out->name, sizeof out->name, "%s", m->name);
+    out->weights_hash = lw_decoder_fingerprint(m->decoder);
+    out->tokenizer_hash = lw_tokenizer_fingerprint(m->tokenizer);
+}
+
 lw_status lw_job_checkpoint_info(const lw_job *job, lw_error *err, lw_checkpoint_info *out)
 {
     lw_checkpoint_info info = {.data_hash = job->train.data.fingerprint, .model_count = (int)job->llm_count};
     LW_TRY(lw_config_hash(job->config, err, &info.config_hash));
     for (int64_t j = 0; j < job->llm_count; j++) {
-        snprintf(info.models[j].name, sizeof info.models[j].name, "%s", job->llms[j].name);
-        info.models[j].weights_hash = lw_decoder_fingerprint(job->llms[j].decoder);
-        info.models[j].tokenizer_hash = lw_tokenizer_fingerprint(job->llms[j].tokenizer);
+        note_model(&job->llms[j], &info.models[j]);
+    }
+    if (job->encoder.decoder != NULL) {
+        note_model(&job->encoder, &info.models[info.model_count++]);
     }
     snprintf(info.lwmpi_version, sizeof info.lwmpi_version, "%s", lw_version());
     *out = info;

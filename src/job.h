@@ -29,11 +29,14 @@ typedef struct lw_job {
     lw_run_dir *run;       // rank 0 alone; NULL where nothing is written
     int64_t llm_count;
     lw_llm llms[LW_MAX_MODELS];
+    lw_llm encoder;        // what an encoder of kind `llm` reads with
+    int64_t encoder_share; // which of the LLMs that is, so that all in it is borrowed; -1: its own
     lw_corpus train, eval; // count 0 where not asked for
     lw_wire wire;
     lw_arena wire_memory;
     int64_t min_positions; // of the LLMs, where data does not tell
-    size_t frozen_bytes;   // predicted, of all LLMs
+    int64_t min_source;    // tokens that the encoder reads, likewise
+    size_t frozen_bytes;   // predicted, of all LLMs, the encoder's included
 } lw_job;
 
 // Deadline of collectives before the configuration is known, in seconds.
@@ -57,6 +60,12 @@ lw_status lw_job_stopped(lw_job *job, lw_status status, const char *when, lw_err
 // The parts of lw_job_open that a plan needs too. job->config is set. Local.
 lw_status lw_job_read(lw_job *job, int what, lw_error *err);          // models' shapes, tokenizers, samples
 int64_t lw_job_max_positions(const lw_job *job, int64_t j);           // rows of the longest sequence of LLM j
+// For lw_wire_declare: the encoder's LLM in *room, or NULL without one.
+const lw_encoder_backbone *lw_job_backbone(const lw_job *job, lw_encoder_backbone *room);
+// Of an encoder that shares the weights of LLM j: the positions that its windows need; else 0. The wire is declared.
+int64_t lw_job_encoder_positions(const lw_job *job, int64_t j);
+// Device bytes of an encoder's own frozen weights. The wire is declared.
+size_t lw_job_encoder_bytes(const lw_job *job);
 
 // Shows the resolved job on rank 0: models, shapes, parameters, data, ranks and where they run. Collective.
 lw_status lw_job_describe(lw_job *job, lw_error *err);

@@ -48,7 +48,8 @@ static lw_status change_job(const lw_plan *plan, const lw_plan_change *change, l
     for (int64_t j = 0; j < plan->job.llm_count; j++) {
         d[j] = plan->job.llms[j].config.d;
     }
-    return lw_wire_declare(&out->config, d, err, &out->job.wire);
+    lw_encoder_backbone backbone;
+    return lw_wire_declare(&out->config, d, lw_job_backbone(&out->job, &backbone), err, &out->job.wire);
 }
 
 static lw_workload workload(const lw_plan *plan, const changed_job *changed, const lw_plan_change *change,

@@ -35,6 +35,7 @@ typedef struct lw_plan_change {
 
 typedef struct lw_plan_memory { // bytes on one GPU
     size_t llm[LW_MAX_MODELS];  // frozen weights of each LLM
+    size_t encoder;             // frozen weights of an encoder's own
     size_t frozen;              // of all
     size_t parameters, gradients, optimizer;
     size_t activations, logits, caches; // the work space, in the phase that needs most of it

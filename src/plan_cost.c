@@ -46,7 +46,7 @@ static void attention(clock *t, double q_rows, double k_len, double width, doubl
 // --- frozen LLM
 
 typedef struct llm_shape {
-    double d, ffn, q, qkv, vocab, layers, rows, len, scored, operand;
+    double d, ffn, q, qkv, vocab, layers, rows, keys, scored, operand; // keys: that a row sees, on average
 } llm_shape;
 
 static llm_shape shape_of(const lw_device_rates *rates, const lw_hf_config *c, double samples, double rows,
@@ -59,7 +59,7 @@ static llm_shape shape_of(const lw_device_rates *rates, const lw_hf_config *c, d
                        .vocab = (double)c->vocab,
                        .layers = (double)c->layers,
                        .rows = samples * rows,
-                       .len = rows,
+                       .keys = rows / 2.0, // causal
                        .scored = samples * answer,
                        .operand = (double)lw_dtype_bytes(rates->frozen_type)};
 }
@@ -72,7 +72,7 @@ static double llm_forward(const lw_device_rates *rates, const llm_shape *m)
     move(&t, r * m->d * (4.0 + o)); // rmsnorm
     frozen_product(&t, r, m->d, m->qkv, o, false);
     move(&t, 2.0 * r * m->qkv * o);                                                               // rope
-    attention(&t, r, m->len / 2.0, m->q, r * (m->qkv + m->q) * o, 2.0, rates->matrix_flop_per_s); // causal: half
+    attention(&t, r, m->keys, m->q, r * (m->qkv + m->q) * o, 2.0, rates->matrix_flop_per_s);
     frozen_product(&t, r, m->q, m->d, 4.0, true);
     move(&t, r * m->d * (4.0 + o));
     frozen_product(&t, r, m->d, 2.0 * m->ffn, o, false);
@@ -112,7 +112,7 @@ static double llm_backward(const lw_device_rates *rates, const llm_shape *m)
     frozen_product(&t, r, 2.0 * m->ffn, m->d, 4.0, false);
     move(&t, 16.0 * r * m->d); // rmsnorm_backward accumulates
     frozen_product(&t, r, m->d, m->q, o, false);
-    attention(&t, r, m->len / 2.0, m->q, 2.0 * r * (m->qkv + m->q) * o, 5.0, rates->matrix_flop_per_s);
+    attention(&t, r, m->keys, m->q, 2.0 * r * (m->qkv + m->q) * o, 5.0, rates->matrix_flop_per_s);
     move(&t, 2.0 * r * m->qkv * o);
     frozen_product(&t, r, m->qkv, m->d, 4.0, false);
     move(&t, 16.0 * r * m->d);
@@ -164,12 +164,47 @@ static void transformer_layer(clock *t, const lw_transformer_layer *l, double q_
     feed_forward(t, &l->ffn, q_rows, backward);
 }
 
+// Both products of every low-rank update; backward twice as many.
+static double updates(const lw_device_rates *rates, const lw_reader_llm *r, double rows, bool backward)
+{
+    clock t = {.rates = rates};
+    double rank = (double)r->lora.rank;
+    double operand = (double)lw_dtype_bytes(rates->frozen_type);
+    for (int map = 0; map < LW_LORA_MAPS; map++) {
+        const lw_lora_shape *s = &r->lora.shapes[map];
+        frozen_product(&t, rows, (double)s->in, rank * (double)s->part_count, operand, false);
+        frozen_product(&t, rows, rank, (double)s->out, operand, true);
+    }
+    return t.s * (double)r->config.layers * (backward ? 2.0 : 1.0);
+}
+
+static double encoder_llm(const lw_device_rates *rates, const lw_reader_llm *r, double samples, double tokens,
+                          bool backward)
+{
+    clock t = {.rates = rates};
+    double rows = samples * tokens;
+    llm_shape m = shape_of(rates, &r->config, samples, tokens, 0.0);
+    double window = tokens < (double)r->window ? tokens : (double)r->window;
+    m.keys = r->bidirectional ? window : window / 2.0;
+    if (r->lora.rank > 0) {
+        t.s += updates(rates, r, rows, backward);
+        t.s += backward ? llm_backward(rates, &m) : llm_forward(rates, &m);
+    } else if (!backward) {
+        t.s += llm_forward(rates, &m);
+    }
+    linear(&t, &r->project, rows, backward);
+    return t.s;
+}
+
 static double encoder(const lw_device_rates *rates, const lw_encoder *e, double samples, const lw_sample_shape *shape,
                       bool backward)
 {
     clock t = {.rates = rates};
     double rows = samples * shape->source;
     double z = samples * shape->latents;
+    if (e->kind == LW_ENCODER_LLM) {
+        t.s += encoder_llm(rates, &e->llm, samples, shape->source, backward);
+    }
     move(&t, 8.0 * rows * (double)e->width); // embedding, or its scatter
     for (int64_t i = 0; i < e->byte.stack.count; i++) {
         transformer_layer(&t, &e->byte.stack.layers[i], rows, rows, shape->source, backward);

@@ -12,7 +12,7 @@
 #include "wire.h"
 
 // Raised when the cost functions change: older calibration records no longer compare.
-enum { LW_COST_VERSION = 2 };
+enum { LW_COST_VERSION = 3 };
 
 typedef struct lw_workload {
     const lw_wire *wire;                // declared

@@ -151,6 +151,11 @@ lw_status lw_plan_memory_measure(const lw_plan *plan, lw_job *job, int64_t answe
         }
         m.frozen += m.llm[j];
     }
+    m.encoder = lw_job_encoder_bytes(job);
+    if (m.encoder == SIZE_MAX) {
+        return lw_fail(err, LW_ERR_FORMAT, "the encoder's LLM: its shapes overflow any address space");
+    }
+    m.frozen += m.encoder;
     measure_wire(job, &m);
     LW_TRY(measure_step(plan, job, answer_factor, micro, err, &m.step, &step_logits));
     LW_TRY(measure_eval(job, err, &m, &eval_logits, &eval_caches));

@@ -67,6 +67,10 @@ static const char *missing_text(const lw_config *c)
             return "a model has no tokenizer.json here";
         }
     }
+    if (c->encoder.kind == LW_ENCODER_LLM && c->encoder.share[0] == '\0' &&
+        !in_model(c->encoder.path, "tokenizer.json")) {
+        return "the encoder's LLM has no tokenizer.json here";
+    }
     return NULL;
 }
 
@@ -169,6 +173,7 @@ static lw_status open_samples(lw_plan *plan, lw_error *err)
     LW_TRY(count_samples(plan, err, &plan->samples));
     add_note(plan, "%s", missing);
     guess_mean(plan);
+    job->min_source = c->prompt.max_source_bytes; // of any alphabet no more tokens than bytes
     job->min_positions = larger(c->prompt.max_prompt_tokens, lw_plan_most_latents(c) + lw_plan_suffix_limit(c)) +
                          larger(c->prompt.max_answer_tokens, lw_config_new_tokens(c));
     return guess_eval(plan, err);
@@ -286,7 +291,8 @@ static lw_status declare_wire(lw_plan *plan, lw_error *err)
     for (int64_t j = 0; j < plan->job.llm_count; j++) {
         d[j] = plan->job.llms[j].config.d;
     }
-    return lw_wire_declare(&plan->shape_config, d, err, &plan->job.wire);
+    lw_encoder_backbone backbone;
+    return lw_wire_declare(&plan->shape_config, d, lw_job_backbone(&plan->job, &backbone), err, &plan->job.wire);
 }
 
 lw_status lw_plan_open(lw_plan *plan, lw_error *err)

@@ -30,6 +30,9 @@ static json_t *memory_json(const lw_plan *plan, const lw_plan_memory *m)
         snprintf(key, sizeof key, "frozen_%s", plan->job.llms[j].name);
         json_object_set_new(items, key, count_json(m->llm[j]));
     }
+    if (m->encoder > 0) {
+        json_object_set_new(items, "encoder", count_json(m->encoder));
+    }
     json_object_set_new(items, "parameters", count_json(m->parameters));
     json_object_set_new(items, "gradients", count_json(m->gradients));
     json_object_set_new(items, "step_workspace", count_json(m->step));
@@ -197,6 +200,9 @@ static void print_memory(const printer *p, const lw_plan *plan)
             say(p, "      frozen %s: %s GB", plan->job.llms[j].name, size_text(l->memory.llm[j], a));
         }
         if (l->why_not[0] == '\0') {
+            if (l->memory.encoder > 0) {
+                say(p, "      frozen encoder: %s GB", size_text(l->memory.encoder, a));
+            }
             break;
         }
     }

@@ -122,7 +122,8 @@ lw_status lw_step_layout(lw_arena *arena, lw_device *dev, const lw_wire *wire, c
     step->limits = *limits;
     int64_t z_rows = limits->encoder.latents;
     step->dz = LW_TAKE(arena, z_rows * wire->encoder.d_z, float);
-    LW_TRY(lw_encoder_layout(arena, dev, &wire->encoder, &limits->encoder, err, &step->encoder));
+    LW_TRY(lw_encoder_layout(arena, dev, &wire->params, &wire->encoder, LW_PASS_TRAIN, &limits->encoder, err,
+                             &step->encoder));
     lw_arena_mark mark = lw_arena_save(arena);
     for (int64_t j = 0; j < wire->llm_count; j++) {
         // The LLMs take turns: each has the same memory for its pass, adapter included.
@@ -253,8 +254,7 @@ static lw_status encode(lw_step *step, const lw_step_sample *const *samples, int
             return lw_fail(err, LW_ERR_INTERNAL, "a micro-batch exceeds the limits it was sized for");
         }
     }
-    lw_encoder_batch_upload(&step->batch, step->dev);
-    return LW_OK;
+    return lw_encoder_upload(step->dev, &step->wire->encoder, &step->batch, err, &step->encoder);
 }
 
 static void tell(lw_step *step, lw_step_phase phase, int64_t llm)
@@ -335,8 +335,9 @@ lw_status lw_step_run(lw_step *step, const lw_step_sample *const *samples, int64
     const lw_encoder_batch *batch = &step->batch;
     LW_TRY(encode(step, samples, count, err));
     tell(step, LW_PHASE_HOST, -1);
-    const int64_t source[] = {batch->tokens, batch->samples, batch->max_tokens, batch->z_rows, batch->max_z};
-    replay(step, encoder_forward, -1, source, sizeof source / sizeof *source);
+    int64_t source[LW_ENCODER_SHAPES];
+    lw_encoder_shapes(batch, &step->encoder, source);
+    replay(step, encoder_forward, -1, source, LW_ENCODER_SHAPES);
     for (int64_t j = 0; j < step->wire->llm_count; j++) {
         lw_packing *p = &step->packing[j];
         LW_TRY(pack(step, j, samples, count, tokens[j], err));
@@ -347,7 +348,7 @@ lw_status lw_step_run(lw_step *step, const lw_step_sample *const *samples, int64
                                   p->max_q,     p->max_k, p->teachers,    batch->z_rows};
         replay(step, llm_pass, j, shapes, sizeof shapes / sizeof *shapes);
     }
-    replay(step, encoder_backward, -2, source, sizeof source / sizeof *source);
+    replay(step, encoder_backward, -2, source, LW_ENCODER_SHAPES);
     return LW_OK;
 }
 

@@ -2,10 +2,11 @@
 
 #include <stdlib.h>
 
-lw_status lw_wire_declare(const lw_config *config, const int64_t *d, lw_error *err, lw_wire *out)
+lw_status lw_wire_declare(const lw_config *config, const int64_t *d, const lw_encoder_backbone *backbone, lw_error *err,
+                          lw_wire *out)
 {
     *out = (lw_wire){.llm_count = config->model_count};
-    lw_status status = lw_encoder_declare(config, &out->params, err, &out->encoder);
+    lw_status status = lw_encoder_declare(config, backbone, &out->params, err, &out->encoder);
     int64_t encoder_tensors = out->params.count;
     for (int64_t j = 0; j < config->model_count && status == LW_OK; j++) {
         out->adapters[j] = lw_adapter_declare(&out->params, config->models[j].name, config->wire.d_z,

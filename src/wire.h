@@ -30,8 +30,9 @@ typedef struct lw_wire {
     float *zeros;      // (LW_STAT_COUNT) device
 } lw_wire;
 
-// Declares the parameters; d[j]: width of LLM j.
-lw_status lw_wire_declare(const lw_config *config, const int64_t *d, lw_error *err, lw_wire *out);
+// Declares the parameters; d[j]: width of LLM j; backbone: of the encoder, NULL for kind `byte`.
+lw_status lw_wire_declare(const lw_config *config, const int64_t *d, const lw_encoder_backbone *backbone, lw_error *err,
+                          lw_wire *out);
 void lw_wire_free(lw_wire *wire);
 
 // Places parameters, gradients and, with `optimizer`, the moments.

@@ -232,7 +232,7 @@ static void bench_open(bench *b, const char *name, const char *overrides_text, l
         vocab[j] = b->configs[j]->vocab;
     }
     make_samples(vocab);
-    must(lw_wire_declare(b->config, d, &err, &b->wire), &err, "parameters");
+    must(lw_wire_declare(b->config, d, NULL, &err, &b->wire), &err, "parameters");
     lw_arena arena = lw_arena_measure();
     lw_wire_layout(&arena, false, &b->wire);
     must(lw_arena_alloc(b->dev, &arena, "wire", &err, &b->wire_memory), &err, "memory of the wire");

@@ -104,7 +104,7 @@ static void set_up(fixture *f)
     f->llm = (lw_hf_config){
         .d = 4096, .layers = 32, .heads = 32, .kv_heads = 8, .head_dim = 128, .ffn = 14336, .vocab = 128256};
     f->configs[0] = &f->llm;
-    assert_int_equal(lw_wire_declare(&f->config, &f->llm.d, &err, &f->wire), LW_OK);
+    assert_int_equal(lw_wire_declare(&f->config, &f->llm.d, NULL, &err, &f->wire), LW_OK);
     assert_int_equal(lw_device_table_find("h200-sxm", &err, &f->rates), LW_OK);
     f->work = (lw_workload){.wire = &f->wire, .configs = f->configs, .share = 4, .micro = 4, .ranks = 1};
     f->work.shape = (lw_sample_shape){.source = 256, .latents = 32, .rows = {42}, .answer = {8}};

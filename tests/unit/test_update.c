@@ -37,7 +37,7 @@ static void open_fixture(fixture *f)
     *f = (fixture){0};
     must(lw_config_load("configs/tiny.cfg", sizeof overrides / sizeof *overrides, overrides, &err, &f->config), &err);
     must(lw_device_open("cpu", 0, 1, &err, &f->dev), &err);
-    must(lw_wire_declare(f->config, d, &err, &f->wire), &err);
+    must(lw_wire_declare(f->config, d, NULL, &err, &f->wire), &err);
     lw_arena arena = lw_arena_measure();
     lw_wire_layout(&arena, true, &f->wire);
     must(lw_arena_alloc(f->dev, &arena, "parameters", &err, &f->memory), &err);

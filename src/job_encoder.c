@@ -1,0 +1,148 @@
+// job_encoder.c: the LLM that an encoder of kind `llm` reads with: one of its own, or one of the models' once more.
+#include <stdio.h>
+#include <string.h>
+
+#include "job_internal.h"
+
+static bool reads_with_llm(const lw_job *job)
+{
+    return job->config->encoder.kind == LW_ENCODER_LLM;
+}
+
+static bool is_shared(const lw_job *job)
+{
+    return reads_with_llm(job) && job->encoder_share >= 0;
+}
+
+static int64_t share_of(const lw_config *config)
+{
+    for (int64_t j = 0; j < config->model_count; j++) {
+        if (strcmp(config->models[j].name, config->encoder.share) == 0) {
+            return j;
+        }
+    }
+    return -1;
+}
+
+static lw_status read_own(lw_job *job, int what, lw_error *err)
+{
+    job->encoder = (lw_llm){.path = job->config->encoder.path};
+    LW_TRY(lw_hf_config_read(job->encoder.path, err, &job->encoder.config));
+    return (what & LW_JOB_SYNTHETIC) != 0 ? LW_OK : lw_job_open_tokenizer(&job->encoder, err);
+}
+
+lw_status lw_job_read_encoder(lw_job *job, int what, lw_error *err)
+{
+    if (!reads_with_llm(job)) {
+        return LW_OK;
+    }
+    lw_llm *e = &job->encoder;
+    job->encoder_share = share_of(job->config);
+    if (is_shared(job)) {
+        *e = job->llms[job->encoder_share];
+    } else {
+        lw_status status = read_own(job, what, err);
+        if (status != LW_OK) {
+            return lw_fail_in(err, status, "encoder.path");
+        }
+    }
+    e->name = "encoder";
+    // As its tokenizer has it, whatever prompt.bos says of the models' prompts.
+    e->bos = e->tokenizer != NULL ? lw_tokenizer_bos_id(e->tokenizer) : -1;
+    if (e->bos >= e->config.vocab) {
+        return lw_fail(err, LW_ERR_FORMAT, "%s: the BOS id lies outside vocab_size %lld", e->path,
+                       (long long)e->config.vocab);
+    }
+    return LW_OK;
+}
+
+const lw_encoder_backbone *lw_job_backbone(const lw_job *job, lw_encoder_backbone *room)
+{
+    *room = (lw_encoder_backbone){.llm = &job->encoder.config, .bos = job->encoder.bos};
+    return reads_with_llm(job) ? room : NULL;
+}
+
+static int64_t longest_source(const lw_corpus *c, int64_t least)
+{
+    int64_t longest = least;
+    for (int64_t i = 0; i < c->count; i++) {
+        longest = c->samples[i].source.count > longest ? c->samples[i].source.count : longest;
+    }
+    return longest;
+}
+
+static int64_t positions(const lw_job *job)
+{
+    int64_t longest = longest_source(&job->eval, longest_source(&job->train, job->min_source));
+    return lw_reader_llm_positions(&job->wire.encoder.llm, longest);
+}
+
+int64_t lw_job_encoder_positions(const lw_job *job, int64_t j)
+{
+    return is_shared(job) && job->encoder_share == j ? positions(job) : 0;
+}
+
+size_t lw_job_encoder_bytes(const lw_job *job)
+{
+    if (!reads_with_llm(job) || is_shared(job)) {
+        return 0;
+    }
+    return lw_decoder_weight_bytes(&job->wire.encoder.llm.config, job->dev->frozen_type, positions(job));
+}
+
+lw_status lw_job_load_encoder(lw_job *job, int what, lw_error *err)
+{
+    if (!reads_with_llm(job)) {
+        return LW_OK;
+    }
+    lw_llm *e = &job->encoder;
+    if (is_shared(job)) {
+        e->decoder = job->llms[job->encoder_share].decoder;
+    } else {
+        lw_decoder_options options = {.max_positions = positions(job),
+                                      .random = (what & LW_JOB_SYNTHETIC) != 0,
+                                      .seed = (uint64_t)job->config->seed,
+                                      .backbone = true,
+                                      .layers = job->wire.encoder.llm.config.layers};
+        lw_status status = lw_decoder_load(job->dev, e->path, &options, err, &e->decoder);
+        if (status != LW_OK) {
+            return lw_fail_in(err, status, "encoder.path");
+        }
+        job->frozen_bytes += lw_job_encoder_bytes(job);
+    }
+    job->wire.encoder.llm.decoder = e->decoder;
+    return LW_OK;
+}
+
+void lw_job_close_encoder(lw_job *job)
+{
+    if (job->encoder_share < 0) {
+        lw_decoder_destroy(&job->encoder.decoder);
+        lw_tokenizer_destroy(&job->encoder.tokenizer);
+    }
+    job->encoder = (lw_llm){0};
+}
+
+void lw_job_describe_encoder(const lw_job *job)
+{
+    if (!reads_with_llm(job)) {
+        return;
+    }
+    const lw_reader_llm *r = &job->wire.encoder.llm;
+    const lw_hf_counts n = lw_hf_config_counts(&r->config);
+    char updates[96] = "no updates";
+    char weights[128] = "weights of its own";
+    if (r->lora.rank > 0) {
+        snprintf(updates, sizeof updates, "LoRA of rank %lld, scale %g: %.3f M parameters", (long long)r->lora.rank,
+                 (double)r->lora.scale, (double)lw_lora_elements(&r->lora) / 1e6);
+    }
+    if (is_shared(job)) {
+        snprintf(weights, sizeof weights, "weights shared with model %s", job->config->encoder.share);
+    }
+    lw_log(job->run,
+           "encoder: %s, the first %lld of %lld layers, width %lld, %s, %.2f M parameters, frozen, %s; windows "
+           "of %lld positions%s; %s",
+           r->config.model_type, (long long)r->config.layers, (long long)job->encoder.config.layers,
+           (long long)r->config.d, r->bidirectional ? "bidirectional" : "causal", (double)n.total / 1e6, weights,
+           (long long)r->window, r->bos >= 0 ? ", begin-of-text first" : "", updates);
+}

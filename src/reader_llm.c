@@ -1,0 +1,144 @@
+#include "reader_llm.h"
+
+static lw_status check(const lw_config *config, const lw_hf_config *llm, lw_error *err)
+{
+    if (config->encoder.layers > llm->layers) {
+        return lw_fail(err, LW_ERR_CONFIG, "encoder.layers = %lld, but the encoder's LLM has %lld: use at most these",
+                       (long long)config->encoder.layers, (long long)llm->layers);
+    }
+    if (config->encoder.window > llm->max_positions) {
+        return lw_fail(
+            err, LW_ERR_CONFIG,
+            "encoder.window = %lld, but max_position_embeddings of the encoder's LLM is %lld: use at most that, "
+            "or 0",
+            (long long)config->encoder.window, (long long)llm->max_positions);
+    }
+    return LW_OK;
+}
+
+lw_status lw_reader_llm_declare(const lw_config *config, const lw_encoder_backbone *backbone, lw_params *params,
+                                lw_error *err, lw_reader_llm *out)
+{
+    LW_TRY(check(config, backbone->llm, err));
+    lw_reader_llm r = {.config = lw_decoder_backbone(backbone->llm, config->encoder.layers),
+                       .bidirectional = !config->encoder.causal,
+                       .bos = backbone->bos};
+    r.window = config->encoder.window > 0 ? config->encoder.window : r.config.max_positions;
+    LW_TRY(lw_lora_declare(&r.config, "encoder.lora", r.config.layers, config->encoder.lora_rank,
+                           config->encoder.lora_alpha, params, err, &r.lora));
+    r.project = lw_linear_declare(params, "encoder.project", r.config.d, config->wire.d_z);
+    *out = r;
+    return LW_OK;
+}
+
+// --- windows
+
+static int64_t bos_rows(const lw_reader_llm *r)
+{
+    return r->bos >= 0 ? 1 : 0;
+}
+
+// Windows of a text: the least number, then all of nearly the same length.
+static int64_t windows_of(const lw_reader_llm *r, int64_t tokens)
+{
+    int64_t most = r->window - bos_rows(r);
+    return (tokens + most - 1) / most;
+}
+
+int64_t lw_reader_llm_positions(const lw_reader_llm *r, int64_t max_tokens)
+{
+    int64_t longest = max_tokens + 1; // begin-of-text, or room for something where there is no text
+    return longest < r->window ? longest : r->window;
+}
+
+static lw_pass_limits pass_limits(const lw_reader_llm *r, const lw_encoder_limits *l)
+{
+    // Every text begins at most one window that is not full.
+    int64_t most = r->window - bos_rows(r);
+    int64_t each = l->samples * windows_of(r, l->max_tokens);
+    int64_t all = l->samples + l->tokens / most;
+    lw_pass_limits p = {.sequences = each < all ? each : all, .supervised = l->tokens};
+    p.rows = l->tokens + p.sequences * bos_rows(r);
+    p.max_len = lw_reader_llm_positions(r, l->max_tokens);
+    return p;
+}
+
+static lw_status add_window(const lw_reader_llm *r, lw_packing *p, const int32_t *ids, int64_t count, lw_error *err)
+{
+    int64_t first = -1;
+    if (r->bos < 0) {
+        first = lw_packing_add(p, 0, 0, ids, count, 0);
+    } else if (lw_packing_add(p, 0, 0, &r->bos, 1, 0) >= 0) {
+        first = lw_packing_extend(p, ids, count);
+    }
+    for (int64_t i = 0; first >= 0 && i < count; i++) {
+        if (!lw_packing_score(p, first + i, 0, 0.0F)) {
+            first = -1;
+        }
+    }
+    return first >= 0 ? LW_OK : lw_fail(err, LW_ERR_INTERNAL, "the encoder's windows exceed the limits of a pass");
+}
+
+lw_status lw_reader_llm_upload(const lw_reader_llm *r, lw_device *dev, const lw_encoder_batch *batch, lw_error *err,
+                               lw_reader_llm_buffers *b)
+{
+    lw_packing_clear(&b->packing);
+    for (int64_t i = 0; i < batch->samples; i++) {
+        int64_t tokens = batch->at.length[i];
+        int64_t n = windows_of(r, tokens);
+        for (int64_t w = 0; w < n; w++) {
+            int64_t from = w * tokens / n;
+            int64_t to = (w + 1) * tokens / n;
+            LW_TRY(add_window(r, &b->packing, batch->at.token + batch->at.start[i] + from, to - from, err));
+        }
+    }
+    lw_packing_upload(&b->packing, dev);
+    return LW_OK;
+}
+
+// --- buffers
+
+lw_status lw_reader_llm_layout(lw_arena *arena, lw_device *dev, const lw_params *params, const lw_reader_llm *r,
+                               lw_pass_mode mode, const lw_encoder_limits *l, lw_error *err, lw_reader_llm_buffers *out)
+{
+    bool back = mode == LW_PASS_TRAIN && r->lora.rank > 0;
+    const lw_decoder_pass pass = {.mode = back ? LW_PASS_TRAIN : LW_PASS_INFER,
+                                  .layers = r->config.layers,
+                                  .bidirectional = r->bidirectional,
+                                  .states = true,
+                                  .lora = r->lora};
+    *out = (lw_reader_llm_buffers){.limits = pass_limits(r, l)};
+    out->indices = lw_arena_take(arena, (int64_t)lw_packing_device_bytes(&out->limits), 1);
+    out->d_states = back ? LW_TAKE(arena, l->tokens * r->config.d, float) : NULL;
+    return lw_decoder_pass_layout(arena, dev, &r->config, params, &pass, &out->limits, err, &out->pass);
+}
+
+lw_status lw_reader_llm_start(lw_reader_llm_buffers *b, lw_error *err)
+{
+    return b->packing.host.base != NULL ? LW_OK : lw_packing_create(&b->limits, b->indices, err, &b->packing);
+}
+
+void lw_reader_llm_buffers_free(lw_reader_llm_buffers *b)
+{
+    lw_packing_free(&b->packing);
+    lw_decoder_buffers_free(&b->pass);
+    *b = (lw_reader_llm_buffers){0};
+}
+
+// --- passes
+
+void lw_reader_llm_forward(lw_device *dev, const lw_params *params, const lw_reader_llm *r, lw_reader_llm_buffers *b,
+                           float *x_out)
+{
+    lw_decoder_states(r->decoder, params, &b->packing, &b->pass);
+    lw_linear_forward(dev, params, &r->project, b->packing.supervised, b->pass.states, false, x_out);
+}
+
+void lw_reader_llm_backward(lw_device *dev, const lw_params *params, const lw_reader_llm *r, lw_reader_llm_buffers *b,
+                            const float *dx)
+{
+    lw_linear_backward(dev, params, &r->project, b->packing.supervised, b->pass.states, dx, false, b->d_states);
+    if (r->lora.rank > 0) {
+        lw_decoder_states_backward(r->decoder, params, &b->packing, b->d_states, &b->pass);
+    }
+}
