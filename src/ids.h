@@ -5,6 +5,7 @@
 #include <stddef.h>
 #include <stdint.h>
 #include <stdlib.h>
+#include <string.h>
 
 #include "status.h"
 
@@ -52,6 +53,17 @@ static inline lw_status lw_ids_push(lw_ids *ids, int32_t id, lw_error *err)
         LW_TRY(lw_ids_reserve(ids, 1, err));
     }
     ids->data[ids->len++] = id;
+    return LW_OK;
+}
+
+static inline lw_status lw_ids_append(lw_ids *ids, const int32_t *more, size_t count, lw_error *err)
+{
+    if (count == 0) {
+        return LW_OK;
+    }
+    LW_TRY(lw_ids_reserve(ids, count, err));
+    memcpy(ids->data + ids->len, more, count * sizeof *more);
+    ids->len += count;
     return LW_OK;
 }
 

@@ -16,6 +16,8 @@ lw_status lw_tokenizer_load(const char *path, lw_error *err, lw_tokenizer **out)
     }
     lw_trie_init(&tokenizer->added.verbatim);
     lw_trie_init(&tokenizer->added.normalized);
+    lw_trie_init(&tokenizer->wordpiece.first);
+    lw_trie_init(&tokenizer->wordpiece.rest);
     const lw_status status = lw_tokenizer_read(path, err, tokenizer);
     if (status != LW_OK) {
         lw_tokenizer_destroy(&tokenizer);
@@ -34,6 +36,7 @@ void lw_tokenizer_destroy(lw_tokenizer **tokenizer)
         pcre2_code_free((*tokenizer)->stages[i].code);
     }
     lw_added_free(&(*tokenizer)->added);
+    lw_wordpiece_free(&(*tokenizer)->wordpiece);
     lw_vocab_free(&(*tokenizer)->vocab);
     free(*tokenizer);
     *tokenizer = NULL;
@@ -108,6 +111,59 @@ lw_status lw_tokenizer_encode_with(const lw_tokenizer *tokenizer, lw_tokenizer_s
     return status;
 }
 
+lw_status lw_normalise(const lw_tokenizer *tokenizer, lw_nfc *nfc, const char *text, size_t len, lw_error *err,
+                       const char **out, size_t *out_len)
+{
+    switch (tokenizer->normalizer) {
+    case LW_NORMALIZER_NFC: return lw_nfc_apply(nfc, text, len, err, out, out_len);
+    case LW_NORMALIZER_BERT: return lw_bert_normalise(&tokenizer->bert, nfc, text, len, err, out, out_len);
+    case LW_NORMALIZER_NONE: break;
+    }
+    *out = text;
+    *out_len = len;
+    return LW_OK;
+}
+
+static lw_cached_word *cache_slot(const lw_tokenizer_scratch *scratch, const char *word, size_t len)
+{
+    uint64_t hash = len;
+    for (size_t at = 0; at < len; at += sizeof hash) {
+        uint64_t eight = 0;
+        memcpy(&eight, word + at, len - at < sizeof eight ? len - at : sizeof eight);
+        hash = (hash ^ eight) * UINT64_C(0x9E3779B97F4A7C15);
+        hash ^= hash >> 32;
+    }
+    return &scratch->cache[hash % LW_CACHE_SLOTS];
+}
+
+lw_status lw_encode_word(const lw_encoding *encoding, const char *word, size_t len)
+{
+    const lw_token_model *model = encoding->tokenizer->model;
+    lw_ids *out = encoding->out;
+    if (len == 0) {
+        return LW_OK;
+    }
+    if (len > LW_CACHE_KEY_BYTES) {
+        return model->encode_word(encoding, word, len);
+    }
+    lw_cached_word *cached = cache_slot(encoding->scratch, word, len);
+    if (cached->len == len && memcmp(cached->key, word, len) == 0) {
+        return lw_ids_append(out, cached->ids, cached->id_count, encoding->err);
+    }
+    const size_t before = out->len;
+    LW_TRY(model->encode_word(encoding, word, len));
+    const size_t count = out->len - before;
+    if (count <= LW_CACHE_IDS) {
+        cached->len = (uint8_t)len;
+        cached->id_count = (uint8_t)count;
+        memcpy(cached->key, word, len);
+        if (count > 0) {
+            memcpy(cached->ids, out->data + before, count * sizeof *cached->ids);
+        }
+    }
+    return LW_OK;
+}
+
 lw_status lw_tokenizer_encode(const lw_tokenizer *tokenizer, const char *text, size_t bytes, bool parse_special,
                               lw_error *err, lw_ids *out)
 {
@@ -141,9 +197,12 @@ lw_status lw_tokenizer_decode(const lw_tokenizer *tokenizer, const int32_t *ids,
     lw_text_buffer raw = {0};
     lw_text_buffer text = {0};
     lw_status status = LW_OK;
-    if (!tokenizer->decodes) {
-        return lw_fail(err, LW_ERR_UNSUPPORTED, "cannot decode: the decoder of this tokenizer.json is not ByteLevel");
+    if (tokenizer->decoder == LW_DECODER_OTHER) {
+        return lw_fail(err, LW_ERR_UNSUPPORTED,
+                       "cannot decode: the decoder of this tokenizer.json is neither ByteLevel nor WordPiece");
     }
+    const bool wordpiece = tokenizer->decoder == LW_DECODER_WORDPIECE;
+    bool first = true;
     for (size_t i = 0; i < count; i++) {
         if (ids[i] < 0) {
             status = lw_fail(err, LW_ERR_FORMAT, "cannot decode the token id %d", (int)ids[i]);
@@ -153,7 +212,10 @@ lw_status lw_tokenizer_decode(const lw_tokenizer *tokenizer, const int32_t *ids,
             (skip_special && vocab->tokens[ids[i]].special)) {
             continue;
         }
-        LW_TRY_GOTO(lw_text_append(&raw, vocab->tokens[ids[i]].raw, vocab->tokens[ids[i]].raw_len, err));
+        const lw_token *token = &vocab->tokens[ids[i]];
+        LW_TRY_GOTO(wordpiece ? lw_wordpiece_decode(&tokenizer->wordpiece, token, first, err, &raw)
+                              : lw_text_append(&raw, token->raw, token->raw_len, err));
+        first = false;
     }
     LW_TRY_GOTO(append_lossy(&text, raw.data, raw.len, err));
     LW_TRY_GOTO(lw_text_append(&text, "", 1, err));
@@ -179,6 +241,11 @@ int32_t lw_tokenizer_token_id(const lw_tokenizer *tokenizer, const char *content
 int32_t lw_tokenizer_bos_id(const lw_tokenizer *tokenizer)
 {
     return tokenizer->bos_id;
+}
+
+int32_t lw_tokenizer_end_id(const lw_tokenizer *tokenizer)
+{
+    return tokenizer->end_id;
 }
 
 uint64_t lw_tokenizer_fingerprint(const lw_tokenizer *tokenizer)

@@ -1,10 +1,11 @@
-// tokenizer.h: byte-level BPE from a Hugging Face tokenizer.json (the Llama-3, Qwen2 and GPT-2 families).
+// tokenizer.h: byte-level BPE (the Llama-3, Qwen2 and GPT-2 families) and WordPiece (the BERT family) from a Hugging Face
+// tokenizer.json.
 //
 // Ids equal those of Hugging Face `tokenizers` on the same file, or the file is refused with the name of what is not
-// implemented. Read from it: normalizer (none, NFC, a Sequence of these), pre_tokenizer (ByteLevel, or a Sequence of
-// Split and Digits ending in ByteLevel), model (BPE; dropout, subword prefixes and byte_fallback only where they
-// change nothing), added_tokens, the BOS of the post_processor, decoder. Not read: truncation and padding
-// (transformers resets both at every call), offsets.
+// implemented. Read from it: normalizer (none, NFC, a Sequence of these; BertNormalizer), pre_tokenizer (ByteLevel or
+// BertPreTokenizer, or a Sequence of Split and Digits ending in it), model (BPE; dropout, subword prefixes and
+// byte_fallback only where they change nothing; WordPiece, behind BertPreTokenizer), added_tokens, the first and the last
+// token of the post_processor, decoder. Not read: truncation and padding (transformers resets both at every call), offsets.
 //
 // Character classes come from the libraries linked. Debian 12's PCRE2 10.42 knows Unicode 14, as does Oniguruma in
 // `tokenizers` 0.20; later versions (0.23: Unicode 16) cut at some characters newer than that differently. Digits and
@@ -52,7 +53,7 @@ lw_status lw_tokenizer_encode(const lw_tokenizer *tokenizer, const char *text, s
 
 // The text of ids[0 .. count), as Hugging Face decodes it: bytes that are not UTF-8 become U+FFFD, ids that name no
 // token (padding rows of a model's vocabulary) give nothing, special tokens give nothing when skip_special.
-// LW_ERR_FORMAT for a negative id; LW_ERR_UNSUPPORTED if the file's decoder is not ByteLevel.
+// LW_ERR_FORMAT for a negative id; LW_ERR_UNSUPPORTED if the file's decoder is neither ByteLevel nor WordPiece.
 // *out is UTF-8 with a NUL after its *out_bytes bytes; the caller frees it.
 lw_status lw_tokenizer_decode(const lw_tokenizer *tokenizer, const int32_t *ids, size_t count, bool skip_special,
                               lw_error *err, char **out, size_t *out_bytes);
@@ -65,6 +66,9 @@ int32_t lw_tokenizer_token_id(const lw_tokenizer *tokenizer, const char *content
 
 // The token that the post-processor puts in front of a single text; -1 if it adds none.
 int32_t lw_tokenizer_bos_id(const lw_tokenizer *tokenizer);
+
+// The token that the post-processor puts behind a single text ([SEP]); -1 if it adds none.
+int32_t lw_tokenizer_end_id(const lw_tokenizer *tokenizer);
 
 // XXH64 of the bytes of tokenizer.json: for cache keys.
 uint64_t lw_tokenizer_fingerprint(const lw_tokenizer *tokenizer);

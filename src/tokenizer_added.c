@@ -34,7 +34,7 @@ static lw_status new_node(lw_trie *trie, unsigned char byte, int32_t sibling, lw
         trie->nodes = nodes;
         trie->cap = cap;
     }
-    trie->nodes[trie->count] = (lw_trie_node){.child = -1, .sibling = sibling, .added = -1, .byte = byte};
+    trie->nodes[trie->count] = (lw_trie_node){.child = -1, .sibling = sibling, .value = -1, .byte = byte};
     *out = (int32_t)trie->count++;
     return LW_OK;
 }
@@ -47,7 +47,7 @@ static int32_t among(const lw_trie *trie, int32_t node, unsigned char byte)
     return node;
 }
 
-lw_status lw_trie_insert(lw_trie *trie, const char *text, size_t len, int32_t index, lw_error *err)
+lw_status lw_trie_insert(lw_trie *trie, const char *text, size_t len, int32_t value, lw_error *err)
 {
     int32_t node = -1;
     for (size_t i = 0; i < len; i++) {
@@ -64,21 +64,20 @@ lw_status lw_trie_insert(lw_trie *trie, const char *text, size_t len, int32_t in
         }
         node = next;
     }
-    if (node >= 0 && trie->nodes[node].added < 0) {
-        trie->nodes[node].added = index;
+    if (node >= 0 && trie->nodes[node].value < 0) {
+        trie->nodes[node].value = value;
     }
     return LW_OK;
 }
 
-// The longest token at `at`: its index and its end, or -1.
-static int32_t longest(const lw_trie *trie, const char *text, size_t len, size_t at, size_t *out_end)
+int32_t lw_trie_longest(const lw_trie *trie, const char *text, size_t len, size_t at, size_t *out_end)
 {
     int32_t found = -1;
     int32_t node = trie->root[(unsigned char)text[at]];
     while (node >= 0) {
         at++;
-        if (trie->nodes[node].added >= 0) {
-            found = trie->nodes[node].added;
+        if (trie->nodes[node].value >= 0) {
+            found = trie->nodes[node].value;
             *out_end = at;
         }
         node = at < len ? among(trie, trie->nodes[node].child, (unsigned char)text[at]) : -1;
@@ -125,7 +124,7 @@ static lw_status cut(const lw_encoding *encoding, const lw_trie *trie, const cha
     size_t at = 0;
     while (trie->count > 0 && at < len) {
         size_t end = 0;
-        const int32_t index = longest(trie, text, len, at, &end);
+        const int32_t index = lw_trie_longest(trie, text, len, at, &end);
         if (index < 0) {
             at++;
             continue;
@@ -159,9 +158,7 @@ static lw_status cut(const lw_encoding *encoding, const lw_trie *trie, const cha
 static lw_status encode_gap(const lw_encoding *encoding, const char *text, size_t len)
 {
     const lw_tokenizer *tokenizer = encoding->tokenizer;
-    if (tokenizer->nfc) {
-        LW_TRY(lw_nfc_apply(&encoding->scratch->nfc, text, len, encoding->err, &text, &len));
-    }
+    LW_TRY(lw_normalise(tokenizer, &encoding->scratch->nfc, text, len, encoding->err, &text, &len));
     return cut(encoding, &tokenizer->added.normalized, text, len, lw_encode_pieces);
 }
 

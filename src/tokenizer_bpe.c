@@ -6,7 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "tokenizer_internal.h"
+#include "tokenizer_json.h"
 
 enum { SHORT_SYMBOLS = 48 };
 
@@ -187,42 +187,9 @@ static size_t merge_long(const lw_vocab *vocab, lw_long_word *word, size_t count
     return kept;
 }
 
-static lw_status append(lw_ids *out, const int32_t *ids, size_t count, lw_error *err)
-{
-    if (count == 0) {
-        return LW_OK;
-    }
-    LW_TRY(lw_ids_reserve(out, count, err));
-    memcpy(out->data + out->len, ids, count * sizeof *ids);
-    out->len += count;
-    return LW_OK;
-}
-
-static lw_cached_word *cache_slot(const lw_tokenizer_scratch *scratch, const char *word, size_t len)
-{
-    uint64_t hash = len;
-    for (size_t at = 0; at < len; at += sizeof hash) {
-        uint64_t eight = 0;
-        memcpy(&eight, word + at, len - at < sizeof eight ? len - at : sizeof eight);
-        hash = (hash ^ eight) * UINT64_C(0x9E3779B97F4A7C15);
-        hash ^= hash >> 32;
-    }
-    return &scratch->cache[hash % LW_CACHE_SLOTS];
-}
-
-lw_status lw_encode_word(const lw_encoding *encoding, const char *word, size_t len)
+static lw_status encode_word(const lw_encoding *encoding, const char *word, size_t len)
 {
     const lw_vocab *vocab = &encoding->tokenizer->vocab;
-    lw_cached_word *cached = NULL;
-    if (len == 0) {
-        return LW_OK;
-    }
-    if (len <= LW_CACHE_KEY_BYTES) {
-        cached = cache_slot(encoding->scratch, word, len);
-        if (cached->len == len && memcmp(cached->key, word, len) == 0) {
-            return append(encoding->out, cached->ids, cached->id_count, encoding->err);
-        }
-    }
     int32_t few[SHORT_SYMBOLS];
     const int32_t *ids = few;
     size_t count = 1;
@@ -238,11 +205,13 @@ lw_status lw_encode_word(const lw_encoding *encoding, const char *word, size_t l
         count = merge_long(vocab, scratch, count);
         ids = scratch->symbol;
     }
-    if (cached && count <= LW_CACHE_IDS) {
-        cached->len = (uint8_t)len;
-        cached->id_count = (uint8_t)count;
-        memcpy(cached->key, word, len);
-        memcpy(cached->ids, ids, count * sizeof *ids);
-    }
-    return append(encoding->out, ids, count, encoding->err);
+    return lw_ids_append(encoding->out, ids, count, encoding->err);
 }
+
+const lw_token_model lw_model_bpe = {
+    .type = "BPE",
+    .last_stage = LW_STAGE_BYTE_LEVEL,
+    .read_options = lw_bpe_read_options,
+    .read_rest = lw_bpe_read_rest,
+    .encode_word = encode_word,
+};

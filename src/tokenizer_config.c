@@ -6,71 +6,19 @@
 
 // --- model
 
-static lw_status refuse_prefix(const lw_json *model, const char *key, lw_error *err)
+lw_status lw_tokenizer_read_model(const lw_json *model, lw_error *err, lw_tokenizer *tokenizer)
 {
-    const char *value;
-    LW_TRY(lw_json_string_or(model, key, "", err, &value));
-    if (value[0] != '\0') {
-        return lw_fail(err, LW_ERR_UNSUPPORTED, "%s: model.%s is \"%.60s\"; byte-level BPE has none", model->where, key,
-                       value);
-    }
-    return LW_OK;
-}
-
-lw_status lw_tokenizer_read_model_options(const lw_json *model, lw_error *err, lw_tokenizer *tokenizer)
-{
+    static const lw_token_model *const models[] = {&lw_model_bpe, &lw_model_wordpiece};
     const char *type;
-    double dropout;
     LW_TRY(lw_json_string_or(model, "type", "BPE", err, &type)); // GPT-2's own file has none
-    if (strcmp(type, "BPE") != 0) {
-        return lw_fail(err, LW_ERR_UNSUPPORTED, "%s: model.type is \"%.60s\"; only BPE is supported", model->where,
-                       type);
-    }
-    LW_TRY(lw_json_double_or(model, "dropout", 0.0, 1.0, 0.0, err, &dropout));
-    if (dropout > 0.0) {
-        return lw_fail(err, LW_ERR_UNSUPPORTED, "%s: model.dropout is %g: ids would be random; set it to null",
-                       model->where, dropout);
-    }
-    LW_TRY(refuse_prefix(model, "continuing_subword_prefix", err));
-    LW_TRY(refuse_prefix(model, "end_of_word_suffix", err));
-    LW_TRY(lw_json_bool_or(model, "fuse_unk", false, err, &tokenizer->vocab.fuse_unk));
-    return lw_json_bool_or(model, "ignore_merges", false, err, &tokenizer->vocab.ignore_merges);
-}
-
-// Bytes that UTF-8 never uses (C0, C1, F5..FF) cannot be missed.
-static bool lacks_a_byte(const lw_vocab *vocab)
-{
-    for (int byte = 0; byte < 0xF5; byte++) {
-        if (vocab->byte_id[byte] < 0 && byte != 0xC0 && byte != 0xC1) {
-            return true;
+    for (size_t i = 0; i < sizeof models / sizeof *models; i++) {
+        if (strcmp(type, models[i]->type) == 0) {
+            tokenizer->model = models[i];
+            return tokenizer->model->read_options(model, err, tokenizer);
         }
     }
-    return false;
-}
-
-lw_status lw_tokenizer_check_unknown(const lw_json *model, lw_error *err, lw_tokenizer *tokenizer)
-{
-    lw_vocab *vocab = &tokenizer->vocab;
-    const char *unknown;
-    bool byte_fallback;
-    LW_TRY(lw_json_string_or(model, "unk_token", NULL, err, &unknown));
-    LW_TRY(lw_json_bool_or(model, "byte_fallback", false, err, &byte_fallback));
-    vocab->unk_id = -1;
-    if (!lacks_a_byte(vocab)) {
-        return LW_OK;
-    }
-    if (byte_fallback) {
-        return lw_fail(err, LW_ERR_UNSUPPORTED, "%s: model.byte_fallback is true and model.vocab lacks some bytes",
-                       model->where);
-    }
-    if (unknown) {
-        vocab->unk_id = lw_id_map_find(vocab, &vocab->by_content, unknown, strlen(unknown));
-        if (vocab->unk_id < 0 || !vocab->tokens[vocab->unk_id].in_model) {
-            return lw_fail(err, LW_ERR_FORMAT, "%s: model.unk_token \"%.60s\" is not in model.vocab", model->where,
-                           unknown);
-        }
-    }
-    return LW_OK;
+    return lw_fail(err, LW_ERR_UNSUPPORTED, "%s: model.type is \"%.60s\"; only BPE and WordPiece are supported",
+                   model->where, type);
 }
 
 // --- lists: "X" or {"type": "Sequence", LIST: [...]}, without nesting beyond a few levels
@@ -122,21 +70,50 @@ static lw_status unsupported(const lw_json *item, const char *type, const char *
 
 // --- normalizer, decoder
 
+static lw_status read_bert_normalizer(const lw_json *item, lw_error *err, lw_bert_normalizer *bert)
+{
+    LW_TRY(lw_json_bool(item, "clean_text", err, &bert->clean));
+    LW_TRY(lw_json_bool(item, "handle_chinese_chars", err, &bert->space_ideographs));
+    LW_TRY(lw_json_bool(item, "lowercase", err, &bert->lowercase));
+    return lw_json_bool_or(item, "strip_accents", bert->lowercase, err, &bert->strip_accents);
+}
+
 static lw_status read_normalizer(const lw_json *item, const char *type, lw_error *err, lw_tokenizer *tokenizer)
 {
-    if (strcmp(type, "NFC") != 0) {
-        return unsupported(item, type, "NFC", err);
+    const lw_normalizer before = tokenizer->normalizer;
+    if (strcmp(type, "NFC") == 0) {
+        tokenizer->normalizer = LW_NORMALIZER_NFC;
+    } else if (strcmp(type, "BertNormalizer") == 0) {
+        LW_TRY(read_bert_normalizer(item, err, &tokenizer->bert));
+        tokenizer->normalizer = LW_NORMALIZER_BERT;
+    } else {
+        return unsupported(item, type, "NFC and BertNormalizer", err);
     }
-    tokenizer->nfc = true; // twice is the same as once
+    // NFC twice is the same as once.
+    if (before != LW_NORMALIZER_NONE && (before != tokenizer->normalizer || before == LW_NORMALIZER_BERT)) {
+        return lw_fail(err, LW_ERR_UNSUPPORTED, "%s: normalizer has a BertNormalizer among others; it must be alone",
+                       item->where);
+    }
     return LW_OK;
 }
 
 // Another decoder does not keep a tokenizer from encoding: decoding will refuse.
 static lw_status read_decoder(const lw_json *item, const char *type, lw_error *err, lw_tokenizer *tokenizer)
 {
-    (void)item;
-    (void)err;
-    tokenizer->decodes = ++tokenizer->decoder_steps == 1 && strcmp(type, "ByteLevel") == 0;
+    const bool only = ++tokenizer->decoder_steps == 1;
+    tokenizer->decoder = LW_DECODER_OTHER;
+    if (only && strcmp(type, "ByteLevel") == 0) {
+        tokenizer->decoder = LW_DECODER_BYTE_LEVEL;
+    } else if (only && strcmp(type, "WordPiece") == 0) {
+        const char *prefix;
+        LW_TRY(lw_json_string(item, "prefix", err, &prefix));
+        LW_TRY(lw_json_bool(item, "cleanup", err, &tokenizer->wordpiece.decoder_cleanup));
+        tokenizer->wordpiece.decoder_prefix = strdup(prefix);
+        if (!tokenizer->wordpiece.decoder_prefix) {
+            return lw_fail(err, LW_ERR_MEMORY, "%s: no memory for the decoder", item->where);
+        }
+        tokenizer->decoder = LW_DECODER_WORDPIECE;
+    }
     return LW_OK;
 }
 
@@ -193,6 +170,13 @@ static lw_status read_digits(const lw_json *item, lw_error *err, lw_stage *stage
     return LW_OK;
 }
 
+static const char *const stage_names[] = {
+    [LW_STAGE_SPLIT] = "Split",
+    [LW_STAGE_DIGITS] = "Digits",
+    [LW_STAGE_BYTE_LEVEL] = "ByteLevel",
+    [LW_STAGE_BERT] = "BertPreTokenizer",
+};
+
 static lw_status read_pre_tokenizer(const lw_json *item, const char *type, lw_error *err, lw_tokenizer *tokenizer)
 {
     const int count = tokenizer->stage_count;
@@ -200,9 +184,9 @@ static lw_status read_pre_tokenizer(const lw_json *item, const char *type, lw_er
         return lw_fail(err, LW_ERR_UNSUPPORTED, "%s: pre_tokenizer has more than %d steps", item->where,
                        (int)LW_MAX_STAGES);
     }
-    if (count > 0 && tokenizer->stages[count - 1].kind == LW_STAGE_BYTE_LEVEL) {
-        return lw_fail(err, LW_ERR_UNSUPPORTED, "%s: pre_tokenizer has a %.60s behind ByteLevel; it must be the last",
-                       item->where, type);
+    if (count > 0 && tokenizer->stages[count - 1].kind >= LW_STAGE_BYTE_LEVEL) {
+        return lw_fail(err, LW_ERR_UNSUPPORTED, "%s: pre_tokenizer has a %.60s behind %s; that must be the last",
+                       item->where, type, stage_names[tokenizer->stages[count - 1].kind]);
     }
     // Counted first, so that whatever is compiled into it is freed with the tokenizer.
     lw_stage *stage = &tokenizer->stages[tokenizer->stage_count++];
@@ -218,7 +202,11 @@ static lw_status read_pre_tokenizer(const lw_json *item, const char *type, lw_er
         stage->kind = LW_STAGE_BYTE_LEVEL;
         return read_byte_level(item, err, stage);
     }
-    return unsupported(item, type, "Split, Digits and ByteLevel", err);
+    if (strcmp(type, "BertPreTokenizer") == 0) {
+        stage->kind = LW_STAGE_BERT;
+        return LW_OK;
+    }
+    return unsupported(item, type, "Split, Digits, ByteLevel and BertPreTokenizer", err);
 }
 
 lw_status lw_tokenizer_read_pipeline(const lw_json *root, lw_error *err, lw_tokenizer *tokenizer)
@@ -226,43 +214,54 @@ lw_status lw_tokenizer_read_pipeline(const lw_json *root, lw_error *err, lw_toke
     LW_TRY(each_item_of(root, "normalizer", "normalizers", read_normalizer, err, tokenizer));
     LW_TRY(each_item_of(root, "pre_tokenizer", "pretokenizers", read_pre_tokenizer, err, tokenizer));
     const int count = tokenizer->stage_count;
-    if (count == 0 || tokenizer->stages[count - 1].kind != LW_STAGE_BYTE_LEVEL) {
-        return lw_fail(err, LW_ERR_UNSUPPORTED,
-                       "%s: pre_tokenizer does not end in ByteLevel; only byte-level BPE is supported", root->where);
+    const lw_token_model *model = tokenizer->model;
+    if (count == 0 || tokenizer->stages[count - 1].kind != model->last_stage) {
+        return lw_fail(err, LW_ERR_UNSUPPORTED, "%s: pre_tokenizer does not end in %s; %s is supported with that alone",
+                       root->where, stage_names[model->last_stage], model->type);
     }
     return each_item_of(root, "decoder", "decoders", read_decoder, err, tokenizer);
 }
 
 // --- post-processor
 
-static lw_status set_bos(const lw_json *item, const json_t *id, lw_error *err, lw_tokenizer *tokenizer)
+static lw_status check_id(const lw_json *item, const json_t *id, lw_error *err, const lw_tokenizer *tokenizer,
+                          int32_t *out)
 {
     const json_int_t value = json_is_integer(id) ? json_integer_value(id) : -1;
     if (value < 0 || value >= tokenizer->vocab.id_count) {
-        return lw_fail(err, LW_ERR_FORMAT, "%s: post_processor puts a token first whose id is not in the vocabulary",
+        return lw_fail(err, LW_ERR_FORMAT, "%s: post_processor adds a token whose id is not in the vocabulary",
                        item->where);
     }
-    tokenizer->bos_id = (int32_t)value;
+    *out = (int32_t)value;
     return LW_OK;
 }
 
-// {"single": [{"SpecialToken": {"id": NAME}}, ...], "special_tokens": {NAME: {"ids": [ID]}}}
-static lw_status read_template(const lw_json *item, lw_error *err, lw_tokenizer *tokenizer)
+// One end of {"single": [{"SpecialToken": {"id": NAME}}, ...], "special_tokens": {NAME: {"ids": [ID]}}}
+static lw_status read_template_end(const lw_json *item, const json_t *piece, lw_error *err,
+                                   const lw_tokenizer *tokenizer, int32_t *out)
 {
-    const json_t *single;
     const json_t *specials;
     const char *name;
-    LW_TRY(lw_json_array(item, "single", err, &single));
-    const json_t *first = json_object_get(json_array_get(single, 0), "SpecialToken");
-    if (!first) {
+    lw_json token;
+    const json_t *special = json_object_get(piece, "SpecialToken");
+    if (!special) {
         return LW_OK;
     }
-    lw_json token;
-    LW_TRY(lw_json_object_at(first, item->where, "post_processor.single.SpecialToken.", err, &token));
+    LW_TRY(lw_json_object_at(special, item->where, "post_processor.single.SpecialToken.", err, &token));
     LW_TRY(lw_json_string(&token, "id", err, &name));
     LW_TRY(lw_json_child(item, "special_tokens", err, &specials));
     const json_t *ids = json_object_get(json_object_get(specials, name), "ids");
-    return set_bos(item, json_array_get(ids, 0), err, tokenizer);
+    return check_id(item, json_array_get(ids, 0), err, tokenizer, out);
+}
+
+static lw_status read_template(const lw_json *item, lw_error *err, lw_tokenizer *tokenizer)
+{
+    const json_t *single;
+    LW_TRY(lw_json_array(item, "single", err, &single));
+    const size_t count = json_array_size(single);
+    LW_TRY(read_template_end(item, json_array_get(single, 0), err, tokenizer, &tokenizer->bos_id));
+    return count < 2 ? LW_OK
+                     : read_template_end(item, json_array_get(single, count - 1), err, tokenizer, &tokenizer->end_id);
 }
 
 static lw_status read_post_processor(const lw_json *item, const char *type, lw_error *err, lw_tokenizer *tokenizer)
@@ -275,14 +274,17 @@ static lw_status read_post_processor(const lw_json *item, const char *type, lw_e
     }
     if (strcmp(type, "RobertaProcessing") == 0 || strcmp(type, "BertProcessing") == 0) {
         const json_t *cls;
+        const json_t *sep;
         LW_TRY(lw_json_array(item, "cls", err, &cls));
-        return set_bos(item, json_array_get(cls, 1), err, tokenizer);
+        LW_TRY(lw_json_array(item, "sep", err, &sep));
+        LW_TRY(check_id(item, json_array_get(sep, 1), err, tokenizer, &tokenizer->end_id));
+        return check_id(item, json_array_get(cls, 1), err, tokenizer, &tokenizer->bos_id);
     }
     return unsupported(item, type, "TemplateProcessing, ByteLevel, RobertaProcessing and BertProcessing", err);
 }
 
-lw_status lw_tokenizer_read_bos(const lw_json *root, lw_error *err, lw_tokenizer *tokenizer)
+lw_status lw_tokenizer_read_template(const lw_json *root, lw_error *err, lw_tokenizer *tokenizer)
 {
-    tokenizer->bos_id = -1;
+    tokenizer->bos_id = tokenizer->end_id = -1;
     return each_item_of(root, "post_processor", "processors", read_post_processor, err, tokenizer);
 }

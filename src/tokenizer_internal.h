@@ -66,19 +66,38 @@ bool lw_is_numeric(int32_t code_point); // general categories Nd, Nl, No
 int32_t lw_byte_to_char(unsigned char byte);
 int lw_char_to_byte(int32_t code_point);
 
-// --- NFC (tokenizer_nfc.c)
+// --- normalisers (tokenizer_nfc.c, tokenizer_bert.c)
 
+// Their working memory.
 typedef struct lw_nfc {
     int32_t *points; // code points of the span at work
     int32_t *sorted; // room to sort a run of marks
     size_t cap;      // of both
     lw_text_buffer text;
+    lw_text_buffer cleaned; // BertNormalizer's first half
 } lw_nfc;
 
 void lw_nfc_free(lw_nfc *nfc);
 
 // *out, *out_len is the NFC of valid UTF-8: `text` itself or memory of *nfc, good until the next call.
 lw_status lw_nfc_apply(lw_nfc *nfc, const char *text, size_t len, lw_error *err, const char **out, size_t *out_len);
+
+// nfc->points[0 .. *count) is the NFD of valid UTF-8.
+lw_status lw_nfd_points(lw_nfc *nfc, const char *text, size_t len, lw_error *err, size_t *count);
+
+// BertNormalizer, in the order of its steps.
+typedef struct lw_bert_normalizer {
+    bool clean;            // control characters go, white space becomes a space
+    bool space_ideographs; // a space on both sides of each
+    bool strip_accents;    // NFD without non-spacing marks
+    bool lowercase;
+} lw_bert_normalizer;
+
+// *out, *out_len as of lw_nfc_apply.
+lw_status lw_bert_normalise(const lw_bert_normalizer *bert, lw_nfc *nfc, const char *text, size_t len, lw_error *err,
+                            const char **out, size_t *out_len);
+
+bool lw_bert_is_punctuation(int32_t code_point);
 
 // --- vocabulary and merges (tokenizer_vocab.c)
 
@@ -176,7 +195,7 @@ typedef struct lw_added_token {
 
 typedef struct lw_trie_node {
     int32_t child, sibling; // -1: none
-    int32_t added;          // index of the added token that ends here, or -1
+    int32_t value;          // of the text that ends here, or -1
     unsigned char byte;
 } lw_trie_node;
 
@@ -195,14 +214,17 @@ typedef struct lw_added {
 
 void lw_added_free(lw_added *added);
 void lw_trie_init(lw_trie *trie);
-// The first of two equal texts stays.
-lw_status lw_trie_insert(lw_trie *trie, const char *text, size_t len, int32_t index, lw_error *err);
+// The first of two equal texts stays. value >= 0.
+lw_status lw_trie_insert(lw_trie *trie, const char *text, size_t len, int32_t value, lw_error *err);
+// The longest text of the tree that stands at `at` < len: its value and its end, or -1.
+int32_t lw_trie_longest(const lw_trie *trie, const char *text, size_t len, size_t at, size_t *out_end);
 
 // --- pre-tokenizers (tokenizer_pretok.c, tokenizer_regex.c)
 
 enum { LW_MAX_STAGES = 16 };
 
-typedef enum lw_stage_kind { LW_STAGE_SPLIT, LW_STAGE_DIGITS, LW_STAGE_BYTE_LEVEL } lw_stage_kind;
+// From ByteLevel on: these can only be the last.
+typedef enum lw_stage_kind { LW_STAGE_SPLIT, LW_STAGE_DIGITS, LW_STAGE_BYTE_LEVEL, LW_STAGE_BERT } lw_stage_kind;
 
 typedef enum lw_split_behavior {
     LW_SPLIT_ISOLATED,
@@ -228,19 +250,60 @@ lw_status lw_regex_compile(const char *where, const char *pattern, bool literal,
 // Rewrites an Oniguruma pattern for PCRE2 with UTF, UCP and MULTILINE so that it matches the same, or refuses it.
 lw_status lw_regex_translate(const char *where, const char *pattern, lw_error *err, lw_text_buffer *out);
 
+// --- models
+
+struct lw_json;
+struct lw_encoding;
+
+// What makes ids of a word.
+typedef struct lw_token_model {
+    const char *type;         // model.type of tokenizer.json
+    lw_stage_kind last_stage; // of its pre-tokenizer
+    lw_status (*read_options)(const struct lw_json *model, lw_error *err, lw_tokenizer *tokenizer);
+    // Everything behind the vocabulary, before the added tokens.
+    lw_status (*read_rest)(const struct lw_json *model, lw_error *err, lw_tokenizer *tokenizer);
+    // Appends the ids of word[0 .. len), len > 0.
+    lw_status (*encode_word)(const struct lw_encoding *encoding, const char *word, size_t len);
+} lw_token_model;
+
+extern const lw_token_model lw_model_bpe;       // tokenizer_bpe.c
+extern const lw_token_model lw_model_wordpiece; // tokenizer_wordpiece.c
+
+typedef struct lw_wordpiece {
+    lw_trie first, rest; // ids by what begins a word, and by what continues it (without the prefix)
+    size_t max_chars;    // a longer word is unknown
+    char *decoder_prefix;
+    bool decoder_cleanup;
+} lw_wordpiece;
+
+void lw_wordpiece_free(lw_wordpiece *wordpiece);
+// Appends a token as the WordPiece decoder shows it. first: no token is before it.
+lw_status lw_wordpiece_decode(const lw_wordpiece *wordpiece, const lw_token *token, bool first, lw_error *err,
+                              lw_text_buffer *out);
+
 // --- the tokenizer
 
+typedef enum lw_normalizer { LW_NORMALIZER_NONE, LW_NORMALIZER_NFC, LW_NORMALIZER_BERT } lw_normalizer;
+typedef enum lw_token_decoder { LW_DECODER_OTHER, LW_DECODER_BYTE_LEVEL, LW_DECODER_WORDPIECE } lw_token_decoder;
+
 struct lw_tokenizer {
+    const lw_token_model *model;
     lw_vocab vocab;
+    lw_wordpiece wordpiece;
     lw_added added;
-    lw_stage stages[LW_MAX_STAGES]; // the last one is ByteLevel
+    lw_stage stages[LW_MAX_STAGES]; // the last one is the model's last_stage
     int stage_count;
-    bool nfc;
+    lw_normalizer normalizer;
+    lw_bert_normalizer bert;
     int decoder_steps;
-    bool decodes; // the decoder is ByteLevel and nothing else
-    int32_t bos_id;
+    lw_token_decoder decoder; // OTHER: cannot decode
+    int32_t bos_id, end_id;
     uint64_t fingerprint;
 };
+
+// *out, *out_len: `text` as the tokenizer's normalizer leaves it; memory as of lw_nfc_apply.
+lw_status lw_normalise(const lw_tokenizer *tokenizer, lw_nfc *nfc, const char *text, size_t len, lw_error *err,
+                       const char **out, size_t *out_len);
 
 lw_status lw_tokenizer_read(const char *path, lw_error *err, lw_tokenizer *tokenizer);
 
@@ -287,6 +350,6 @@ typedef struct lw_encoding {
 // Text -> added tokens, normalised text -> pieces -> ids.
 lw_status lw_encode_text(const lw_encoding *encoding, const char *text, size_t len);
 lw_status lw_encode_pieces(const lw_encoding *encoding, const char *text, size_t len);
-lw_status lw_encode_word(const lw_encoding *encoding, const char *word, size_t len);
+lw_status lw_encode_word(const lw_encoding *encoding, const char *word, size_t len); // remembers short words
 
 #endif

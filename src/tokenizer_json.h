@@ -8,16 +8,22 @@
 #include "json_util.h"
 #include "tokenizer_internal.h"
 
-// The model's flags; to be read before its tokens.
-lw_status lw_tokenizer_read_model_options(const lw_json *model, lw_error *err, lw_tokenizer *tokenizer);
+// Which model it is, and its flags; to be read before its tokens.
+lw_status lw_tokenizer_read_model(const lw_json *model, lw_error *err, lw_tokenizer *tokenizer);
 
-// Normalizer, pre-tokenizer and decoder. What was made before a failure is the tokenizer's to free.
+// Normalizer, pre-tokenizer and decoder; the model is known. What was made before a failure is the tokenizer's to free.
 lw_status lw_tokenizer_read_pipeline(const lw_json *root, lw_error *err, lw_tokenizer *tokenizer);
 
-// unk_token and byte_fallback, which matter only if the vocabulary lacks a byte; to be called with the tokens read.
-lw_status lw_tokenizer_check_unknown(const lw_json *model, lw_error *err, lw_tokenizer *tokenizer);
+// The tokens that the post-processor puts first and last; to be called with the tokens read.
+lw_status lw_tokenizer_read_template(const lw_json *root, lw_error *err, lw_tokenizer *tokenizer);
 
-// The token that the post-processor puts first; to be called with the tokens read.
-lw_status lw_tokenizer_read_bos(const lw_json *root, lw_error *err, lw_tokenizer *tokenizer);
+// lw_token_model's functions of BPE (tokenizer_bpe_load.c).
+lw_status lw_bpe_read_options(const lw_json *model, lw_error *err, lw_tokenizer *tokenizer);
+lw_status lw_bpe_read_rest(const lw_json *model, lw_error *err, lw_tokenizer *tokenizer);
+
+enum { LW_SHOWN_BYTES = 60 };
+
+// A token in a message: quoted, cut short.
+#define LW_SHOWN(len) ((int)((len) < LW_SHOWN_BYTES ? (len) : LW_SHOWN_BYTES))
 
 #endif

@@ -1,4 +1,4 @@
-// tokenizer_load.c: tokenizer.json -> vocabulary, merges and added tokens. (Pipeline: tokenizer_config.c.)
+// tokenizer_load.c: tokenizer.json -> vocabulary and added tokens. (Pipeline: tokenizer_config.c; what else a model needs: its own files.)
 #include <stdlib.h>
 #include <string.h>
 #include <sys/random.h>
@@ -7,13 +7,10 @@
 #include "json_util.h"
 #include "tokenizer_json.h"
 
-enum { MAX_FILE_BYTES = 256 << 20, MAX_CONTENT_BYTES = 1 << 16, SHOWN_BYTES = 60 };
+enum { MAX_FILE_BYTES = 256 << 20, MAX_CONTENT_BYTES = 1 << 16 };
 
 // Of an added token, which is compared with the text at every place where its beginning stands.
 enum { MAX_ADDED_BYTES = 1024 };
-
-// A token in a message: quoted, cut short.
-#define SHOWN(len) ((int)((len) < SHOWN_BYTES ? (len) : SHOWN_BYTES))
 
 // --- vocabulary
 
@@ -21,17 +18,17 @@ static lw_status check_entry(const char *path, const char *content, size_t len, 
 {
     if (len > MAX_CONTENT_BYTES) {
         return lw_fail(err, LW_ERR_FORMAT, "%s: model.vocab has a token of %zu bytes, \"%.*s...\"; at most %d", path,
-                       len, SHOWN(len), content, (int)MAX_CONTENT_BYTES);
+                       len, LW_SHOWN(len), content, (int)MAX_CONTENT_BYTES);
     }
     if (!json_is_integer(value)) {
-        return lw_fail(err, LW_ERR_FORMAT, "%s: model.vocab[\"%.*s\"] must be an integer id, not %s", path, SHOWN(len),
-                       content, lw_json_type_name(value));
+        return lw_fail(err, LW_ERR_FORMAT, "%s: model.vocab[\"%.*s\"] must be an integer id, not %s", path,
+                       LW_SHOWN(len), content, lw_json_type_name(value));
     }
     const json_int_t id = json_integer_value(value);
     if (id < 0 || id > LW_MAX_TOKEN_ID) {
         return lw_fail(err, LW_ERR_FORMAT,
                        "%s: model.vocab[\"%.*s\"] has the id %" JSON_INTEGER_FORMAT "; ids are 0 to %d", path,
-                       SHOWN(len), content, id, (int)LW_MAX_TOKEN_ID);
+                       LW_SHOWN(len), content, id, (int)LW_MAX_TOKEN_ID);
     }
     return LW_OK;
 }
@@ -105,7 +102,7 @@ static lw_status read_vocab(const char *path, const json_t *entries, lw_vocab *v
         const lw_token *taken = &vocab->tokens[id];
         if (taken->content) {
             return lw_fail(err, LW_ERR_FORMAT, "%s: model.vocab gives the id %d to both \"%.*s\" and \"%.*s\"", path,
-                           id, SHOWN(taken->content_len), taken->content, SHOWN_BYTES, key);
+                           id, LW_SHOWN(taken->content_len), taken->content, LW_SHOWN_BYTES, key);
         }
         place(vocab, id, key, strlen(key), end);
         vocab->tokens[id].in_model = true;
@@ -114,80 +111,7 @@ static lw_status read_vocab(const char *path, const json_t *entries, lw_vocab *v
             lw_id_map_add(vocab, &vocab->by_raw, id);
         }
     }
-    for (int byte = 0; byte < 256; byte++) {
-        const int32_t c = lw_byte_to_char((unsigned char)byte);
-        const char two[] = {(char)(0xC0 | c >> 6), (char)(0x80 | (c & 0x3F))};
-        const char one[] = {(char)c};
-        vocab->byte_id[byte] = c < 0x80 ? lw_id_map_find(vocab, &vocab->by_content, one, 1)
-                                        : lw_id_map_find(vocab, &vocab->by_content, two, 2);
-    }
     return LW_OK;
-}
-
-// --- merges
-
-typedef struct lw_merge_text {
-    const char *left, *right;
-    size_t left_len, right_len;
-} lw_merge_text;
-
-// "a b", or ["a", "b"] (which can hold spaces).
-static lw_status split_merge(const char *path, size_t index, const json_t *value, lw_error *err, lw_merge_text *out)
-{
-    if (json_is_string(value)) {
-        const char *text = json_string_value(value);
-        const char *space = strchr(text, ' ');
-        if (space && !strchr(space + 1, ' ')) {
-            *out = (lw_merge_text){text, space + 1, (size_t)(space - text), strlen(space + 1)};
-            return LW_OK;
-        }
-    } else if (json_is_array(value) && json_array_size(value) == 2) {
-        const json_t *left = json_array_get(value, 0);
-        const json_t *right = json_array_get(value, 1);
-        if (json_is_string(left) && json_is_string(right)) {
-            *out = (lw_merge_text){json_string_value(left), json_string_value(right), json_string_length(left),
-                                   json_string_length(right)};
-            return LW_OK;
-        }
-    }
-    return lw_fail(err, LW_ERR_FORMAT, "%s: model.merges[%zu] must be \"a b\" or [\"a\", \"b\"]", path, index);
-}
-
-static lw_status merge_token(const char *path, size_t index, const lw_vocab *vocab, const char *text, size_t len,
-                             lw_error *err, int32_t *out)
-{
-    *out = lw_id_map_find(vocab, &vocab->by_content, text, len);
-    if (*out < 0) {
-        return lw_fail(err, LW_ERR_FORMAT, "%s: model.merges[%zu] needs the token \"%.*s\", which model.vocab lacks",
-                       path, index, SHOWN(len), text);
-    }
-    return LW_OK;
-}
-
-static lw_status read_merges(const char *path, const json_t *merges, lw_vocab *vocab, lw_error *err)
-{
-    lw_text_buffer joined = {0};
-    lw_status status = lw_merges_create(vocab, json_array_size(merges), err);
-    uint32_t rank = 0;
-    for (size_t i = 0; status == LW_OK && i < json_array_size(merges); i++) {
-        const json_t *value = json_array_get(merges, i);
-        if (json_is_string(value) && strncmp(json_string_value(value), "#version", 8) == 0) {
-            continue; // the first line of a merges.txt
-        }
-        lw_merge_text text = {0};
-        int32_t left = -1, right = -1, id = -1;
-        LW_TRY_GOTO(split_merge(path, i, value, err, &text));
-        LW_TRY_GOTO(merge_token(path, i, vocab, text.left, text.left_len, err, &left));
-        LW_TRY_GOTO(merge_token(path, i, vocab, text.right, text.right_len, err, &right));
-        joined.len = 0;
-        LW_TRY_GOTO(lw_text_append(&joined, text.left, text.left_len, err));
-        LW_TRY_GOTO(lw_text_append(&joined, text.right, text.right_len, err));
-        LW_TRY_GOTO(merge_token(path, i, vocab, joined.data, joined.len, err, &id));
-        lw_merges_set(vocab, left, right, rank++, id);
-    }
-done:
-    free(joined.data);
-    return status;
 }
 
 // --- added tokens
@@ -200,7 +124,7 @@ static lw_status place_added(const char *path, size_t index, int64_t file_id, co
     const size_t len = strlen(content);
     const int32_t known = lw_id_map_find(vocab, &vocab->by_content, content, len);
     if (known >= 0 && vocab->tokens[known].added) {
-        return lw_fail(err, LW_ERR_FORMAT, "%s: added_tokens[%zu]: \"%.*s\" is there twice", path, index, SHOWN(len),
+        return lw_fail(err, LW_ERR_FORMAT, "%s: added_tokens[%zu]: \"%.*s\" is there twice", path, index, LW_SHOWN(len),
                        content);
     }
     const int32_t id = known >= 0 ? known : *next;
@@ -208,13 +132,14 @@ static lw_status place_added(const char *path, size_t index, int64_t file_id, co
         return lw_fail(err, LW_ERR_FORMAT,
                        "%s: added_tokens[%zu]: \"%.*s\" has the id %lld, but %s makes it %d; "
                        "write the file again with Hugging Face tokenizers",
-                       path, index, SHOWN(len), content, (long long)file_id,
+                       path, index, LW_SHOWN(len), content, (long long)file_id,
                        known >= 0 ? "model.vocab" : "its place behind the vocabulary", id);
     }
     if (known < 0) {
         if (vocab->tokens[id].content) {
             return lw_fail(err, LW_ERR_FORMAT, "%s: added_tokens[%zu]: \"%.*s\" has the id %d of \"%.*s\"", path, index,
-                           SHOWN(len), content, id, SHOWN(vocab->tokens[id].content_len), vocab->tokens[id].content);
+                           LW_SHOWN(len), content, id, LW_SHOWN(vocab->tokens[id].content_len),
+                           vocab->tokens[id].content);
         }
         place(vocab, id, content, len, end);
     }
@@ -264,8 +189,8 @@ static lw_status build_tries(lw_tokenizer *tokenizer, lw_error *err)
         }
         const char *text = tokenizer->vocab.tokens[token->id].content;
         size_t len = tokenizer->vocab.tokens[token->id].content_len;
-        if (token->normalized && tokenizer->nfc) {
-            LW_TRY_GOTO(lw_nfc_apply(&nfc, text, len, err, &text, &len));
+        if (token->normalized) {
+            LW_TRY_GOTO(lw_normalise(tokenizer, &nfc, text, len, err, &text, &len));
         }
         LW_TRY_GOTO(
             lw_trie_insert(token->normalized ? &added->normalized : &added->verbatim, text, len, (int32_t)index, err));
@@ -299,8 +224,9 @@ static lw_status read_added(const char *path, const json_t *array, lw_tokenizer 
 static lw_status check_ids(const char *path, const lw_vocab_size *size, size_t file_bytes, lw_error *err)
 {
     if ((size_t)size->id_count > file_bytes) {
-        return lw_fail(err, LW_ERR_FORMAT, "%s: the highest id is %d in a file of %zu bytes: most ids would name nothing",
-                       path, size->id_count - 1, file_bytes);
+        return lw_fail(err, LW_ERR_FORMAT,
+                       "%s: the highest id is %d in a file of %zu bytes: most ids would name nothing", path,
+                       size->id_count - 1, file_bytes);
     }
     return LW_OK;
 }
@@ -316,10 +242,8 @@ static lw_status read_tokens(const char *path, size_t file_bytes, const lw_json 
                              lw_error *err, lw_tokenizer *tokenizer)
 {
     const json_t *entries;
-    const json_t *merges;
     const json_t *added = NULL;
     LW_TRY(lw_json_child(model, "vocab", err, &entries));
-    LW_TRY(lw_json_array(model, "merges", err, &merges));
     if (lw_json_has(root, "added_tokens")) {
         LW_TRY(lw_json_array(root, "added_tokens", err, &added));
     }
@@ -340,7 +264,7 @@ static lw_status read_tokens(const char *path, size_t file_bytes, const lw_json 
     }
     char *end = vocab->bytes;
     LW_TRY(read_vocab(path, entries, vocab, err, &end));
-    LW_TRY(read_merges(path, merges, vocab, err));
+    LW_TRY(tokenizer->model->read_rest(model, err, tokenizer));
     return read_added(path, added, tokenizer, err, &end);
 }
 
@@ -358,11 +282,10 @@ lw_status lw_tokenizer_read(const char *path, lw_error *err, lw_tokenizer *token
     LW_TRY_GOTO(lw_json_object_at(json, path, "", err, &root));
     LW_TRY_GOTO(lw_json_child(&root, "model", err, &object));
     LW_TRY_GOTO(lw_json_object_at(object, path, "model.", err, &model));
-    LW_TRY_GOTO(lw_tokenizer_read_model_options(&model, err, tokenizer));
+    LW_TRY_GOTO(lw_tokenizer_read_model(&model, err, tokenizer));
     LW_TRY_GOTO(lw_tokenizer_read_pipeline(&root, err, tokenizer));
     LW_TRY_GOTO(read_tokens(path, bytes, &root, &model, err, tokenizer));
-    LW_TRY_GOTO(lw_tokenizer_check_unknown(&model, err, tokenizer));
-    LW_TRY_GOTO(lw_tokenizer_read_bos(&root, err, tokenizer));
+    LW_TRY_GOTO(lw_tokenizer_read_template(&root, err, tokenizer));
 done:
     json_decref(json);
     free(text);

@@ -1,4 +1,4 @@
-// tokenizer_nfc.c: Unicode normalisation form C in linear time.
+// tokenizer_nfc.c: Unicode normalisation forms C and D in linear time.
 //
 // utf8proc does decomposition and composition; its own canonical ordering is a bubble sort, quadratic on long runs of
 // marks, so the ordering is done here.
@@ -16,6 +16,7 @@ void lw_nfc_free(lw_nfc *nfc)
     free(nfc->points);
     free(nfc->sorted);
     free(nfc->text.data);
+    free(nfc->cleaned.data);
     *nfc = (lw_nfc){0};
 }
 
@@ -93,6 +94,20 @@ static void canonical_order(int32_t *points, int32_t *room, size_t count)
     }
 }
 
+// Appends the canonical decomposition of one character to nfc->points.
+static lw_status decompose(lw_nfc *nfc, int32_t c, int options, lw_error *err, size_t *count)
+{
+    LW_TRY(reserve(nfc, *count + MAX_DECOMPOSITION, err));
+    int last_boundclass = UTF8PROC_BOUNDCLASS_START;
+    const utf8proc_ssize_t made = utf8proc_decompose_char(c, nfc->points + *count, MAX_DECOMPOSITION,
+                                                          (utf8proc_option_t)options, &last_boundclass);
+    if (made < 0 || made > MAX_DECOMPOSITION) {
+        return lw_fail(err, LW_ERR_INTERNAL, "utf8proc cannot decompose U+%04X", (unsigned)c);
+    }
+    *count += (size_t)made;
+    return LW_OK;
+}
+
 // Appends the NFC of one span.
 static lw_status normalise_span(lw_nfc *nfc, const char *span, size_t len, lw_error *err)
 {
@@ -100,14 +115,7 @@ static lw_status normalise_span(lw_nfc *nfc, const char *span, size_t len, lw_er
     size_t count = 0;
     for (size_t at = 0, step; at < len; at += step) {
         const int32_t c = lw_utf8_at(span + at, &step);
-        LW_TRY(reserve(nfc, count + MAX_DECOMPOSITION, err));
-        int last_boundclass = UTF8PROC_BOUNDCLASS_START;
-        const utf8proc_ssize_t made = utf8proc_decompose_char(c, nfc->points + count, MAX_DECOMPOSITION,
-                                                              (utf8proc_option_t)options, &last_boundclass);
-        if (made < 0 || made > MAX_DECOMPOSITION) {
-            return lw_fail(err, LW_ERR_INTERNAL, "utf8proc cannot decompose U+%04X", (unsigned)c);
-        }
-        count += (size_t)made;
+        LW_TRY(decompose(nfc, c, options, err, &count));
     }
     canonical_order(nfc->points, nfc->sorted, count);
     const utf8proc_ssize_t composed =
@@ -198,5 +206,29 @@ lw_status lw_nfc_apply(lw_nfc *nfc, const char *text, size_t len, lw_error *err,
     LW_TRY(lw_text_append(&nfc->text, text + copied, len - copied, err));
     *out = nfc->text.data;
     *out_len = nfc->text.len;
+    return LW_OK;
+}
+
+lw_status lw_nfd_points(lw_nfc *nfc, const char *text, size_t len, lw_error *err, size_t *out_count)
+{
+    const int options = UTF8PROC_STABLE | UTF8PROC_DECOMPOSE;
+    size_t count = 0;
+    size_t first = 0; // of what may have to be put in order
+    for (size_t at = 0, step; at < len; at += step) {
+        const int32_t c = lw_utf8_at(text + at, &step);
+        if (c < 0xC0) { // nothing to decompose, and a starter
+            LW_TRY(reserve(nfc, count + 1, err));
+            nfc->points[count++] = c;
+        } else if (is_after_unicode_9(c)) {
+            canonical_order(nfc->points + first, nfc->sorted, count - first);
+            LW_TRY(reserve(nfc, count + 1, err));
+            nfc->points[count++] = c;
+            first = count;
+        } else {
+            LW_TRY(decompose(nfc, c, options, err, &count));
+        }
+    }
+    canonical_order(nfc->points + first, nfc->sorted, count - first);
+    *out_count = count;
     return LW_OK;
 }

@@ -101,7 +101,7 @@ static lw_status split_by_pattern(lw_splitter *s, const pcre2_code *code, size_t
     size_t at = 0;   // where the search goes on
     bool matched = false;
     while (at <= len) {
-        bool found;
+        bool found = false;
         size_t start = 0;
         size_t end = 0;
         LW_TRY(match(s->encoding, code, s->text, len, at, &found, &start, &end));
@@ -142,12 +142,36 @@ static lw_status split_by_digits(lw_splitter *s, size_t len)
     return done < len ? segment(s, done, len, false) : LW_OK;
 }
 
+// BertPreTokenizer: white space goes, each punctuation character is a piece of its own.
+static lw_status split_for_bert(const lw_encoding *encoding, int index, const char *text, size_t len)
+{
+    size_t begin = 0; // of the piece at work
+    for (size_t at = 0, step; at < len; at += step) {
+        const int32_t c = lw_utf8_at(text + at, &step);
+        const bool punctuation = lw_bert_is_punctuation(c);
+        if (!punctuation && !lw_is_space(c)) {
+            continue;
+        }
+        if (at > begin) {
+            LW_TRY(run_stage(encoding, index + 1, text + begin, at - begin));
+        }
+        if (punctuation) {
+            LW_TRY(run_stage(encoding, index + 1, text + at, step));
+        }
+        begin = at + step;
+    }
+    return begin < len ? run_stage(encoding, index + 1, text + begin, len - begin) : LW_OK;
+}
+
 static lw_status run_stage(const lw_encoding *encoding, int index, const char *text, size_t len)
 {
     if (index == encoding->tokenizer->stage_count) {
         return lw_encode_word(encoding, text, len);
     }
     const lw_stage *stage = &encoding->tokenizer->stages[index];
+    if (stage->kind == LW_STAGE_BERT) {
+        return split_for_bert(encoding, index, text, len);
+    }
     if (stage->add_prefix_space && text[0] != ' ') {
         // ByteLevel is the last stage, so nothing deeper uses this buffer.
         lw_text_buffer *prefixed = &encoding->scratch->prefixed;

@@ -86,6 +86,19 @@ def tokenizer():
     vocab = {c: i for i, c in enumerate(byte_alphabet())}
     put("tokenizer", "bytes", small_tokenizer(added_tokens=[], post_processor=None, model={
         "vocab": vocab, "merges": []}) + SPLIT + text)
+    pieces = ["[UNK]", "[CLS]", "[SEP]", "a", "ab", "##c", "##cd", "d", ".", "\u4e00", "[", "]", "cls"]
+    wordpiece = {"type": "WordPiece", "unk_token": "[UNK]", "continuing_subword_prefix": "##",
+                 "max_input_chars_per_word": 6, "vocab": {c: i for i, c in enumerate(pieces)}}
+    bert = {"type": "BertNormalizer", "clean_text": True, "handle_chinese_chars": True, "strip_accents": None,
+            "lowercase": True}
+    for name, cleanup in [("wordpiece", True), ("wordpiece-cased", False)]:
+        put("tokenizer", name, small_tokenizer(
+            model=wordpiece, normalizer={**bert, "lowercase": cleanup}, pre_tokenizer={"type": "BertPreTokenizer"},
+            added_tokens=[{"id": 1, "content": "[CLS]", "special": True},
+                          {"id": 13, "content": "<X\u00e9>", "normalized": True}],
+            post_processor={"type": "BertProcessing", "sep": ["[SEP]", 2], "cls": ["[CLS]", 1]},
+            decoder={"type": "WordPiece", "prefix": "##", "cleanup": cleanup}) + SPLIT +
+            "abcd. \u00c1bc\u4e00 [CLS] <xe> e\u0301\u0323 abcdabcd".encode())
 
 
 def encode():

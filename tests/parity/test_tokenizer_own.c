@@ -1,4 +1,4 @@
-// tokenizer_own: four small tokenizer.json (Llama-3, Qwen2, GPT-2, SmolLM2 style) against Hugging Face's ids and texts,
+// tokenizer_own: small tokenizer.json (Llama-3, Qwen2, GPT-2, SmolLM2, BERT style) against Hugging Face's ids and texts,
 // and the time of a megabyte without a break.
 #include <time.h>
 
@@ -70,7 +70,7 @@ static void time_long_texts(const char *name, const lw_tokenizer *tokenizer)
 
 int main(void)
 {
-    static const char *const names[] = {"llama3", "qwen2", "gpt2", "smollm"};
+    static const char *const names[] = {"llama3", "qwen2", "gpt2", "smollm", "bert", "bertcased"};
     const char *source = golden_setting("LWMPI_SOURCE_DIR", ".");
     char path[4096];
     golden_texts texts = {0};

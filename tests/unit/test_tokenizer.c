@@ -158,7 +158,7 @@ static void test_malformed(void **state)
         {"model", "merges", "[[\"a\"]]", LW_ERR_FORMAT, "merges[0]"},
         {"model", "merges", "[[\"a\", 1]]", LW_ERR_FORMAT, "merges[0]"},
         {"model", "merges", "[7]", LW_ERR_FORMAT, "merges[0]"},
-        {"model", "type", "\"WordPiece\"", LW_ERR_UNSUPPORTED, "WordPiece"},
+        {"model", "type", "\"Unigram\"", LW_ERR_UNSUPPORTED, "Unigram"},
         {"model", "type", "3", LW_ERR_FORMAT, "type"},
         {"model", "dropout", "0.1", LW_ERR_UNSUPPORTED, "dropout"},
         {"model", "continuing_subword_prefix", "\"##\"", LW_ERR_UNSUPPORTED, "##"},

@@ -4,7 +4,7 @@
     python3 make_goldens.py [SHARED_DIR]        (pip: tokenizers 0.20.3; SHARED_DIR is ../shared of the checkout)
 
 texts.jsonl        our own texts, {"text": ...} a line
-NAME.json          small tokenizers of four families, trained on our own texts
+NAME.json          small tokenizers of five families, trained on our own texts
 NAME.golden        per text of texts.jsonl: the ids of NAME.json
 NAME.decode.jsonl  {"ids", "all", "skip"}: decoded with and without special tokens
 llama-3.1.golden, qwen2.5.golden   the same for the real files, over the texts of real_texts()
@@ -21,7 +21,7 @@ import unicodedata
 import zlib
 
 import tokenizers
-from tokenizers import Regex, Tokenizer, models, pre_tokenizers, trainers
+from tokenizers import Regex, Tokenizer, models, normalizers, pre_tokenizers, trainers
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 SHARED = sys.argv[1] if len(sys.argv) > 1 else os.path.join(HERE, "../../../../shared")
@@ -177,8 +177,43 @@ def train(pattern, size):
     return model
 
 
+def wordpiece(name):
+    """tokenizer.json in the style of bert-base-uncased ("bert"), and with every choice the other way ("bertcased")."""
+    cased = name == "bertcased"
+    names = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
+    tokenizer = Tokenizer(models.WordPiece(unk_token="[UNK]", max_input_chars_per_word=25 if cased else 100))
+    tokenizer.normalizer = normalizers.BertNormalizer(not cased, not cased, False if cased else None, not cased)
+    tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
+    prefix = "@@" if cased else "##"
+    trainer = trainers.WordPieceTrainer(vocab_size=700, min_frequency=2, show_progress=False, special_tokens=names,
+                                        continuing_subword_prefix=prefix)
+    tokenizer.train_from_iterator(SENTENCES * 2 + CODE * 2, trainer)
+    file = json.loads(tokenizer.to_str())
+    size = len(file["model"]["vocab"])
+    file["model"]["continuing_subword_prefix"] = prefix
+    file["decoder"] = {"type": "WordPiece", "prefix": prefix, "cleanup": not cased}
+    tokens = [added(t) for t in names]
+    if cased:
+        tokens += [added("<\u00c9>", special=False, normalized=True)]
+        file["post_processor"] = {"type": "BertProcessing", "sep": ["[SEP]", 3], "cls": ["[CLS]", 2]}
+    else:
+        tokens += [added("<\u00c9>", special=False, normalized=True), added("dog", special=False, single_word=True)]
+        file["post_processor"] = bos("[CLS]", 2)
+        file["post_processor"]["single"].append({"SpecialToken": {"id": "[SEP]", "type_id": 0}})
+        file["post_processor"]["special_tokens"]["[SEP]"] = {"id": "[SEP]", "ids": [3], "tokens": ["[SEP]"]}
+    file["added_tokens"] = []
+    for token in tokens:
+        place = file["model"]["vocab"].get(token["content"])
+        if place is None:
+            place, size = size, size + 1
+        file["added_tokens"].append({"id": place, **token})
+    return file
+
+
 def family(name):
     """tokenizer.json of one small family, as a dictionary."""
+    if name.startswith("bert"):
+        return wordpiece(name)
     file = {"version": "1.0", "truncation": None, "padding": None, "added_tokens": [], "normalizer": None,
             "pre_tokenizer": None, "post_processor": None, "decoder": byte_level(True), "model": None}
     if name == "llama3":
@@ -239,7 +274,7 @@ def main():
     with open(os.path.join(HERE, "texts.jsonl"), "w", encoding="utf-8", newline="\n") as f:
         for text in texts:
             f.write(json.dumps({"text": text}, ensure_ascii=False) + "\n")
-    for name in ("llama3", "qwen2", "gpt2", "smollm"):
+    for name in ("llama3", "qwen2", "gpt2", "smollm", "bert", "bertcased"):
         path = os.path.join(HERE, name)
         with open(path + ".json", "w", encoding="utf-8") as f:
             json.dump(family(name), f, ensure_ascii=False, separators=(",", ":"))
