@@ -110,6 +110,7 @@ typedef struct lw_config {
         double first_weight;
         int64_t k;
         double k_weight, kd_weight, kd_tau;
+        char *kd_cache; // "": the run's own
         double reconstruct_share; // format `text`
     } loss;
     struct {

@@ -147,8 +147,11 @@ static const lw_key keys[] = {
     FLOAT(loss.first_weight, 0, 0, 1e6, 0, "extra weight of the first answer token"),
     INT(loss.k, 4, 0, 1 << 20, 0, "the first K answer tokens ..."),
     FLOAT(loss.k_weight, 0, 0, 1e6, 0, "... and their extra weight"),
-    FLOAT(loss.kd_weight, 0, 0, 1e6, 0, "weight of distillation from the text-prompted model"),
+    FLOAT(loss.kd_weight, 0, 0, 1e6, 0,
+          "weight of distillation on these K tokens: each model is drawn to what it would say to the text prompt"),
     FLOAT(loss.kd_tau, 1, 0, 1e6, LW_KEY_OPEN_LO, "temperature of distillation"),
+    PATH(loss.kd_cache, LW_KEY_FREE | LW_KEY_CWD,
+         "folder of the text-prompted models' states, shared by all nodes; runs may share it; default: RUN/cache"),
     FLOAT(loss.reconstruct_share, 0.2, 0, 1, 0,
           "data.format = \"text\": share of the windows that are to be repeated; the others are continued"),
 

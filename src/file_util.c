@@ -121,12 +121,13 @@ lw_status lw_mkdir_p(const char *path, lw_error *err)
 
 // --- reading
 
-// Opens a regular file for reading. O_NONBLOCK: opening a pipe must not wait for its writer.
-static lw_status open_regular(const char *path, lw_error *err, int *out_fd, int64_t *out_bytes)
+// access: O_RDONLY or O_RDWR. O_NONBLOCK: opening a pipe must not wait for its writer.
+static lw_status open_regular(const char *path, int access, lw_error *err, int *out_fd, int64_t *out_bytes)
 {
-    int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
+    int fd = open(path, access | O_CLOEXEC | O_NONBLOCK);
     if (fd < 0) {
-        return lw_fail_errno(err, LW_ERR_IO, errno, "%s: cannot open for reading", path);
+        return lw_fail_errno(err, LW_ERR_IO, errno, "%s: cannot open for %s", path,
+                             access == O_RDONLY ? "reading" : "writing");
     }
     struct stat st;
     if (fstat(fd, &st) != 0) {
@@ -177,11 +178,26 @@ static lw_status check_owner(int fd, const char *path, lw_error *err)
     return LW_OK;
 }
 
+lw_status lw_open_own_file(const char *path, bool writable, lw_error *err, int *out_fd, int64_t *out_bytes)
+{
+    int fd = -1;
+    int64_t bytes = 0;
+    LW_TRY(open_regular(path, writable ? O_RDWR : O_RDONLY, err, &fd, &bytes));
+    lw_status status = check_owner(fd, path, err);
+    if (status != LW_OK) {
+        close(fd);
+        return status;
+    }
+    *out_fd = fd;
+    *out_bytes = bytes;
+    return LW_OK;
+}
+
 static lw_status read_whole(const char *path, size_t max_bytes, bool own, lw_error *err, char **out, size_t *out_bytes)
 {
     int fd = -1;
     int64_t file_bytes = 0;
-    LW_TRY(open_regular(path, err, &fd, &file_bytes));
+    LW_TRY(open_regular(path, O_RDONLY, err, &fd, &file_bytes));
     lw_status status = own ? check_owner(fd, path, err) : LW_OK;
     size_t size = (size_t)file_bytes;
     size_t got = 0;
@@ -241,7 +257,7 @@ lw_status lw_file_xxh64(const char *path, const lw_beat *beat, lw_error *err, ui
 {
     int fd = -1;
     int64_t file_bytes = 0;
-    LW_TRY(open_regular(path, err, &fd, &file_bytes));
+    LW_TRY(open_regular(path, O_RDONLY, err, &fd, &file_bytes));
     char *buffer = malloc(HASH_BUFFER_BYTES);
     XXH64_state_t *state = XXH64_createState();
     lw_status status = LW_OK;

@@ -38,6 +38,9 @@ lw_status lw_read_file(const char *path, size_t max_bytes, lw_error *err, char *
 // root, or one that everybody may write, is not read (LW_ERR_IO).
 lw_status lw_read_own_file(const char *path, size_t max_bytes, lw_error *err, char **out, size_t *out_bytes);
 
+// Opens such a file for reading, or for reading and writing. The caller closes *out_fd.
+lw_status lw_open_own_file(const char *path, bool writable, lw_error *err, int *out_fd, int64_t *out_bytes);
+
 // Makes the entries of a directory durable.
 lw_status lw_fsync_dir(const char *path, lw_error *err);
 
