@@ -131,6 +131,13 @@ static json_t *summary_json(const lw_job *job, const lw_trainer *t, const lw_for
     json_object_set_new(o, "checkpoint_stall_s", lw_json_number(t->saves.stall_s));
     json_object_set_new(o, "checkpoint_stall_share",
                         lw_json_number(t->saves.between_s > 0.0 ? t->saves.stall_s / t->saves.between_s : 0.0));
+    if (t->teacher != NULL) {
+        lw_teacher_figures f = lw_teacher_figures_of(t->teacher);
+        json_object_set_new(o, "teacher",
+                            json_pack("{s:I, s:I, s:I, s:f, s:f}", "samples", (json_int_t)f.samples, "samples_made",
+                                      (json_int_t)f.made, "file_bytes", (json_int_t)f.file_bytes, "check_s", f.check_s,
+                                      "made_s", f.made_s));
+    }
     lw_forecast_summary(forecast, t, o);
     if (evaluation != NULL) {
         json_object_set_new(o, "gain_over_shuffled", lw_json_number(evaluation->mean_gain.f1));
@@ -229,6 +236,7 @@ static lw_status train(lw_job *job, double start_s, lw_error *err)
         goto done;
     }
     LW_TRY_GOTO(lw_trainer_trial(&trainer, err));
+    LW_TRY_GOTO(lw_trainer_teach(&trainer, err));
     LW_TRY_GOTO(lw_comm_agree(job->comm, job->rank == 0 ? write_config(job, err) : LW_OK, err));
     if (job->rank == 0) {
         size_t bytes = job->frozen_bytes + job->wire_memory.size_bytes + workspace.size_bytes;

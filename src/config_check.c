@@ -117,6 +117,16 @@ static lw_status check_encoder(const lw_config_loader *loader, lw_error *err)
     return LW_OK;
 }
 
+static lw_status check_distillation(const lw_config_loader *loader, lw_error *err)
+{
+    const lw_config *config = loader->config;
+    if (config->loss.kd_weight > 0.0 && config->loss.k == 0) {
+        return lw_fail(err, LW_ERR_CONFIG, "%s = %g, but loss.k = 0 gives it no position: set loss.k",
+                       where(loader, "loss.kd_weight").text, config->loss.kd_weight);
+    }
+    return LW_OK;
+}
+
 static lw_status check_heads(const lw_config_loader *loader, const char *width_key, int64_t width,
                              const char *heads_key, int64_t heads, lw_error *err)
 {
@@ -150,10 +160,6 @@ static lw_status check_supported(const lw_config_loader *loader, lw_error *err)
         return lw_fail(err, LW_ERR_UNSUPPORTED,
                        "%s = \"%s\" is not in this build yet: use \"jsonl\", \"squad\" or \"hotpot\"",
                        where(loader, "data.format").text, lw_data_format_name(config->data.format));
-    }
-    if (config->loss.kd_weight != 0) {
-        return lw_fail(err, LW_ERR_UNSUPPORTED, "%s = %g: distillation is not in this build yet: set it to 0",
-                       where(loader, "loss.kd_weight").text, config->loss.kd_weight);
     }
     return LW_OK;
 }
@@ -196,6 +202,7 @@ lw_status lw_config_finish(lw_config_loader *loader, lw_error *err)
     LW_TRY(check_eval(loader, err));
     LW_TRY(check_wire(loader, err));
     LW_TRY(check_encoder(loader, err));
+    LW_TRY(check_distillation(loader, err));
     LW_TRY(check_supported(loader, err));
     LW_TRY(check_heads(loader, "encoder.width", config->encoder.width, "encoder.heads", config->encoder.heads, err));
     LW_TRY(check_heads(loader, "wire.d_z", config->wire.d_z, "pooler.heads", config->pooler.heads, err));

@@ -33,6 +33,9 @@ lw_status lw_trainer_create(lw_job *job, lw_error *err, lw_trainer *out)
     if (status == LW_OK) {
         status = lw_trainer_open_disk(&t, err);
     }
+    if (status == LW_OK && lw_teacher_wanted(job->config)) {
+        status = lw_teacher_create(job, job->train.samples, job->train.count, err, &t.teacher);
+    }
     if (status != LW_OK) {
         lw_trainer_free(&t);
         return status;
@@ -51,7 +54,17 @@ lw_status lw_trainer_layout(lw_arena *arena, lw_trainer *t, lw_error *err)
     lw_sample_shape shape =
         lw_sample_shape_of(t->job->config, t->job->train.samples, t->job->train.count);
     t->flop_per_sample = lw_step_flop(&t->job->wire, configs, &shape);
+    if (t->teacher != NULL) { // runs before the first step, in the same memory
+        lw_arena_mark mark = lw_arena_save(arena);
+        LW_TRY(lw_teacher_layout_buffers(arena, t->teacher, err));
+        lw_arena_rewind(arena, mark);
+    }
     return lw_step_layout(arena, t->job->dev, &t->job->wire, configs, &limits, err, &t->step);
+}
+
+lw_status lw_trainer_teach(lw_trainer *t, lw_error *err)
+{
+    return t->teacher != NULL ? lw_teacher_run(t->teacher, err) : LW_OK;
 }
 
 void lw_trainer_free(lw_trainer *t)
@@ -59,6 +72,7 @@ void lw_trainer_free(lw_trainer *t)
     lw_checkpoint_writer_destroy(&t->writer); // ends what it has begun, and reads the buffers until then
     lw_step_free(&t->step);
     lw_collapse_free(&t->collapse);
+    lw_teacher_destroy(&t->teacher);
     free(t->micro_batch);
     free(t->host);
     free(t->views);
@@ -67,11 +81,13 @@ void lw_trainer_free(lw_trainer *t)
 
 // --- one step
 
-// Answer tokens of the whole step for each LLM, and rows that the LLMs process: every rank counts them all, which
-// costs less than asking.
-static void count_tokens(const lw_trainer *t, int64_t first, int64_t count, int64_t *answer_tokens, int64_t *rows)
+// Answer tokens of the whole step for each LLM, how many of them have a teacher, and rows that the LLMs process: every
+// rank counts them all, which costs less than asking.
+static void count_tokens(lw_trainer *t, int64_t first, int64_t count, int64_t *answer_tokens, int64_t *rows)
 {
     const lw_corpus *c = &t->job->train;
+    const lw_step_loss loss = lw_step_loss_of(t->job->config);
+    int64_t taught[LW_MAX_MODELS] = {0};
     for (int64_t j = 0; j < t->job->llm_count; j++) {
         answer_tokens[j] = 0;
     }
@@ -81,8 +97,13 @@ static void count_tokens(const lw_trainer *t, int64_t first, int64_t count, int6
         int64_t latents = lw_encoder_latents(t->job->config, s->source.count);
         for (int64_t j = 0; j < t->job->llm_count; j++) {
             answer_tokens[j] += s->answer[j].count;
+            taught[j] += lw_step_taught(&loss, s, j);
             *rows += latents + s->suffix[j].count + s->answer[j].count - 1;
         }
+    }
+    for (int64_t j = 0; j < t->job->llm_count; j++) { // the inverse of kl_weight, over the positions (step.h)
+        double divisor = (double)answer_tokens[j] * (double)t->job->llm_count;
+        t->kl_factor[j] = taught[j] > 0 ? divisor / (loss.kd_weight * (double)taught[j]) : NAN;
     }
 }
 
@@ -131,9 +152,12 @@ static lw_status read_back(lw_trainer *t, lw_error *err)
     LW_TRY(job->dev->ops->sync(job->dev, err));
     t->grad_norm = sqrt((double)sqnorm);
     t->mean_loss = 0.0;
+    double tau = job->config->loss.kd_tau;
     for (int64_t j = 0; j < job->llm_count; j++) {
-        t->loss[j] = (double)stats[LW_STAT_LOSS + j] * (double)job->llm_count;
-        t->mean_loss += (double)stats[LW_STAT_LOSS + j];
+        double loss = (double)stats[LW_STAT_LOSS + j] + tau * tau * (double)stats[LW_STAT_KL + j];
+        t->loss[j] = loss * (double)job->llm_count;
+        t->kl[j] = (double)stats[LW_STAT_KL + j] * t->kl_factor[j];
+        t->mean_loss += loss;
     }
     t->signal = stats[LW_STAT_INT] > 0.0F    ? LW_SIGNAL_INT
                 : stats[LW_STAT_TERM] > 0.0F ? LW_SIGNAL_TERM
@@ -241,8 +265,8 @@ static int held_out_metrics(const lw_trainer *t, lw_llm_keys keys, lw_metric *m)
 static lw_status log_metrics(lw_trainer *t, const lw_interval *in, double now_s, lw_error *err)
 {
     lw_job *job = t->job;
-    lw_llm_keys keys[2];
-    lw_metric m[24 + 2 * LW_MAX_MODELS];
+    lw_llm_keys keys[3];
+    lw_metric m[24 + 3 * LW_MAX_MODELS];
     int n = 0;
     double wall_s = now_s - in->start_s;
     m[n++] = LW_METRIC_COUNT("step", t->state.step);
@@ -252,6 +276,10 @@ static lw_status log_metrics(lw_trainer *t, const lw_interval *in, double now_s,
     for (int64_t j = 0; j < job->llm_count; j++) {
         snprintf(keys[0][j], sizeof keys[0][j], "loss_%s", job->llms[j].name);
         m[n++] = LW_METRIC_NUMBER(keys[0][j], t->loss[j]);
+    }
+    for (int64_t j = 0; j < job->llm_count && t->teacher != NULL; j++) {
+        snprintf(keys[2][j], sizeof keys[2][j], "kd_loss_%s", job->llms[j].name);
+        m[n++] = LW_METRIC_NUMBER(keys[2][j], t->kl[j]);
     }
     m[n++] = LW_METRIC_NUMBER("grad_norm", t->grad_norm);
     m[n++] = LW_METRIC_NUMBER("lr", lw_schedule_lr(job->config, &t->schedule, t->state.step - 1));
@@ -427,6 +455,8 @@ lw_status lw_trainer_run(lw_trainer *t, lw_error *err)
     lw_status status = t->eval != NULL ? lw_eval_start(job, t->eval, err) : LW_OK;
     if (status == LW_OK) {
         status = lw_step_start(&t->step, job->config, &job->wire, decoders, &loss, err);
+        t->step.states = lw_teacher_states; // asked only where there is distillation
+        t->step.states_context = t->teacher;
     }
     if (status == LW_OK) {
         lw_gemm largest = lw_step_largest_product(&t->step);

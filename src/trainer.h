@@ -8,6 +8,7 @@
 #include "job.h"
 #include "signals.h"
 #include "step.h"
+#include "teacher.h"
 
 // Which samples are seen when: a function of the configuration, the data and the number of ranks.
 typedef struct lw_schedule {
@@ -62,7 +63,10 @@ typedef struct lw_trainer {
     lw_status disk_status; // rank 0: why the run has to end at the next step boundary
     lw_error disk_error;
     bool disk_failed;           // rank 0 has such a reason: known to all
-    double loss[LW_MAX_MODELS]; // of the last step
+    lw_teacher *teacher;        // NULL: no distillation
+    double loss[LW_MAX_MODELS]; // of the last step, distillation included
+    double kl[LW_MAX_MODELS];   // mean over the positions that have a teacher; NAN: none has
+    double kl_factor[LW_MAX_MODELS]; // to that mean from the step's sum
     double mean_loss;
     double grad_norm;
     double latent_cosine; // of the last logged step
@@ -85,6 +89,8 @@ void lw_trainer_free(lw_trainer *t);
 
 // Continues the newest checkpoint of the run directory that verifies, if there is one. Collective.
 lw_status lw_trainer_resume(lw_trainer *t, lw_error *err);
+// Finds or makes the teacher's states, where there is distillation. Collective.
+lw_status lw_trainer_teach(lw_trainer *t, lw_error *err);
 // A trial write of a checkpoint, unless checkpoint.trial is false. Collective.
 lw_status lw_trainer_trial(lw_trainer *t, lw_error *err);
 // Steps until the schedule ends or a signal comes; the last checkpoint is then on the disk. A failure that is one

@@ -163,7 +163,7 @@ static void test_cross_checks(void **state)
     file_fails(GOOD "prompt: { answer = \"{answer}{answer}\"; };", "prompt.answer", "exactly once");
     fails_with(GOOD "encoder: { kind = \"bert\"; };", NULL, LW_ERR_UNSUPPORTED, ":3: encoder.kind = \"bert\"", "byte");
     fails_with(GOOD "data: { format = \"text\"; };", NULL, LW_ERR_UNSUPPORTED, "data.format = \"text\"", "jsonl");
-    fails_with(GOOD, "loss.kd_weight=0.5", LW_ERR_UNSUPPORTED, "override loss.kd_weight = 0.5", "set it to 0");
+    fails_with(GOOD "loss: { k = 0; };\n", "loss.kd_weight=0.5", LW_ERR_CONFIG, "override loss.kd_weight = 0.5", "set loss.k");
 }
 
 static void test_bad_models(void **state)
