@@ -332,6 +332,15 @@ static lw_status run_chunk(lw_teacher *t, int64_t j, int64_t chunk, lw_error *er
     return lw_teacher_file_write(l->file, chunk, t->rows, err);
 }
 
+static int64_t samples_in(const lw_teacher_layout *l, const int64_t *chunks, int64_t count)
+{
+    int64_t samples = 0;
+    for (int64_t i = 0; i < count; i++) {
+        samples += lw_teacher_layout_first(l, chunks[i] + 1) - lw_teacher_layout_first(l, chunks[i]);
+    }
+    return samples;
+}
+
 // Rounds: in each, every rank makes a chunk at most, and all agree to go on. A signal on any rank stops all of them then.
 // A rank that waits for one that has another chunk to do waits as long as a chunk takes longer.
 static lw_status run_rounds(lw_teacher *t, int64_t j, int64_t count, lw_error *err)
@@ -353,8 +362,8 @@ static lw_status run_rounds(lw_teacher *t, int64_t j, int64_t count, lw_error *e
         status = lw_comm_agree(job->comm, lw_signal_check(status), err);
         int64_t done = round + job->ranks < count ? round + job->ranks : count;
         lw_run_dir_progress(job->run, &(lw_progress_state){.label = "teacher",
-                                                           .done = done * l->chunk_samples,
-                                                           .total = count * l->chunk_samples,
+                                                           .done = samples_in(l, t->missing, done),
+                                                           .total = samples_in(l, t->missing, count),
                                                            .loss = __builtin_nan(""),
                                                            .left_s = -1.0});
     }
@@ -411,15 +420,6 @@ static lw_status load_all(lw_teacher *t, int64_t j, lw_error *err)
         }
     }
     return LW_OK;
-}
-
-static int64_t samples_in(const lw_teacher_layout *l, const int64_t *chunks, int64_t count)
-{
-    int64_t samples = 0;
-    for (int64_t i = 0; i < count; i++) {
-        samples += lw_teacher_layout_first(l, chunks[i] + 1) - lw_teacher_layout_first(l, chunks[i]);
-    }
-    return samples;
 }
 
 static void describe(const lw_teacher *t, int64_t j, int64_t made, double check_s, double made_s)
