@@ -328,6 +328,7 @@ static lw_status run_chunk(lw_teacher *t, int64_t j, int64_t chunk, lw_error *er
         int64_t before = l->layout.first_row[i] - l->layout.first_row[first];
         LW_TRY(run_pass(t, j, i, count, t->rows + before * l->layout.row_bytes, err));
         i += count;
+        lw_comm_alive(t->job->comm);
     }
     return lw_teacher_file_write(l->file, chunk, t->rows, err);
 }
@@ -342,23 +343,17 @@ static int64_t samples_in(const lw_teacher_layout *l, const int64_t *chunks, int
 }
 
 // Rounds: in each, every rank makes a chunk at most, and all agree to go on. A signal on any rank stops all of them then.
-// A rank that waits for one that has another chunk to do waits as long as a chunk takes longer.
 static lw_status run_rounds(lw_teacher *t, int64_t j, int64_t count, lw_error *err)
 {
     lw_job *job = t->job;
     const lw_teacher_layout *l = &t->llms[j].layout;
-    double longest_s = 0.0;
     lw_status status = LW_OK;
     for (int64_t round = 0; round < count && status == LW_OK; round += job->ranks) {
-        double start_s = lw_now_s();
         lw_comm_phase(job->comm, "teacher of %s, chunk %lld of %lld", job->llms[j].name, (long long)round + 1,
                       (long long)count);
         if (round + job->rank < count) {
             status = run_chunk(t, j, t->missing[round + job->rank], err);
         }
-        double chunk_s = lw_now_s() - start_s;
-        longest_s = chunk_s > longest_s ? chunk_s : longest_s;
-        lw_comm_set_timeout(job->comm, job->config->comm.timeout_s + longest_s);
         status = lw_comm_agree(job->comm, lw_signal_check(status), err);
         int64_t done = round + job->ranks < count ? round + job->ranks : count;
         lw_run_dir_progress(job->run, &(lw_progress_state){.label = "teacher",
@@ -367,7 +362,6 @@ static lw_status run_rounds(lw_teacher *t, int64_t j, int64_t count, lw_error *e
                                                            .loss = __builtin_nan(""),
                                                            .left_s = -1.0});
     }
-    lw_comm_set_timeout(job->comm, job->config->comm.timeout_s);
     return status;
 }
 
@@ -382,6 +376,7 @@ static lw_status check_share(lw_teacher *t, int64_t j, lw_error *err)
         LW_TRY(lw_signal_check(LW_OK)); // a large file takes minutes
         LW_TRY(lw_teacher_file_check(l->file, c, err, &whole));
         t->missing[c] = !whole;
+        lw_comm_alive(t->job->comm);
     }
     return LW_OK;
 }
@@ -411,6 +406,7 @@ static lw_status load_all(lw_teacher *t, int64_t j, lw_error *err)
     LW_TRY(lw_teacher_file_open(l->path, &l->layout, false, err, &l->file));
     for (int64_t c = 0; c < l->layout.chunks; c++) {
         bool whole = false;
+        lw_comm_alive(t->job->comm);
         LW_TRY(lw_teacher_file_load(l->file, c, err, &whole));
         if (!whole) {
             return lw_fail(err, LW_ERR_IO,
