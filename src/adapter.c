@@ -23,15 +23,15 @@ lw_adapter lw_adapter_declare(lw_params *params, const char *name, int64_t d_z, 
     return a;
 }
 
-void lw_adapter_layout(lw_arena *arena, const lw_adapter *a, int64_t rows, lw_adapter_buffers *out)
+void lw_adapter_layout(lw_arena *arena, const lw_adapter *a, int64_t rows, int64_t more_rows, lw_adapter_buffers *out)
 {
     lw_layernorm_layout(arena, rows, a->d_z, &out->norm);
     out->up = LW_TAKE(arena, rows * a->hidden, float);
     out->act = LW_TAKE(arena, rows * a->hidden, float);
     out->u = LW_TAKE(arena, rows * a->d, float);
     out->rstd = LW_TAKE(arena, rows, float);
-    out->soft = LW_TAKE(arena, rows * a->d, float);
-    out->d_soft = LW_TAKE(arena, rows * a->d, float);
+    out->soft = LW_TAKE(arena, (rows + more_rows) * a->d, float);
+    out->d_soft = LW_TAKE(arena, (rows + more_rows) * a->d, float);
     out->du = LW_TAKE(arena, rows * a->d, float);
     out->d_up = LW_TAKE(arena, rows * a->hidden, float);
     out->d_norm = LW_TAKE(arena, rows * a->d_z, float);

@@ -19,8 +19,8 @@ typedef struct lw_adapter_buffers {
     float *up, *act;           // (rows, hidden)
     float *u;                  // (rows, d)
     float *rstd;               // (rows)
-    float *soft;               // (rows, d) the soft tokens
-    float *d_soft;             // (rows, d) their gradient, filled by the LLM's backward pass
+    float *soft;               // (rows + more rows, d) the soft tokens, and behind them the caller's
+    float *d_soft;             // (rows + more rows, d) their gradient, filled by the LLM's backward pass
     float *du;                 // (rows, d)
     float *d_up;               // (rows, hidden)
     float *d_norm;             // (rows, d_z)
@@ -28,7 +28,7 @@ typedef struct lw_adapter_buffers {
 
 // `name` is the LLM's. scale: set once the LLM is loaded, before the first pass.
 lw_adapter lw_adapter_declare(lw_params *params, const char *name, int64_t d_z, int64_t hidden, int64_t d);
-void lw_adapter_layout(lw_arena *arena, const lw_adapter *a, int64_t rows, lw_adapter_buffers *out);
+void lw_adapter_layout(lw_arena *arena, const lw_adapter *a, int64_t rows, int64_t more_rows, lw_adapter_buffers *out);
 // Leaves the soft tokens in b->soft.
 void lw_adapter_forward(lw_device *dev, const lw_params *params, const lw_adapter *a, int64_t rows, const float *z,
                         lw_adapter_buffers *b);

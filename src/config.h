@@ -190,6 +190,9 @@ lw_status lw_config_differences(const lw_config *before, const lw_config *now, l
 // Reference of all keys: type, default, range, meaning.
 void lw_config_help(FILE *file);
 
+// Whether windows of text are trained on, which takes learned tokens for the tasks.
+bool lw_config_reads_text(const lw_config *config);
+
 // Words as they are written in the file: "cpu", "queries", ...
 const char *lw_device_kind_name(lw_device_kind value);
 const char *lw_comm_backend_name(lw_comm_backend value);

@@ -124,6 +124,23 @@ static lw_status check_distillation(const lw_config_loader *loader, lw_error *er
         return lw_fail(err, LW_ERR_CONFIG, "%s = %g, but loss.k = 0 gives it no position: set loss.k",
                        where(loader, "loss.kd_weight").text, config->loss.kd_weight);
     }
+    if (config->loss.kd_weight > 0.0 && config->data.format == LW_DATA_TEXT) {
+        return lw_fail(err, LW_ERR_CONFIG, "%s = %g, but windows of text (data.format) have no teacher: set it to 0",
+                       where(loader, "loss.kd_weight").text, config->loss.kd_weight);
+    }
+    return LW_OK;
+}
+
+static lw_status check_text(const lw_config_loader *loader, lw_error *err)
+{
+    const lw_config *config = loader->config;
+    if (lw_config_reads_text(config) && config->data.window_bytes > config->prompt.max_source_bytes) {
+        return lw_fail(err, LW_ERR_CONFIG,
+                       "%s = %lld, but prompt.max_source_bytes = %lld: the encoder would not read whole windows; raise "
+                       "that",
+                       where(loader, "data.window_bytes").text, (long long)config->data.window_bytes,
+                       (long long)config->prompt.max_source_bytes);
+    }
     return LW_OK;
 }
 
@@ -156,12 +173,12 @@ static lw_status check_supported(const lw_config_loader *loader, lw_error *err)
         return lw_fail(err, LW_ERR_UNSUPPORTED, "%s = \"%s\" is not in this build yet: use \"byte\" or \"llm\"",
                        where(loader, "encoder.kind").text, lw_encoder_kind_name(config->encoder.kind));
     }
-    if (config->data.format == LW_DATA_TEXT) {
-        return lw_fail(err, LW_ERR_UNSUPPORTED,
-                       "%s = \"%s\" is not in this build yet: use \"jsonl\", \"squad\" or \"hotpot\"",
-                       where(loader, "data.format").text, lw_data_format_name(config->data.format));
-    }
     return LW_OK;
+}
+
+bool lw_config_reads_text(const lw_config *config)
+{
+    return config->data.format == LW_DATA_TEXT;
 }
 
 static lw_status resolve(lw_config *config, lw_error *err)
@@ -204,6 +221,7 @@ lw_status lw_config_finish(lw_config_loader *loader, lw_error *err)
     LW_TRY(check_encoder(loader, err));
     LW_TRY(check_distillation(loader, err));
     LW_TRY(check_supported(loader, err));
+    LW_TRY(check_text(loader, err));
     LW_TRY(check_heads(loader, "encoder.width", config->encoder.width, "encoder.heads", config->encoder.heads, err));
     LW_TRY(check_heads(loader, "wire.d_z", config->wire.d_z, "pooler.heads", config->pooler.heads, err));
     LW_TRY(check_template(loader, "prompt.context", config->prompt.context, "{context}", err));

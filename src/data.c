@@ -216,6 +216,8 @@ lw_status lw_dataset_read(const lw_data_source *source, lw_error *err, lw_datase
         return status;
     }
     builder.set.fingerprint = fingerprint(&builder.set);
+    builder.set.target_tokens = source->format == LW_DATA_TEXT ? source->target_tokens : 0;
+    builder.set.repeated = source->format == LW_DATA_TEXT ? source->repeated : 0.0;
     *out = builder.set;
     return LW_OK;
 }

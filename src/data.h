@@ -30,6 +30,8 @@ typedef struct lw_dataset {
     int64_t bad_rows;     // malformed rows passed over (at most data.max_bad_rows)
     char *first_bad_row;  // "FILE:LINE: reason" of the first of them, for the log; NULL where there is none
     uint64_t fingerprint; // of the samples' content, in order
+    int64_t target_tokens; // the source's for windows of text, else 0
+    double repeated;
 } lw_dataset;
 
 // What is read. `limit` samples at most (0: all; reading ends there), max_bad_rows malformed rows passed over at most.
@@ -74,7 +76,8 @@ int64_t lw_order_index(uint64_t seed, int64_t epoch, int64_t position, int64_t c
 
 // --- prompts
 // The context part is prompt.context with its placeholder replaced, and nothing at all for an empty context; the
-// question part is prompt.question likewise.
+// question part is prompt.question likewise. Of a window of text the context part is the window itself, its answer is
+// what follows it, and it has neither question part nor anchor.
 //
 // Text that the encoder reads: the prompt's context part, and the question part with wire.compress = "prompt"; at most
 // prompt.max_source_bytes, cut at a UTF-8 boundary at the end of the context, never in the question. malloc'd.
@@ -101,8 +104,10 @@ typedef struct lw_token_set {
     int64_t count;        // samples
     lw_token_list prompt; // [bos] text prompt, at most prompt.max_prompt_tokens: a longer one is the prompt of the
                           // longest beginning of the context that bisection over its bytes finds to fit
-    lw_token_list suffix; // [bos] suffix
-    lw_token_list answer; // first gold answer, then the end token; the first prompt.max_answer_tokens of these
+    lw_token_list suffix; // [bos] suffix; empty for a window of text
+    lw_token_list answer; // first gold answer, then the end token; the first prompt.max_answer_tokens of these. Of a
+                          // window of text: what follows it, without an end token, the first target_tokens
+    int64_t bos;          // tokens of each prompt before its text: 1 or 0
     int64_t cut_prompts, cut_answers;
     int64_t vocab;        // one more than the largest id used
     bool from_cache;      // read, not tokenised

@@ -16,6 +16,12 @@ bool lw_eval_wanted(const lw_config *config)
 
 // --- buffers
 
+// Whether the samples are windows of text: what follows them is scored, and nothing is generated.
+static bool is_text(const lw_job *job)
+{
+    return job->eval.samples[0].task != LW_TASK_ANSWER;
+}
+
 static int64_t most_latents(const lw_job *job)
 {
     int64_t most = 0;
@@ -31,7 +37,8 @@ static void llm_limits(const lw_job *job, int64_t chunk, int64_t j, lw_pass_limi
 {
     const lw_config *c = job->config;
     int64_t latents = most_latents(job); // a partner's may be more than a sample's own
-    *out = (lw_pass_limits){.sequences = chunk, .prefix_rows = chunk * latents};
+    int64_t tasks = lw_task_rows(job->eval.samples[0].task);
+    *out = (lw_pass_limits){.sequences = chunk, .prefix_rows = chunk * (latents + tasks)};
     int64_t suffix = 0;
     int64_t answer = 0;
     for (int64_t first = 0; first < job->eval.count; first += chunk) {
@@ -39,7 +46,7 @@ static void llm_limits(const lw_job *job, int64_t chunk, int64_t j, lw_pass_limi
         int64_t scored = 0;
         for (int64_t i = first; i < first + chunk && i < job->eval.count; i++) {
             const lw_step_sample *s = &job->eval.samples[i];
-            int64_t wire = latents + s->suffix[j].count + 1; // + 1: a truncated prompt keeps its BOS
+            int64_t wire = latents + tasks + s->suffix[j].count + 1; // + 1: a truncated prompt keeps its BOS
             int64_t text = s->prompt[j].count;
             rows += (wire > text ? wire : text) + s->answer[j].count;
             scored += s->answer[j].count;
@@ -51,7 +58,7 @@ static void llm_limits(const lw_job *job, int64_t chunk, int64_t j, lw_pass_limi
     }
     int64_t text = lw_corpus_max_positions(&job->eval, c, j);
     int64_t most_new = lw_config_new_tokens(c);
-    int64_t wire = latents + suffix + (answer > most_new ? answer : most_new);
+    int64_t wire = latents + tasks + suffix + (answer > most_new ? answer : most_new);
     out->max_len = text > wire ? text : wire;
     if (lw_config_joint(c)) { // one answer of another LLM at least; more go into further passes
         out->rows = out->max_len > out->rows ? out->max_len : out->rows;
@@ -161,7 +168,7 @@ lw_status lw_eval_layout(lw_arena *arena, lw_job *job, lw_error *err, lw_eval **
         lw_pass_limits llm;
         llm_limits(job, e->chunk, j, &llm);
         lw_arena_rewind(arena, mark);
-        lw_adapter_layout(arena, &job->wire.adapters[j], limits.latents, &e->adapters[j]);
+        lw_adapter_layout(arena, &job->wire.adapters[j], limits.latents, is_text(job) ? 1 : 0, &e->adapters[j]);
         LW_TRY(lw_generator_layout(arena, job->dev, &job->llms[j].config, &llm, job->config->eval.max_new_tokens, err,
                                    &e->generators[j]));
     }
@@ -254,6 +261,38 @@ static lw_status send_in_bits(lw_job *job, lw_eval *e, int64_t bits, lw_error *e
     return LW_OK;
 }
 
+// The soft tokens of LLM j; behind them comes the token of the samples' task, where they have one.
+static void make_soft_tokens(lw_job *job, lw_eval *e, int64_t j)
+{
+    const lw_wire *wire = &job->wire;
+    int64_t d = wire->adapters[j].d;
+    lw_adapter_forward(job->dev, &wire->params, &wire->adapters[j], e->batch.z_rows, e->latents, &e->adapters[j]);
+    if (is_text(job)) {
+        int64_t row = (int64_t)job->eval.samples[0].task - 1;
+        job->dev->ops->copy(job->dev, lw_param_at(&wire->params, wire->task[j]) + row * d, (size_t)d * sizeof(float),
+                            e->adapters[j].soft + e->batch.z_rows * d);
+    }
+}
+
+// A window of text. In place of the latents may come as many of its last tokens, which tell most of what follows.
+static bool add_window(lw_job *job, lw_eval *e, int64_t j, lw_eval_mode mode, int64_t first, int64_t latents,
+                       lw_tokens prompt, lw_tokens answer)
+{
+    lw_generator *g = &e->generators[j];
+    int64_t bos = job->llms[j].bos >= 0 ? 1 : 0;
+    lw_tokens none = {NULL, 0};
+    if (mode == LW_EVAL_TEXT) {
+        return lw_generator_add(g, 0, 0, prompt, none, answer);
+    }
+    if (mode == LW_EVAL_TRUNCATED) {
+        int64_t keep = prompt.count - bos < latents ? prompt.count - bos : latents;
+        lw_tokens tail = {prompt.ids + prompt.count - keep, keep};
+        return bos > 0 ? lw_generator_add(g, 0, 0, (lw_tokens){prompt.ids, bos}, tail, answer)
+                       : lw_generator_add(g, 0, 0, tail, none, answer);
+    }
+    return lw_generator_add_task(g, first, mode == LW_EVAL_NO_CONTEXT ? 0 : latents, e->batch.z_rows, answer);
+}
+
 bool lw_eval_add(lw_job *job, lw_eval *e, int64_t j, const lw_eval_system *system, const lw_step_sample *s, int64_t at,
                  lw_tokens answer)
 {
@@ -262,6 +301,10 @@ bool lw_eval_add(lw_job *job, lw_eval *e, int64_t j, const lw_eval_system *syste
     int64_t latents = e->batch.at.z_start[at + 1] - first;
     lw_tokens none = {NULL, 0};
     lw_tokens suffix = s->suffix[j];
+    int64_t read = system->latents > 0 && system->latents < latents ? system->latents : latents; // of queries
+    if (s->task != LW_TASK_ANSWER) {
+        return add_window(job, e, j, system->mode, first, read, s->prompt[j], answer);
+    }
     if (system->mode == LW_EVAL_TEXT) {
         return lw_generator_add(g, 0, 0, s->prompt[j], none, answer);
     }
@@ -275,7 +318,6 @@ bool lw_eval_add(lw_job *job, lw_eval *e, int64_t j, const lw_eval_system *syste
         int64_t keep = text < bos + latents ? text : bos + latents;
         return lw_generator_add(g, 0, 0, (lw_tokens){s->prompt[j].ids, keep > 0 ? keep : 0}, tail, answer);
     }
-    int64_t read = system->latents > 0 && system->latents < latents ? system->latents : latents; // of queries
     return lw_generator_add(g, first, read, suffix, none, answer);
 }
 
@@ -303,6 +345,9 @@ static lw_status score(lw_job *job, lw_eval *e, int64_t j, int slot, int64_t i, 
         LW_TRY(score_text(job, j, i, g, record, err));
         record[LW_RECORD_LENGTH] = (double)g->count;
         memcpy(lw_eval_own_ids(job, e, i, j, slot), g->ids, (size_t)g->count * sizeof *g->ids);
+    }
+    if (!e->task.generate) {
+        record[LW_RECORD_EXACT] = record[LW_RECORD_F1] = __builtin_nan("");
     }
     record[LW_RECORD_PRESENT] = 1.0;
     record[LW_RECORD_NLL] = g->nll;
@@ -346,8 +391,7 @@ static lw_status run_sharing(lw_job *job, lw_eval *e, int lead, int64_t first, i
         LW_TRY(send_in_bits(job, e, task->systems[lead].bits, err));
     }
     for (int64_t j = 0; j < job->llm_count; j++) {
-        lw_adapter_forward(job->dev, &job->wire.params, &job->wire.adapters[j], e->batch.z_rows, e->latents,
-                           &e->adapters[j]);
+        make_soft_tokens(job, e, j);
         for (int slot = lead; slot < task->system_count; slot++) {
             if (lw_eval_same_latents(job->config, &task->systems[slot], &task->systems[lead])) {
                 LW_TRY(run_system(job, e, j, slot, first, count, err));
@@ -453,7 +497,8 @@ lw_status lw_eval_run(lw_job *job, lw_eval *e, lw_error *err, lw_eval_result *ou
 {
     double start_s = lw_now_s();
     lw_signal signal = LW_SIGNAL_NONE;
-    lw_eval_task task = {.samples = job->eval.count, .generate = true, .joint = lw_config_joint(job->config)};
+    lw_eval_task task = {.samples = job->eval.count, .generate = !is_text(job)};
+    task.joint = task.generate && lw_config_joint(job->config);
     task.system_count = lw_eval_systems(job->config, task.systems);
     lw_status status = run_task(job, e, &task, err, &signal);
     LW_TRY(lw_job_stopped(job, status, "during evaluation", err)); // training is saved by then

@@ -39,7 +39,7 @@ typedef struct lw_eval_system {
 
 // Sums over the samples.
 typedef struct lw_eval_sums {
-    double exact, f1;     // of generated answers
+    double exact, f1;     // of generated answers; NAN for windows of text, which are scored alone
     double nll;           // of the first gold answer's tokens, end token included
     double answer_tokens; // of these
     double first_correct; // samples whose likeliest first token is the gold one
@@ -100,7 +100,8 @@ lw_eval_part lw_eval_part_bytes(const lw_eval *eval, int64_t j);
 // others wrote over. The functions below do it themselves; before a loop it keeps allocations out of that. Local.
 lw_status lw_eval_start(lw_job *job, lw_eval *eval, lw_error *err);
 
-// Evaluates with the parameters as they are. The samples are cut into fixed chunks that the ranks share, and all sums
+// Evaluates with the parameters as they are. Of windows of text the tokens that follow are scored and nothing is
+// generated; no_context then reads the task token alone, truncated the window's last tokens. The samples are cut into fixed chunks that the ranks share, and all sums
 // are taken in the order of samples: the figures are the same at any rank count. The result is on every rank, the
 // intervals on rank 0 alone, which then also has the answers for the functions below. Stopped by a signal on any rank (src/signals.h): LW_REQUEUE or LW_INTERRUPTED on all, within a chunk. Collective.
 lw_status lw_eval_run(lw_job *job, lw_eval *eval, lw_error *err, lw_eval_result *out);

@@ -28,6 +28,10 @@ static lw_status answer_text(const lw_job *job, const lw_eval *e, int64_t i, int
     const double *record = lw_eval_record(job, e, i, j, slot);
     char *text = NULL;
     size_t bytes = 0;
+    if (!e->task.generate) {
+        *out = json_null(); // a window of text: scored alone
+        return LW_OK;
+    }
     LW_TRY(lw_tokenizer_decode(job->llms[j].tokenizer, lw_eval_all_ids(job, e, i, j, slot),
                                (size_t)record[LW_RECORD_LENGTH], true, err, &text, &bytes));
     *out = json_stringn(text, bytes);

@@ -8,9 +8,8 @@ lw_sample_shape lw_sample_shape_of(const lw_config *config, const lw_step_sample
         s.source += (double)samples[i].source.count / (double)count;
         s.latents += (double)latents / (double)count;
         for (int64_t j = 0; j < config->model_count; j++) {
-            int64_t answer = samples[i].answer[j].count;
-            s.rows[j] += (double)(latents + samples[i].suffix[j].count + answer - 1) / (double)count;
-            s.answer[j] += (double)answer / (double)count;
+            s.rows[j] += (double)lw_step_sample_rows(config, &samples[i], j) / (double)count;
+            s.answer[j] += (double)samples[i].answer[j].count / (double)count;
         }
     }
     return s;

@@ -35,7 +35,7 @@ static lw_workload workload(const lw_trainer *t, lw_forecast *f)
     return (lw_workload){
         .wire = &job->wire,
         .configs = f->configs,
-        .shape = lw_sample_shape_of(job->config, job->train.samples, job->train.count),
+        .shape = lw_corpus_shape(job->config, &job->train),
         .share = (t->schedule.global + job->ranks - 1) / job->ranks,
         .micro = t->schedule.micro,
         .ranks = job->ranks};

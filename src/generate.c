@@ -2,8 +2,8 @@
 
 #include <stdlib.h>
 
-lw_status lw_generator_layout(lw_arena *arena, lw_device *dev, const lw_hf_config *config,
-                              const lw_pass_limits *limits, int64_t max_new, lw_error *err, lw_generator *g)
+lw_status lw_generator_layout(lw_arena *arena, lw_device *dev, const lw_hf_config *config, const lw_pass_limits *limits,
+                              int64_t max_new, lw_error *err, lw_generator *g)
 {
     lw_generator_free(g);
     g->dev = dev;
@@ -45,15 +45,11 @@ void lw_generator_clear(lw_generator *g)
     lw_packing_clear(&g->packing);
 }
 
-bool lw_generator_add(lw_generator *g, int64_t prefix_first, int64_t prefix_count, lw_tokens before, lw_tokens after,
-                      lw_tokens answer)
+// What follows the rows of the sequence added last.
+static bool add_answer(lw_generator *g, lw_tokens answer)
 {
     lw_packing *p = &g->packing;
-    int64_t i = p->sequences;
-    int64_t first = lw_packing_add(p, prefix_first, prefix_count, before.ids, before.count, 0);
-    if (first < 0 || lw_packing_extend(p, after.ids, after.count) < 0) {
-        return false;
-    }
+    int64_t i = p->sequences - 1;
     int64_t last = p->rows - 1;
     lw_generated *s = &g->sequences[i];
     *s = (lw_generated){.ids = g->ids + i * g->max_new, .first_row = p->supervised};
@@ -71,11 +67,30 @@ bool lw_generator_add(lw_generator *g, int64_t prefix_first, int64_t prefix_coun
     return true;
 }
 
+bool lw_generator_add(lw_generator *g, int64_t prefix_first, int64_t prefix_count, lw_tokens before, lw_tokens after,
+                      lw_tokens answer)
+{
+    lw_packing *p = &g->packing;
+    return lw_packing_add(p, prefix_first, prefix_count, before.ids, before.count, 0) >= 0 &&
+           lw_packing_extend(p, after.ids, after.count) >= 0 && add_answer(g, answer);
+}
+
 bool lw_generator_fits(const lw_generator *g, int64_t before, int64_t answer)
 {
     const lw_packing *p = &g->packing;
     return p->sequences < g->limits.sequences && p->rows + before + answer - 1 <= g->limits.rows &&
            p->supervised + answer <= g->limits.supervised && before + answer <= g->limits.max_len;
+}
+
+bool lw_generator_add_task(lw_generator *g, int64_t prefix_first, int64_t prefix_count, int64_t task_row,
+                           lw_tokens answer)
+{
+    lw_packing *p = &g->packing;
+    if (prefix_count == 0) {
+        return lw_packing_add(p, task_row, 1, NULL, 0, 0) >= 0 && add_answer(g, answer);
+    }
+    return lw_packing_add(p, prefix_first, prefix_count, NULL, 0, 0) >= 0 && lw_packing_extend_soft(p, task_row) &&
+           add_answer(g, answer);
 }
 
 static bool is_end(const lw_generator *g, int32_t eos, int32_t id)

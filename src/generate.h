@@ -47,6 +47,9 @@ bool lw_generator_add(lw_generator *g, int64_t prefix_first, int64_t prefix_coun
 
 // Whether one more sequence of `before` rows and an answer of `answer` >= 1 tokens can be added. Local.
 bool lw_generator_fits(const lw_generator *g, int64_t before, int64_t answer);
+// Appends [prefix_count soft tokens from row prefix_first | soft token `task_row`], followed by the answer likewise.
+bool lw_generator_add_task(lw_generator *g, int64_t prefix_first, int64_t prefix_count, int64_t task_row,
+                           lw_tokens answer);
 
 // Scores the answers alone: nll and first_token of each sequence. soft as below.
 lw_status lw_generator_score(lw_generator *g, const float *soft, lw_error *err);

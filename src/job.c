@@ -74,7 +74,8 @@ static lw_status read_corpus(lw_job *job, const char *key, const char *path, int
     if (job->config->data.cache) {
         LW_TRY(lw_path_join(job->config->run.dir, "cache", err, &cache));
     }
-    lw_status status = lw_corpus_read(job->config, path, limit, job->encoder.tokenizer, texts, cache, err, out);
+    lw_data_source source = lw_data_source_of(job->config, path, limit);
+    lw_status status = lw_corpus_read(job->config, &source, job->encoder.tokenizer, texts, cache, err, out);
     free(cache);
     return status;
 }
@@ -146,7 +147,7 @@ static lw_status open_models(lw_job *job, int what, lw_error *err)
     arena = job->wire_memory;
     lw_wire_layout(&arena, true, &job->wire);
     for (int64_t j = 0; j < job->llm_count; j++) {
-        job->wire.adapters[j].scale = lw_decoder_embedding_rms(job->llms[j].decoder);
+        lw_wire_set_embedding_rms(&job->wire, j, lw_decoder_embedding_rms(job->llms[j].decoder));
     }
     return lw_wire_init(job->dev, &job->wire, (uint64_t)c->seed, err);
 }

@@ -18,6 +18,7 @@ static void layout(lw_arena *arena, const lw_pass_limits *l, lw_index_arrays *ou
     out->weight = LW_TAKE(arena, l->supervised, float);
     out->teacher_row = l->teachers > 0 ? LW_TAKE(arena, l->supervised, int32_t) : NULL;
     out->kl_weight = l->teachers > 0 ? LW_TAKE(arena, l->supervised, float) : NULL;
+    out->task = LW_TAKE(arena, l->sequences, int32_t);
 }
 
 size_t lw_packing_device_bytes(const lw_pass_limits *limits)
@@ -69,6 +70,21 @@ static void close_sequence(lw_packing *p)
     p->at.key_len[s] = (int32_t)keys;
     p->max_q = queries > p->max_q ? queries : p->max_q;
     p->max_k = keys > p->max_k ? keys : p->max_k;
+}
+
+bool lw_packing_extend_soft(lw_packing *p, int64_t source)
+{
+    if (p->sequences == 0 || p->rows >= p->limits.rows || p->prefix_rows >= p->limits.prefix_rows) {
+        return false;
+    }
+    bool begun = p->rows > p->at.start[p->sequences - 1];
+    p->at.position[p->rows] = begun ? p->at.position[p->rows - 1] + 1 : 0;
+    p->at.prefix_source[p->prefix_rows] = (int32_t)source;
+    p->at.prefix_row[p->prefix_rows] = (int32_t)p->rows;
+    p->prefix_rows++;
+    p->rows++;
+    close_sequence(p);
+    return true;
 }
 
 int64_t lw_packing_extend(lw_packing *p, const int32_t *tokens, int64_t count)

@@ -29,6 +29,7 @@ typedef struct lw_index_arrays {
     int32_t *token_id;      // (tokens)
     int32_t *token_row;     // (tokens) row of each token
     int32_t *prefix_source; // (prefix rows) row of the soft-token matrix
+    int32_t *task;          // (sequences) the caller's: which task token is in each sequence
     int32_t *prefix_row;    // (prefix rows) row of each soft token
     int32_t *scored_row;    // (supervised)
     int32_t *target;        // (supervised) the next token
@@ -62,6 +63,8 @@ void lw_packing_clear(lw_packing *packing);
 // `first_position` on. Returns the row of its first element, or -1 when it exceeds the limits.
 int64_t lw_packing_add(lw_packing *packing, int64_t prefix_first, int64_t prefix_count, const int32_t *tokens,
                        int64_t count, int64_t first_position);
+// Appends row `source` of the soft tokens to the sequence added last. False beyond the limits.
+bool lw_packing_extend_soft(lw_packing *packing, int64_t source);
 // Appends more tokens to the sequence added last.
 int64_t lw_packing_extend(lw_packing *packing, const int32_t *tokens, int64_t count);
 

@@ -44,7 +44,7 @@ static lw_status change_job(const lw_plan *plan, const lw_plan_change *change, l
     out->config.wire.latents *= change->latents;
     out->config.wire.ratio = fewer_tokens(out->config.wire.ratio, change->latents);
     out->job.config = &out->config;
-    out->job.min_positions += lw_plan_most_latents(&out->config) - lw_plan_most_latents(plan->config);
+    out->job.min_positions += lw_plan_most_of(&out->config).latents - lw_plan_most_of(plan->config).latents;
     for (int64_t j = 0; j < plan->job.llm_count; j++) {
         d[j] = plan->job.llms[j].config.d;
     }

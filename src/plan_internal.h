@@ -9,10 +9,11 @@
 lw_status lw_plan_open(lw_plan *plan, lw_error *err);
 void lw_plan_close(lw_plan *plan);
 
-// The most tokens between latents and answer that a configuration admits.
-int64_t lw_plan_suffix_limit(const lw_config *config);
-// The most latents of a text that it admits.
-int64_t lw_plan_most_latents(const lw_config *config);
+// Sizes of the largest sample that a configuration admits, in tokens; task: those that tell a window of text's task.
+typedef struct lw_plan_most {
+    int64_t source, latents, task, suffix, answer, prompt;
+} lw_plan_most;
+lw_plan_most lw_plan_most_of(const lw_config *config);
 // CPU threads of each of `ranks` ranks.
 int64_t lw_plan_threads(const lw_plan *plan, int64_t ranks);
 

@@ -5,21 +5,19 @@
 // Where data does not tell: every sample as large as the configuration admits.
 static void guess_limits(const lw_config *c, int64_t llm_count, int64_t micro, lw_step_limits *out)
 {
-    int64_t suffix = lw_plan_suffix_limit(c);
-    int64_t answer = c->prompt.max_answer_tokens;
-    int64_t source = c->prompt.max_source_bytes; // of any alphabet no more tokens than bytes
-    int64_t latents = lw_plan_most_latents(c);
+    lw_plan_most most = lw_plan_most_of(c);
     *out = (lw_step_limits){.encoder = {.samples = micro,
-                                        .tokens = micro * source,
-                                        .max_tokens = source,
-                                        .latents = micro * latents,
-                                        .max_latents = latents}};
+                                        .tokens = micro * most.source,
+                                        .max_tokens = most.source,
+                                        .latents = micro * most.latents,
+                                        .max_latents = most.latents},
+                            .task_rows = micro * most.task};
     for (int64_t j = 0; j < llm_count; j++) {
-        int64_t len = latents + suffix + answer - 1;
+        int64_t len = most.latents + most.task + most.suffix + most.answer - 1;
         out->llm[j] = (lw_pass_limits){.sequences = micro,
                                        .rows = micro * len,
-                                       .prefix_rows = micro * latents,
-                                       .supervised = micro * answer,
+                                       .prefix_rows = micro * (most.latents + most.task),
+                                       .supervised = micro * most.answer,
                                        .max_len = len};
     }
 }
@@ -28,13 +26,15 @@ static lw_status step_limits(const lw_plan *plan, const lw_job *job, int64_t ans
                              lw_error *err, lw_step_limits *out)
 {
     if (plan->from_data) {
-        LW_TRY(lw_step_limits_of(job->config, job->train.samples, job->train.count, micro, err, out));
-        for (int64_t i = job->train.count; i < micro; i++) { // fewer samples than a pass holds: what-if rows
+        LW_TRY(lw_step_limits_of(job->config, job->train.samples, job->train.view_count, micro, err, out));
+        for (int64_t i = job->train.view_count; i < micro; i++) { // fewer samples than a pass holds: what-if rows
             out->encoder.tokens += out->encoder.max_tokens;
             out->encoder.latents += out->encoder.max_latents;
+            int64_t task = out->task_rows > 0 ? 1 : 0;
+            out->task_rows += task;
             for (int64_t j = 0; j < job->llm_count; j++) {
-                out->llm[j].prefix_rows += out->encoder.max_latents;
-                out->llm[j].rows += out->encoder.max_latents;
+                out->llm[j].prefix_rows += out->encoder.max_latents + task;
+                out->llm[j].rows += out->encoder.max_latents + task;
             }
         }
     } else {

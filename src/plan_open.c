@@ -27,9 +27,9 @@ __attribute__((format(printf, 2, 3))) static void add_note(lw_plan *plan, const 
     va_end(args);
 }
 
-int64_t lw_plan_suffix_limit(const lw_config *c)
+// Tokens of byte-level BPE are at least a byte long: a text has no more of them than bytes. One more for BOS.
+static int64_t suffix_limit(const lw_config *c)
 {
-    // Tokens of byte-level BPE are at least a byte long: a text has no more of them than bytes. One more for BOS.
     int64_t anchor = (int64_t)strlen(c->prompt.anchor) + 1;
     if (c->wire.compress == LW_COMPRESS_PROMPT) {
         return anchor;
@@ -37,9 +37,20 @@ int64_t lw_plan_suffix_limit(const lw_config *c)
     return anchor > c->prompt.max_prompt_tokens ? anchor : c->prompt.max_prompt_tokens;
 }
 
-int64_t lw_plan_most_latents(const lw_config *c)
+lw_plan_most lw_plan_most_of(const lw_config *c)
 {
-    return lw_encoder_latents(c, c->prompt.max_source_bytes); // of any alphabet no more tokens than bytes
+    if (c->data.format == LW_DATA_TEXT) {
+        return (lw_plan_most){.source = c->data.window_bytes,
+                              .latents = lw_encoder_latents(c, c->data.window_bytes),
+                              .task = 1,
+                              .answer = c->data.target_tokens,
+                              .prompt = c->prompt.max_prompt_tokens};
+    }
+    return (lw_plan_most){.source = c->prompt.max_source_bytes, // of any alphabet no more tokens than bytes
+                          .latents = lw_encoder_latents(c, c->prompt.max_source_bytes),
+                          .suffix = suffix_limit(c),
+                          .answer = c->prompt.max_answer_tokens,
+                          .prompt = c->prompt.max_prompt_tokens};
 }
 
 // --- samples
@@ -102,6 +113,7 @@ static lw_status guess_eval(lw_plan *plan, lw_error *err)
     const lw_config *c = plan->config;
     static char empty[] = "";
     lw_corpus *e = &job->eval;
+    lw_plan_most most = lw_plan_most_of(c);
     int64_t count =
         c->data.eval_samples > 0 && c->data.eval_samples < c->eval.batch ? c->data.eval_samples : c->eval.batch;
     if (!lw_eval_wanted(c)) {
@@ -115,14 +127,16 @@ static lw_status guess_eval(lw_plan *plan, lw_error *err)
     for (int64_t i = 0; i < count; i++) {
         lw_step_sample *s = &e->samples[i];
         e->data.samples[i] = (lw_sample){.id = empty, .context = empty, .question = empty};
-        s->source.count = c->prompt.max_source_bytes; // of any alphabet no more tokens than bytes
+        s->task = most.task > 0 ? LW_TASK_CONTINUE : LW_TASK_ANSWER;
+        s->source.count = most.source;
         for (int64_t j = 0; j < job->llm_count; j++) {
-            s->prompt[j].count = c->prompt.max_prompt_tokens;
-            s->suffix[j].count = lw_plan_suffix_limit(c);
-            s->answer[j].count = c->prompt.max_answer_tokens;
+            s->prompt[j].count = most.prompt;
+            s->suffix[j].count = most.suffix;
+            s->answer[j].count = most.answer;
         }
     }
     e->count = count;
+    e->view_count = count;
     e->data.count = count;
     return LW_OK;
 }
@@ -131,13 +145,16 @@ static void guess_mean(lw_plan *plan)
 {
     const lw_config *c = plan->config;
     const lw_plan_options *o = &plan->options;
-    int64_t most = c->prompt.max_answer_tokens;
-    int64_t answer = o->answer_tokens > 0 ? o->answer_tokens : GUESSED_ANSWER_TOKENS;
-    double source = o->source_bytes > 0 ? (double)o->source_bytes : (double)c->prompt.max_source_bytes / 2.0;
-    answer = answer < most ? answer : most;
+    lw_plan_most most = lw_plan_most_of(c);
+    bool text = most.task > 0; // windows and what follows them are mostly as long as may be
+    int64_t answer = o->answer_tokens > 0 ? o->answer_tokens : text ? most.answer : GUESSED_ANSWER_TOKENS;
+    double source = o->source_bytes > 0 ? (double)o->source_bytes : (double)most.source / (text ? 1.0 : 2.0);
+    answer = answer < most.answer ? answer : most.answer;
     // Anchors of a few words: four bytes to a token.
     double suffix = 1.0 + (double)strlen(c->prompt.anchor) / 4.0;
-    if (c->wire.compress == LW_COMPRESS_CONTEXT) {
+    if (text) {
+        suffix = 1.0; // the task token
+    } else if (c->wire.compress == LW_COMPRESS_CONTEXT) {
         suffix += (double)strlen(c->prompt.question) / 4.0 + 12.0; // a question of a dozen words
     }
     plan->mean = (lw_sample_shape){.source = source, .latents = (double)lw_encoder_latents(c, (int64_t)source)};
@@ -166,16 +183,17 @@ static lw_status open_samples(lw_plan *plan, lw_error *err)
         LW_TRY(lw_job_read(job, LW_JOB_TRAIN | (lw_eval_wanted(c) ? LW_JOB_EVAL : 0), err));
         plan->from_data = true;
         plan->samples = job->train.count;
-        plan->mean = lw_sample_shape_of(c, job->train.samples, job->train.count);
+        plan->mean = lw_corpus_shape(c, &job->train);
         return LW_OK;
     }
     LW_TRY(lw_job_read(job, LW_JOB_SYNTHETIC, err));
     LW_TRY(count_samples(plan, err, &plan->samples));
     add_note(plan, "%s", missing);
     guess_mean(plan);
-    job->min_source = c->prompt.max_source_bytes; // of any alphabet no more tokens than bytes
-    job->min_positions = larger(c->prompt.max_prompt_tokens, lw_plan_most_latents(c) + lw_plan_suffix_limit(c)) +
-                         larger(c->prompt.max_answer_tokens, lw_config_new_tokens(c));
+    lw_plan_most most = lw_plan_most_of(c);
+    job->min_source = most.source;
+    job->min_positions = larger(most.prompt, most.latents + most.task + most.suffix) +
+                         larger(most.answer, lw_config_new_tokens(c));
     return guess_eval(plan, err);
 }
 

@@ -24,20 +24,31 @@ static filled fill(const char *template, const char *placeholder, const char *va
                     .tail = at + strlen(placeholder)};
 }
 
+static const filled nothing = {.head = "", .value = "", .tail = ""};
+
 static filled fill_context(const lw_config *config, const lw_sample *sample, size_t context_bytes)
 {
     if (context_bytes == 0) {
-        return (filled){.head = "", .value = "", .tail = ""};
+        return nothing;
+    }
+    if (sample->kind == LW_SAMPLE_TEXT) {
+        return (filled){.head = "", .value = sample->context, .value_bytes = context_bytes, .tail = ""};
     }
     return fill(config->prompt.context, "{context}", sample->context, context_bytes);
 }
 
 static filled fill_question(const lw_config *config, const lw_sample *sample)
 {
+    if (sample->kind == LW_SAMPLE_TEXT) {
+        return nothing;
+    }
     return fill(config->prompt.question, "{question}", sample->question, strlen(sample->question));
 }
 
-static const filled nothing = {.head = "", .value = "", .tail = ""};
+static const char *anchor(const lw_config *config, const lw_sample *sample)
+{
+    return sample->kind == LW_SAMPLE_TEXT ? "" : config->prompt.anchor;
+}
 
 static size_t size_of(filled part)
 {
@@ -72,7 +83,7 @@ static lw_status join(filled a, filled b, const char *end, lw_error *err, char *
 lw_status lw_prompt_text_cut(const lw_config *config, const lw_sample *sample, size_t context_bytes, lw_error *err,
                              char **out)
 {
-    return join(fill_context(config, sample, context_bytes), fill_question(config, sample), config->prompt.anchor, err,
+    return join(fill_context(config, sample, context_bytes), fill_question(config, sample), anchor(config, sample), err,
                 out);
 }
 
@@ -84,12 +95,15 @@ lw_status lw_prompt_text(const lw_config *config, const lw_sample *sample, lw_er
 lw_status lw_prompt_suffix(const lw_config *config, const lw_sample *sample, lw_error *err, char **out)
 {
     bool as_text = config->wire.compress == LW_COMPRESS_CONTEXT;
-    return join(as_text ? fill_question(config, sample) : nothing, nothing, config->prompt.anchor, err, out);
+    return join(as_text ? fill_question(config, sample) : nothing, nothing, anchor(config, sample), err, out);
 }
 
 lw_status lw_prompt_answer(const lw_config *config, const lw_sample *sample, lw_error *err, char **out)
 {
     const char *answer = sample->answers[0];
+    if (sample->kind == LW_SAMPLE_TEXT) {
+        return join(nothing, nothing, answer, err, out);
+    }
     return join(fill(config->prompt.answer, "{answer}", answer, strlen(answer)), nothing, "", err, out);
 }
 

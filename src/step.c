@@ -26,7 +26,7 @@ lw_step_loss lw_step_loss_of(const lw_config *config)
 int64_t lw_step_taught(const lw_step_loss *loss, const lw_step_sample *sample, int64_t llm)
 {
     int64_t answer = sample->answer[llm].count;
-    if (loss->kd_weight <= 0.0 || sample->prompt[llm].count == 0) {
+    if (loss->kd_weight <= 0.0 || sample->prompt[llm].count == 0 || sample->task != LW_TASK_ANSWER) {
         return 0;
     }
     return loss->k < answer ? loss->k : answer;
@@ -47,9 +47,16 @@ static int64_t measure_latents(const lw_config *config, const lw_step_sample *s,
     return lw_encoder_latents(config, s->source.count);
 }
 
-static int64_t measure_rows(const lw_config *config, const lw_step_sample *s, int64_t llm)
+int64_t lw_step_sample_rows(const lw_config *config, const lw_step_sample *s, int64_t llm)
 {
-    return measure_latents(config, s, llm) + s->suffix[llm].count + s->answer[llm].count - 1;
+    return measure_latents(config, s, llm) + lw_task_rows(s->task) + s->suffix[llm].count + s->answer[llm].count - 1;
+}
+
+static int64_t measure_tasks(const lw_config *config, const lw_step_sample *s, int64_t llm)
+{
+    (void)config;
+    (void)llm;
+    return lw_task_rows(s->task);
 }
 
 static int64_t measure_answer(const lw_config *config, const lw_step_sample *s, int64_t llm)
@@ -100,11 +107,12 @@ lw_status lw_step_limits_of(const lw_config *config, const lw_step_sample *sampl
     *out = (lw_step_limits){.encoder.samples = micro};
     out->encoder.tokens = top_sum(&s, measure_source, 0, &out->encoder.max_tokens);
     out->encoder.latents = top_sum(&s, measure_latents, 0, &out->encoder.max_latents);
+    out->task_rows = top_sum(&s, measure_tasks, 0, &largest);
     for (int64_t j = 0; j < config->model_count; j++) {
         lw_pass_limits *l = &out->llm[j];
         l->sequences = micro;
-        l->prefix_rows = out->encoder.latents;
-        l->rows = top_sum(&s, measure_rows, j, &l->max_len);
+        l->prefix_rows = out->encoder.latents + out->task_rows;
+        l->rows = top_sum(&s, lw_step_sample_rows, j, &l->max_len);
         l->supervised = top_sum(&s, measure_answer, j, &largest);
         l->teachers = top_sum(&s, measure_taught, j, &largest);
     }
@@ -129,7 +137,7 @@ lw_status lw_step_layout(lw_arena *arena, lw_device *dev, const lw_wire *wire, c
         // The LLMs take turns: each has the same memory for its pass, adapter included.
         lw_arena_rewind(arena, mark);
         step->indices[j] = lw_arena_take(arena, (int64_t)lw_packing_device_bytes(&limits->llm[j]), 1);
-        lw_adapter_layout(arena, &wire->adapters[j], z_rows, &step->adapters[j]);
+        lw_adapter_layout(arena, &wire->adapters[j], z_rows, limits->task_rows, &step->adapters[j]);
         LW_TRY(lw_decoder_buffers_layout(arena, dev, configs[j], LW_PASS_TRAIN, &limits->llm[j], err, &step->llm[j]));
     }
     return LW_OK;
@@ -193,19 +201,37 @@ static double token_weight(const lw_step_loss *loss, int64_t t)
     return 1.0 + (t == 0 ? loss->first_weight : 0.0) + (t < loss->k ? loss->k_weight : 0.0);
 }
 
+// [latents | task token | suffix | answer but for its last token]: the row of the first answer token, or -1 beyond the
+// limits.
+static int64_t pack_sequence(lw_step *step, int64_t j, const lw_step_sample *s, int64_t i)
+{
+    lw_packing *p = &step->packing[j];
+    const int32_t *z_start = step->batch.at.z_start;
+    int64_t latents = z_start[i + 1] - z_start[i];
+    lw_tokens suffix = s->suffix[j];
+    lw_tokens answer = s->answer[j];
+    if (s->task == LW_TASK_ANSWER) {
+        int64_t first = lw_packing_add(p, z_start[i], latents, suffix.ids, suffix.count, 0);
+        return first < 0 ? -1 : lw_packing_extend(p, answer.ids, answer.count - 1);
+    }
+    if (lw_packing_add(p, z_start[i], latents, NULL, 0, 0) < 0 ||
+        !lw_packing_extend_soft(p, step->batch.z_rows + i) || lw_packing_extend(p, suffix.ids, suffix.count) < 0) {
+        return -1;
+    }
+    p->at.task[i] = (int32_t)s->task - 1;
+    return lw_packing_extend(p, answer.ids, answer.count - 1);
+}
+
 static lw_status pack(lw_step *step, int64_t j, const lw_step_sample *const *samples, int64_t count, int64_t tokens,
                       lw_error *err)
 {
     lw_packing *p = &step->packing[j];
-    const int32_t *z_start = step->batch.at.z_start;
     double scale = 1.0 / ((double)tokens * (double)step->wire->llm_count);
     lw_packing_clear(p);
     for (int64_t i = 0; i < count; i++) {
-        const lw_tokens *suffix = &samples[i]->suffix[j];
         const lw_tokens *answer = &samples[i]->answer[j];
         int64_t taught = lw_step_taught(&step->loss, samples[i], j);
-        int64_t first = lw_packing_add(p, z_start[i], z_start[i + 1] - z_start[i], suffix->ids, suffix->count, 0);
-        int64_t rest = first < 0 ? -1 : lw_packing_extend(p, answer->ids, answer->count - 1);
+        int64_t rest = pack_sequence(step, j, samples[i], i);
         if (rest < 0) {
             return lw_fail(err, LW_ERR_INTERNAL, "a micro-batch exceeds the limits it was sized for");
         }
@@ -257,6 +283,18 @@ static lw_status encode(lw_step *step, const lw_step_sample *const *samples, int
     return lw_encoder_upload(step->dev, &step->wire->encoder, &step->batch, err, &step->encoder);
 }
 
+static lw_status count_tasks(lw_step *step, const lw_step_sample *const *samples, int64_t count, lw_error *err)
+{
+    step->task_rows = 0;
+    for (int64_t i = 0; i < count; i++) {
+        step->task_rows += lw_task_rows(samples[i]->task);
+    }
+    if (step->task_rows != 0 && (step->task_rows != count || step->wire->task[0] < 0)) {
+        return lw_fail(err, LW_ERR_INTERNAL, "windows of text in a micro-batch of questions, or without task tokens");
+    }
+    return LW_OK;
+}
+
 static void tell(lw_step *step, lw_step_phase phase, int64_t llm)
 {
     if (step->after != NULL) {
@@ -289,7 +327,12 @@ static void llm_pass(void *context)
     lw_adapter_buffers *adapter = &step->adapters[j];
     const lw_packing *p = &step->packing[j];
     const float *z = step->encoder.z;
+    int64_t d = wire->adapters[j].d;
     lw_adapter_forward(dev, &wire->params, &wire->adapters[j], step->batch.z_rows, z, adapter);
+    if (step->task_rows > 0) {
+        dev->ops->gather(dev, step->task_rows, d, lw_param_at(&wire->params, wire->task[j]), LW_F32, p->on.task, NULL,
+                         false, adapter->soft + step->batch.z_rows * d);
+    }
     tell(step, LW_PHASE_ADAPTER_FORWARD, j);
     lw_decoder_forward(step->decoders[j], p, adapter->soft, NULL, &step->llm[j]);
     tell(step, LW_PHASE_LLM_FORWARD, j);
@@ -302,6 +345,10 @@ static void llm_pass(void *context)
     tell(step, LW_PHASE_HEAD, j);
     lw_decoder_backward(step->decoders[j], p, &step->llm[j], adapter->d_soft);
     tell(step, LW_PHASE_LLM_BACKWARD, j);
+    if (step->task_rows > 0) {
+        dev->ops->scatter_add(dev, step->task_rows, d, adapter->d_soft + step->batch.z_rows * d, p->on.task,
+                              LW_TASK_TOKENS, lw_grad_at(&wire->params, wire->task[j]));
+    }
     lw_adapter_backward(dev, &wire->params, &wire->adapters[j], step->batch.z_rows, z, adapter, step->dz);
     tell(step, LW_PHASE_ADAPTER_BACKWARD, j);
 }
@@ -334,6 +381,7 @@ lw_status lw_step_run(lw_step *step, const lw_step_sample *const *samples, int64
     lw_device *dev = step->dev;
     const lw_encoder_batch *batch = &step->batch;
     LW_TRY(encode(step, samples, count, err));
+    LW_TRY(count_tasks(step, samples, count, err));
     tell(step, LW_PHASE_HOST, -1);
     int64_t source[LW_ENCODER_SHAPES];
     lw_encoder_shapes(batch, &step->encoder, source);
@@ -345,7 +393,7 @@ lw_status lw_step_run(lw_step *step, const lw_step_sample *const *samples, int64
         LW_TRY(upload_states(step, j, samples, count, err));
         tell(step, LW_PHASE_HOST, j);
         const int64_t shapes[] = {p->sequences, p->rows,  p->prefix_rows, p->tokens,    p->supervised,
-                                  p->max_q,     p->max_k, p->teachers,    batch->z_rows};
+                                  p->max_q,     p->max_k, p->teachers,    batch->z_rows, step->task_rows};
         replay(step, llm_pass, j, shapes, sizeof shapes / sizeof *shapes);
     }
     replay(step, encoder_backward, -2, source, LW_ENCODER_SHAPES);

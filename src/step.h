@@ -15,6 +15,7 @@
 #include "wire.h"
 
 typedef struct lw_step_sample { // borrowed
+    lw_task task;       // either all samples of a pass have a task token or none
     lw_tokens source;   // what the encoder reads, in its own alphabet
     lw_tokens prompt[LW_MAX_MODELS]; // per LLM; the text prompt, which its teacher and the evaluation read
     lw_tokens suffix[LW_MAX_MODELS];
@@ -23,8 +24,12 @@ typedef struct lw_step_sample { // borrowed
 
 typedef struct lw_step_limits {
     lw_encoder_limits encoder;
+    int64_t task_rows; // task tokens: one of each sample, or 0
     lw_pass_limits llm[LW_MAX_MODELS];
 } lw_step_limits;
+
+// Rows of the sequence that LLM j reads of a sample: latents, task token, suffix, and the answer but for its last token.
+int64_t lw_step_sample_rows(const lw_config *config, const lw_step_sample *sample, int64_t j);
 
 typedef struct lw_step_loss {
     double first_weight, k_weight;
@@ -34,7 +39,8 @@ typedef struct lw_step_loss {
 
 lw_step_loss lw_step_loss_of(const lw_config *config);
 
-// Answer positions of a sample that have a teacher: the first k, none where it has no text prompt.
+// Answer positions of a sample that have a teacher: the first k, none where it has no text prompt or
+// is a window of text.
 int64_t lw_step_taught(const lw_step_loss *loss, const lw_step_sample *sample, int64_t llm);
 
 // Gives the teacher's states of these positions, (lw_step_taught, d) of the operand type.
@@ -81,6 +87,7 @@ typedef struct lw_step {
     lw_step_states *states;                 // of the teacher; set after the start, where kd_weight > 0
     void *states_context;
     void *staging; // host: a micro-batch's states of one LLM
+    int64_t task_rows;                      // task tokens of this pass
 } lw_step;
 
 // The most that any micro-batch of `micro` samples out of these can need, with as many latents as the configuration

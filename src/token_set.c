@@ -29,6 +29,7 @@ typedef struct maker {
     const lw_tokenizer *tokenizer;
     lw_tokenizer_scratch *scratch;
     int32_t bos, eos;
+    int64_t target_tokens;
     lw_ids prompt, suffix, answer; // of all samples so far
     lw_ids work;                   // of one text
     lw_token_set *set;
@@ -118,6 +119,9 @@ static lw_status make_prompt(maker *m, const lw_sample *sample, lw_error *err)
 static lw_status make_suffix(maker *m, const lw_sample *sample, lw_error *err)
 {
     char *text;
+    if (sample->kind == LW_SAMPLE_TEXT) {
+        return LW_OK; // after the latents comes a learned token alone
+    }
     LW_TRY(lw_prompt_suffix(m->config, sample, err, &text));
     LW_TRY(encode(m, text, m->bos, err));
     return append(&m->suffix, &m->work, m->work.len, err);
@@ -125,17 +129,18 @@ static lw_status make_suffix(maker *m, const lw_sample *sample, lw_error *err)
 
 static lw_status make_answer(maker *m, const lw_sample *sample, lw_error *err)
 {
-    size_t most = (size_t)m->config->prompt.max_answer_tokens;
+    bool window = sample->kind == LW_SAMPLE_TEXT;
+    size_t most = (size_t)(window ? m->target_tokens : m->config->prompt.max_answer_tokens);
     char *text;
     LW_TRY(lw_prompt_answer(m->config, sample, err, &text));
     LW_TRY(encode(m, text, -1, err));
     if (m->work.len == 0) {
         return lw_fail(err, LW_ERR_CONFIG, "the answer has no tokens");
     }
-    if (m->eos >= 0) {
+    if (m->eos >= 0 && !window) {
         LW_TRY(lw_ids_push(&m->work, m->eos, err));
     }
-    m->set->cut_answers += m->work.len > most;
+    m->set->cut_answers += m->work.len > most && !window; // of a document there is always more
     return append(&m->answer, &m->work, m->work.len > most ? most : m->work.len, err);
 }
 
@@ -178,7 +183,7 @@ static void give(lw_ids *ids, lw_token_list *list)
 static lw_status tokenise(const lw_config *config, const lw_dataset *dataset, const lw_tokenizer *tokenizer,
                           int32_t bos, int32_t eos, lw_error *err, lw_token_set *set)
 {
-    maker m = {.config = config, .tokenizer = tokenizer, .bos = bos, .eos = eos, .set = set};
+    maker m = {.config = config, .tokenizer = tokenizer, .bos = bos, .eos = eos, .target_tokens = dataset->target_tokens, .set = set};
     size_t starts = (size_t)dataset->count + 1;
     lw_status status = LW_OK;
     set->count = dataset->count;
@@ -219,10 +224,13 @@ static uint64_t cache_key(const lw_config *config, const lw_dataset *dataset, co
                                eos,
                                config->wire.compress,
                                config->prompt.max_answer_tokens,
-                               config->prompt.max_prompt_tokens};
+                               config->prompt.max_prompt_tokens,
+                               dataset->target_tokens};
     const char *const texts[] = {config->prompt.context, config->prompt.question, config->prompt.anchor,
                                  config->prompt.answer};
-    uint64_t hash = lw_xxh64(numbers, sizeof numbers, LW_TOKEN_CACHE_VERSION);
+    // A data set of questions has no target_tokens: its key is the same as before there were windows.
+    size_t used = sizeof numbers - (dataset->target_tokens == 0 ? sizeof numbers[0] : 0);
+    uint64_t hash = lw_xxh64(numbers, used, LW_TOKEN_CACHE_VERSION);
     for (size_t i = 0; i < sizeof texts / sizeof texts[0]; i++) {
         hash = lw_xxh64(texts[i], strlen(texts[i]) + 1, hash);
     }
@@ -236,6 +244,7 @@ lw_status lw_token_set_make(const lw_config *config, const lw_dataset *dataset, 
     uint64_t key = cache_key(config, dataset, tokenizer, bos, eos);
     int64_t vocab = lw_tokenizer_vocab_size(tokenizer);
     if (cache_dir != NULL && lw_token_cache_read(cache_dir, key, dataset->count, vocab, &set)) {
+        set.bos = bos >= 0 ? 1 : 0;
         *out = set;
         return LW_OK;
     }
@@ -244,6 +253,7 @@ lw_status lw_token_set_make(const lw_config *config, const lw_dataset *dataset, 
         lw_token_set_free(&set);
         return status;
     }
+    set.bos = bos >= 0 ? 1 : 0;
     lw_error note;
     if (cache_dir != NULL && lw_token_cache_write(cache_dir, key, &set, &note) != LW_OK) {
         snprintf(set.cache_note, sizeof set.cache_note, "tokens are not kept: %.480s", note.text);

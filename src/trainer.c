@@ -18,7 +18,8 @@ lw_status lw_trainer_create(lw_job *job, lw_error *err, lw_trainer *out)
     LW_TRY(lw_schedule_make(job->config, job->train.count, job->ranks, err, &t.schedule));
     LW_TRY(lw_job_checkpoint_info(job, err, &t.state));
     t.state.eval_nll = NAN;
-    lw_status status = lw_step_limits_of(job->config, job->train.samples, job->train.count, t.schedule.micro, err, &t.step.limits);
+    lw_status status = lw_step_limits_of(job->config, job->train.samples, job->train.view_count, t.schedule.micro, err,
+                                         &t.step.limits);
     LW_TRY(status);
     t.micro_batch = calloc((size_t)t.schedule.micro, sizeof *t.micro_batch);
     t.host = calloc((size_t)job->wire.params.elements, 3 * sizeof *t.host);
@@ -51,8 +52,7 @@ lw_status lw_trainer_layout(lw_arena *arena, lw_trainer *t, lw_error *err)
     for (int64_t j = 0; j < t->job->llm_count; j++) {
         configs[j] = &t->job->llms[j].config;
     }
-    lw_sample_shape shape =
-        lw_sample_shape_of(t->job->config, t->job->train.samples, t->job->train.count);
+    lw_sample_shape shape = lw_corpus_shape(t->job->config, &t->job->train);
     t->flop_per_sample = lw_step_flop(&t->job->wire, configs, &shape);
     if (t->teacher != NULL) { // runs before the first step, in the same memory
         lw_arena_mark mark = lw_arena_save(arena);
@@ -81,11 +81,17 @@ void lw_trainer_free(lw_trainer *t)
 
 // --- one step
 
+// The sample at `position` of the run.
+static const lw_step_sample *sample_at(const lw_trainer *t, int64_t position)
+{
+    int64_t index = lw_schedule_sample(&t->schedule, position);
+    return lw_corpus_sample(&t->job->train, index, (uint64_t)t->job->config->seed, position);
+}
+
 // Answer tokens of the whole step for each LLM, how many of them have a teacher, and rows that the LLMs process: every
 // rank counts them all, which costs less than asking.
 static void count_tokens(lw_trainer *t, int64_t first, int64_t count, int64_t *answer_tokens, int64_t *rows)
 {
-    const lw_corpus *c = &t->job->train;
     const lw_step_loss loss = lw_step_loss_of(t->job->config);
     int64_t taught[LW_MAX_MODELS] = {0};
     for (int64_t j = 0; j < t->job->llm_count; j++) {
@@ -93,12 +99,11 @@ static void count_tokens(lw_trainer *t, int64_t first, int64_t count, int64_t *a
     }
     *rows = 0;
     for (int64_t i = first; i < first + count; i++) {
-        const lw_step_sample *s = &c->samples[lw_schedule_sample(&t->schedule, i)];
-        int64_t latents = lw_encoder_latents(t->job->config, s->source.count);
+        const lw_step_sample *s = sample_at(t, i);
         for (int64_t j = 0; j < t->job->llm_count; j++) {
             answer_tokens[j] += s->answer[j].count;
             taught[j] += lw_step_taught(&loss, s, j);
-            *rows += latents + s->suffix[j].count + s->answer[j].count - 1;
+            *rows += lw_step_sample_rows(t->job->config, s, j);
         }
     }
     for (int64_t j = 0; j < t->job->llm_count; j++) { // the inverse of kl_weight, over the positions (step.h)
@@ -116,7 +121,7 @@ static lw_status run_share(lw_trainer *t, const int64_t *answer_tokens, lw_error
     for (int64_t done = 0; done < count;) {
         int64_t n = count - done < t->schedule.micro ? count - done : t->schedule.micro;
         for (int64_t i = 0; i < n; i++) {
-            t->micro_batch[i] = &job->train.samples[lw_schedule_sample(&t->schedule, first + done + i)];
+            t->micro_batch[i] = sample_at(t, first + done + i);
         }
         LW_TRY(lw_step_run(&t->step, t->micro_batch, n, answer_tokens, err));
         done += n;

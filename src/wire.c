@@ -1,6 +1,23 @@
 #include "wire.h"
 
+#include <stdio.h>
 #include <stdlib.h>
+
+static lw_status declare_task(lw_wire *wire, const char *name, int64_t d, int64_t j, lw_error *err)
+{
+    lw_param task = {.dims = {LW_TASK_TOKENS, d}, .init = lw_init_normal, .scale = 1.0};
+    snprintf(task.name, sizeof task.name, "task.%s", name);
+    wire->task[j] = lw_params_add(&wire->params, &task);
+    return wire->task[j] >= 0 ? LW_OK : lw_fail(err, LW_ERR_MEMORY, "no memory for the table of parameters");
+}
+
+void lw_wire_set_embedding_rms(lw_wire *wire, int64_t j, float rms)
+{
+    wire->adapters[j].scale = rms;
+    if (wire->task[j] >= 0) {
+        wire->params.list[wire->task[j]].scale = (double)rms;
+    }
+}
 
 lw_status lw_wire_declare(const lw_config *config, const int64_t *d, const lw_encoder_backbone *backbone, lw_error *err,
                           lw_wire *out)
@@ -13,6 +30,12 @@ lw_status lw_wire_declare(const lw_config *config, const int64_t *d, const lw_en
                                               config->adapter.hidden, d[j]);
         if (out->adapters[j].gain < 0) {
             status = lw_fail(err, LW_ERR_MEMORY, "no memory for the table of parameters");
+        }
+    }
+    for (int64_t j = 0; j < config->model_count && status == LW_OK; j++) {
+        out->task[j] = -1;
+        if (lw_config_reads_text(config)) {
+            status = declare_task(out, config->models[j].name, d[j], j, err);
         }
     }
     for (int64_t i = encoder_tensors; i < out->params.count; i++) {

@@ -19,11 +19,26 @@ enum {
     LW_STAT_COUNT = LW_STAT_LOSSES + 16,
 };
 
+// What an LLM is to do with a wire. After the latents of a window of text comes a learned token for its task.
+typedef enum lw_task {
+    LW_TASK_ANSWER,   // a question as text: no such token
+    LW_TASK_CONTINUE, // <Cont> of the papers
+    LW_TASK_REPEAT,   // <Rec>
+    LW_TASK_END
+} lw_task;
+enum { LW_TASK_TOKENS = LW_TASK_END - 1 }; // row task - 1 of wire.task is that of `task`
+
+static inline int64_t lw_task_rows(lw_task task)
+{
+    return task == LW_TASK_ANSWER ? 0 : 1;
+}
+
 typedef struct lw_wire {
     lw_params params;
     lw_encoder encoder;
     int64_t llm_count;
     lw_adapter adapters[LW_MAX_MODELS];
+    int task[LW_MAX_MODELS]; // (LW_TASK_TOKENS, d) "task.NAME"; -1 where the configuration has no text to train on
     float *stats;      // (LW_STAT_COUNT) device; behind the gradients, so that one all-reduce takes both
     int64_t reduce_elements; // gradients and stats
     float *sqnorm;     // device scalar: squared norm of the gradient
@@ -34,6 +49,10 @@ typedef struct lw_wire {
 lw_status lw_wire_declare(const lw_config *config, const int64_t *d, const lw_encoder_backbone *backbone, lw_error *err,
                           lw_wire *out);
 void lw_wire_free(lw_wire *wire);
+
+// The RMS of LLM j's embedding table: the scale of its soft tokens, and of the first values of its task tokens. Once the
+// LLM is loaded, before lw_wire_init.
+void lw_wire_set_embedding_rms(lw_wire *wire, int64_t j, float rms);
 
 // Places parameters, gradients and, with `optimizer`, the moments.
 void lw_wire_layout(lw_arena *arena, bool optimizer, lw_wire *wire);

@@ -54,7 +54,8 @@ static fixture_sample storage[SAMPLES];
 static lw_step_sample samples[SAMPLES];
 static int64_t tokens[LLMS];
 
-static void make_samples(const int64_t *vocab)
+// text: windows of text, both tasks among them.
+static void make_samples(const int64_t *vocab, bool text)
 {
     static const char *const sources[SAMPLES] = {"a wire", "x", "b\xC3\xA9 \xF0\x9F\x98\x80!", "seventeen bytes..",
                                                  "aab"};
@@ -69,7 +70,8 @@ static void make_samples(const int64_t *vocab)
         for (int64_t k = 0; k < bytes; k++) {
             f->source[k] = (unsigned char)sources[i][k];
         }
-        samples[i] = (lw_step_sample){.source = {f->source, bytes}};
+        lw_task task = !text ? LW_TASK_ANSWER : i % 2 == 0 ? LW_TASK_CONTINUE : LW_TASK_REPEAT;
+        samples[i] = (lw_step_sample){.task = task, .source = {f->source, bytes}};
         for (int64_t j = 0; j < LLMS; j++) {
             for (int64_t t = 0; t < MAX_TOKENS; t++) {
                 uint64_t at = (uint64_t)((i * LLMS + j) * MAX_TOKENS + t);
@@ -78,7 +80,7 @@ static void make_samples(const int64_t *vocab)
             }
             // The teacher's states are given, so what it reads does not matter; one sample has nothing for it to read.
             samples[i].prompt[j] = (lw_tokens){f->suffix[j], i == 3 ? 0 : 1};
-            samples[i].suffix[j] = (lw_tokens){f->suffix[j], suffix_counts[j][i]};
+            samples[i].suffix[j] = (lw_tokens){f->suffix[j], text ? 0 : suffix_counts[j][i]};
             samples[i].answer[j] = (lw_tokens){f->answer[j], answer_counts[j][i]};
             tokens[j] += answer_counts[j][i];
         }
@@ -231,7 +233,7 @@ static void bench_open(bench *b, const char *name, const char *overrides_text, l
         d[j] = b->configs[j]->d;
         vocab[j] = b->configs[j]->vocab;
     }
-    make_samples(vocab);
+    make_samples(vocab, lw_config_reads_text(b->config));
     must(lw_wire_declare(b->config, d, NULL, &err, &b->wire), &err, "parameters");
     lw_arena arena = lw_arena_measure();
     lw_wire_layout(&arena, false, &b->wire);
@@ -239,7 +241,7 @@ static void bench_open(bench *b, const char *name, const char *overrides_text, l
     arena = b->wire_memory;
     lw_wire_layout(&arena, false, &b->wire);
     for (int j = 0; j < LLMS; j++) {
-        b->wire.adapters[j].scale = lw_decoder_embedding_rms(b->decoders[j]);
+        lw_wire_set_embedding_rms(&b->wire, j, lw_decoder_embedding_rms(b->decoders[j]));
     }
     must(lw_wire_init(b->dev, &b->wire, 3, &err), &err, "initial values");
     // Away from the initial values, where gains are 1 and biases 0 and mistakes could hide.
@@ -473,5 +475,15 @@ int main(void)
     check_case("distillation, tau 0.7, all positions, all weights",
                "encoder: { layers = 0; width = 12; heads = 2; ffn = 10; }; pooler: { kind = \"mean\"; };",
                (lw_step_loss){.first_weight = 1.0, .k_weight = 0.5, .k = 9, .kd_weight = 0.6, .kd_tau = 0.7});
+    check_case(
+        "windows of text, a token per task",
+        "data: { format = \"text\"; };"
+        "encoder: { layers = 0; width = 12; heads = 2; ffn = 10; }; pooler: { layers = 1; heads = 2; ffn = 7; };",
+        (lw_step_loss){.first_weight = 0.5, .k_weight = 0.5, .k = 3});
+    check_case("windows of text, a latent for every 3 bytes",
+               "data: { format = \"text\"; };"
+               "encoder: { layers = 0; width = 12; heads = 2; ffn = 10; }; pooler: { kind = \"mean\"; }; "
+               "wire: { ratio = 3; d_z = 8; };",
+               (lw_step_loss){.first_weight = 1.0});
     return failures > 0;
 }
