@@ -1,9 +1,11 @@
 // cmd_eval.c: `lwmpi eval`: the figures of a checkpoint.
+#include <stdio.h>
 #include <stdlib.h>
 
 #include "command.h"
 #include "config_words.h"
 #include "eval_against.h"
+#include "gates.h"
 #include "options.h"
 
 // Which checkpoint; before anything is opened or written for it. Rank 0 looks, all ranks agree.
@@ -47,7 +49,7 @@ done:
 // What is asked for beside the configuration.
 typedef struct wishes {
     const char *checkpoint, *predictions, *against; // NULL where not given
-    bool json;
+    bool gates, json;
 } wishes;
 
 static lw_status show(const lw_job *job, const lw_eval_result *result, const lw_against *against,
@@ -86,6 +88,15 @@ static lw_status report(const lw_job *job, const lw_eval *eval, const lw_eval_re
     return show(job, result, &against, checkpoint, w, err);
 }
 
+static lw_status open_workspace(lw_job *job, lw_error *err, lw_eval **eval, lw_arena *out)
+{
+    lw_arena arena = lw_arena_measure();
+    LW_TRY(lw_eval_layout(&arena, job, err, eval));
+    LW_TRY(lw_arena_alloc(job->dev, &arena, "work space of an evaluation", err, out));
+    arena = *out;
+    return lw_eval_layout(&arena, job, err, eval);
+}
+
 static lw_status evaluate(lw_job *job, const wishes *w, lw_error *err)
 {
     lw_eval *eval = NULL;
@@ -93,7 +104,6 @@ static lw_status evaluate(lw_job *job, const wishes *w, lw_error *err)
     lw_eval_result result;
     lw_predictions *other = NULL;
     char *path = NULL;
-    lw_arena arena = lw_arena_measure();
     lw_status status = LW_OK;
     LW_TRY_GOTO(resolve(job, w->checkpoint, err, &path));
     if (w->against != NULL && lw_comm_rank(job->comm) == 0) {
@@ -102,15 +112,7 @@ static lw_status evaluate(lw_job *job, const wishes *w, lw_error *err)
     LW_TRY_GOTO(lw_comm_agree(job->comm, status, err));
     LW_TRY_GOTO(lw_job_open(job, LW_JOB_EVAL, err));
     LW_TRY_GOTO(load(job, path, err));
-    status = lw_eval_layout(&arena, job, err, &eval);
-    if (status == LW_OK) {
-        status = lw_arena_alloc(job->dev, &arena, "work space of an evaluation", err, &workspace);
-    }
-    if (status == LW_OK) {
-        arena = workspace;
-        status = lw_eval_layout(&arena, job, err, &eval);
-    }
-    LW_TRY_GOTO(lw_comm_agree(job->comm, status, err));
+    LW_TRY_GOTO(lw_comm_agree(job->comm, open_workspace(job, err, &eval, &workspace), err));
     LW_TRY_GOTO(lw_eval_run(job, eval, err, &result));
     if (job->rank == 0) {
         status = report(job, eval, &result, other, path, w, err);
@@ -126,6 +128,76 @@ done:
     return status;
 }
 
+// --- gates
+
+// What gates need of the data, and no more.
+static void shorten(lw_config *c)
+{
+    c->data.samples = LW_GATE_ITEMS;
+    c->data.eval_samples =
+        c->data.eval_samples > 0 && c->data.eval_samples < LW_GATE_ITEMS ? c->data.eval_samples : LW_GATE_ITEMS;
+    c->eval.quantise = c->eval.curve = c->eval.joint = false;
+    c->eval.bootstrap = 0;
+}
+
+// Gates may be looked at before anything is trained: without a checkpoint in the run directory they see initial
+// parameters. One that is asked for by name has to be there.
+static lw_status load_newest(lw_job *job, const wishes *w, lw_error *err, char **path)
+{
+    lw_error missing;
+    bool found = true;
+    if (w->checkpoint == NULL && job->rank == 0) {
+        found = lw_checkpoint_resolve(job->config->run.dir, lw_log_warning, NULL, &missing, path) == LW_OK;
+        if (!found) {
+            fprintf(stderr, "lwmpi: no checkpoint in %s: the gates look at initial parameters\n", job->config->run.dir);
+        }
+    }
+    LW_TRY(lw_comm_broadcast(job->comm, 0, &found, sizeof found, err));
+    if (w->checkpoint != NULL) {
+        LW_TRY(resolve(job, w->checkpoint, err, path));
+    }
+    return found ? load(job, *path, err) : LW_OK;
+}
+
+static lw_status report_gates(const lw_gates *gates, bool json, lw_error *err)
+{
+    if (json) {
+        json_t *o = lw_gates_json(gates);
+        json_dumpf(o, stdout, JSON_INDENT(2));
+        printf("\n");
+        json_decref(o);
+    } else {
+        lw_gates_print(gates, stdout);
+    }
+    if (gates->failed > 0) {
+        return lw_fail(err, LW_ERR_MISMATCH, "%d of %d gates failed: no figure of this configuration counts",
+                       gates->failed, LW_GATE_COUNT);
+    }
+    return LW_OK;
+}
+
+static lw_status check_gates(lw_job *job, const wishes *w, lw_error *err)
+{
+    lw_eval *eval = NULL;
+    lw_arena workspace = {0};
+    lw_gates gates;
+    char *path = NULL;
+    lw_status status = LW_OK;
+    shorten(job->config);
+    LW_TRY_GOTO(lw_job_open(job, LW_JOB_EVAL | LW_JOB_TRAIN, err));
+    LW_TRY_GOTO(load_newest(job, w, err, &path));
+    LW_TRY_GOTO(lw_comm_agree(job->comm, open_workspace(job, err, &eval, &workspace), err));
+    LW_TRY_GOTO(lw_gates_run(job, eval, err, &gates));
+    status = lw_comm_agree(job->comm, job->rank == 0 ? report_gates(&gates, w->json, err) : LW_OK, err);
+done:
+    free(path);
+    lw_eval_destroy(&eval);
+    if (job->dev != NULL) {
+        lw_arena_free(job->dev, &workspace);
+    }
+    return status;
+}
+
 lw_status lw_cmd_eval(int argc, char **argv, lw_error *err)
 {
     wishes w = {0};
@@ -133,6 +205,7 @@ lw_status lw_cmd_eval(int argc, char **argv, lw_error *err)
     const lw_option options[] = {{"checkpoint", &w.checkpoint, NULL},
                                  {"predictions", &w.predictions, NULL},
                                  {"against", &w.against, NULL},
+                                 {"gates", NULL, &w.gates},
                                  {"json", NULL, &w.json},
                                  {NULL, NULL, NULL}};
     lw_job job = {0};
@@ -143,7 +216,11 @@ lw_status lw_cmd_eval(int argc, char **argv, lw_error *err)
     LW_TRY(lw_comm_create(&(lw_comm_options){.timeout_s = LW_START_TIMEOUT_S}, err, &comm));
     job.comm = comm;
     LW_TRY_GOTO(lw_comm_agree(comm, lw_config_from_words(count, argv + 1, err, &job.config), err));
-    status = evaluate(&job, &w, err);
+    if (w.gates && (w.predictions != NULL || w.against != NULL)) {
+        status = lw_fail(err, LW_ERR_USAGE, "--gates evaluates nothing: it goes without --predictions and --against");
+    }
+    LW_TRY_GOTO(lw_comm_agree(comm, status, err));
+    status = w.gates ? check_gates(&job, &w, err) : evaluate(&job, &w, err);
 done:
     lw_job_close(&job);
     lw_comm_destroy(&comm);

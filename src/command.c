@@ -61,7 +61,8 @@ static const lw_command commands[] = {
     {
         .name = "eval",
         .summary = "evaluate a checkpoint",
-        .usage = "eval CONFIG [key=value ...] [--checkpoint DIR] [--predictions FILE] [--against RUN] [--json]",
+        .usage = "eval CONFIG [key=value ...] [--checkpoint DIR] [--predictions FILE] [--against RUN] [--json]\n"
+                 "      eval CONFIG [key=value ...] --gates [--checkpoint DIR] [--json]",
         .text =
             "Answers the questions of data.eval with every model of CONFIG and compares with the gold answers: exact "
             "match, token F1, negative log-likelihood of an answer token, accuracy of the first one. It does so for "
@@ -77,6 +78,10 @@ static const lw_command commands[] = {
                     {"--predictions FILE", "write question, gold answers and every system's answer, a JSON object a sample"},
                     {"--against RUN", "compare the latent answers, sample by sample, with those in RUN/predictions.jsonl: "
                                       "differences with intervals, and sign-flip tests"},
+                    {"--gates", "check what has to hold before any figure counts: the soft-token path answers as the text "
+                                "does, labels are shifted once, packing changes no loss, training and evaluation agree, "
+                                "latents differ, 32 items can be learned by heart (eval.gate_steps). Exit code 1 where "
+                                "one fails"},
                     OPTION_JSON("the figures"),
                     OPTION_OVERRIDE},
         .exits = {EXIT_DONE, EXIT_FAILED, EXIT_USAGE},

@@ -133,6 +133,7 @@ typedef struct lw_config {
         int64_t loss_samples; // 0: all
         int64_t bootstrap;    // resamples; 0: no intervals
         bool joint, quantise, curve;
+        int64_t gate_steps;
     } eval;
     struct {
         char *device;

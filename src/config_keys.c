@@ -178,6 +178,7 @@ static const lw_key keys[] = {
     BOOL(eval.joint, true, LW_KEY_FREE,
          "with several models, also choose between their answers by the sum of the log-probabilities that all give it"),
     BOOL(eval.quantise, false, LW_KEY_FREE, "also evaluate the latents sent in 16, 8, 6 and 4 bits a number"),
+    INT(eval.gate_steps, 500, 1, BIG, LW_KEY_FREE, "most steps of the gate that learns 32 items by heart: lwmpi eval --gates"),
     BOOL(eval.curve, false, LW_KEY_FREE, "also evaluate with fewer latents: 1, 2, 4, ... of them"),
 
     STRING(plan.device, "auto", LW_KEY_FREE, "GPU to plan for"),

@@ -39,6 +39,11 @@ static void embed(const lw_decoder *m, const lw_packing *p, float *x)
                         p->on.token_row, false, x);
 }
 
+void lw_decoder_embed(const lw_decoder *m, int64_t count, const int32_t *ids, float *soft)
+{
+    m->dev->ops->gather(m->dev, count, m->config.d, m->embedding, m->dev->frozen_type, ids, NULL, false, soft);
+}
+
 void lw_decoder_forward(const lw_decoder *m, const lw_packing *p, const float *soft_tokens, const lw_kv_cache *cache,
                         lw_decoder_buffers *b)
 {

@@ -46,6 +46,10 @@ lw_decoder_loaded lw_decoder_load_figures(const lw_decoder *decoder);
 // Device bytes of the frozen weights in `type`, without reading any: what lw_decoder_load allocates.
 size_t lw_decoder_weight_bytes(const lw_hf_config *config, lw_dtype type, int64_t max_positions);
 
+// Rows of the embedding table, as a pass looks them up: soft (count, d) on the device, of the tokens ids (count), on the
+// device too. Enqueued.
+void lw_decoder_embed(const lw_decoder *decoder, int64_t count, const int32_t *ids, float *soft);
+
 // --- one pass over packed sequences
 // Buffers of a pass. The layout is one function for training (keeps what the backward pass needs) and for scoring or
 // generation (keeps nothing between layers). Buffers of several decoders may share memory: only one pass is live.

@@ -401,7 +401,7 @@ static lw_status run_sharing(lw_job *job, lw_eval *e, int lead, int64_t first, i
     return LW_OK;
 }
 
-static lw_status run_chunk(lw_job *job, lw_eval *e, int64_t first, int64_t count, lw_error *err)
+lw_status lw_eval_chunk(lw_job *job, lw_eval *e, int64_t first, int64_t count, lw_error *err)
 {
     const lw_eval_task *task = &e->task;
     for (int lead = 0; lead < task->system_count; lead++) {
@@ -434,7 +434,7 @@ static lw_status run_rounds(lw_job *job, lw_eval *e, lw_error *err)
         int64_t count = n - first < e->chunk ? n - first : e->chunk;
         lw_comm_phase(job->comm, "evaluation, samples from %lld on", (long long)(round * e->chunk));
         if (count > 0) {
-            status = run_chunk(job, e, first, count, err);
+            status = lw_eval_chunk(job, e, first, count, err);
         }
         status = lw_comm_agree(job->comm, lw_signal_check(status), err);
         if (status == LW_OK && e->task.generate) {

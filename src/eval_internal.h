@@ -91,6 +91,9 @@ lw_status lw_eval_joint_chunk(lw_job *job, lw_eval *e, int64_t first, int64_t co
 // The author whose answer has the largest sum over the readers, the first one of equals.
 int64_t lw_eval_joint_choice(const lw_job *job, const lw_eval *e, int64_t i);
 
+// Runs e->task on samples first .. + count - 1, at most e->chunk of them, and leaves their records. After lw_eval_start.
+lw_status lw_eval_chunk(lw_job *job, lw_eval *e, int64_t first, int64_t count, lw_error *err);
+
 // Appends sample `at` of the chunk as `system` shows it to LLM j, with `answer` to be scored. False beyond the limits.
 bool lw_eval_add(lw_job *job, lw_eval *e, int64_t j, const lw_eval_system *system, const lw_step_sample *s, int64_t at,
                  lw_tokens answer);

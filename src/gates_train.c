@@ -1,0 +1,231 @@
+// gates_train.c: the gates that run training steps.
+#include <math.h>
+#include <stdlib.h>
+
+#include "eval_internal.h"
+#include "gates_internal.h"
+#include "step.h"
+
+enum { CHECK_EVERY = 25 };
+
+static const double learned_nll = 0.005; // per answer token: nothing is left to learn
+
+// A step over the first samples of a corpus, without the extra weights of the loss.
+typedef struct school {
+    lw_job *job;
+    const lw_step_sample *samples;
+    int64_t count, micro;
+    lw_step step;
+    lw_arena memory;
+    const lw_step_sample *batch[LW_GATE_ITEMS];
+    double nll[LW_MAX_MODELS]; // per answer token, of the last step
+} school;
+
+static lw_status layout(school *c, lw_arena *arena, lw_error *err)
+{
+    const lw_hf_config *configs[LW_MAX_MODELS];
+    lw_step_limits limits;
+    for (int64_t j = 0; j < c->job->llm_count; j++) {
+        configs[j] = &c->job->llms[j].config;
+    }
+    LW_TRY(lw_step_limits_of(c->job->config, c->samples, c->count, c->micro, err, &limits));
+    return lw_step_layout(arena, c->job->dev, &c->job->wire, configs, &limits, err, &c->step);
+}
+
+static lw_status enter(lw_job *job, const lw_corpus *corpus, lw_error *err, school *c)
+{
+    const lw_config *config = job->config;
+    lw_decoder *decoders[LW_MAX_MODELS];
+    int64_t count = corpus->count < LW_GATE_ITEMS ? corpus->count : LW_GATE_ITEMS;
+    int64_t share = config->batch.per_rank > 0 ? config->batch.per_rank : config->batch.global;
+    int64_t micro = config->batch.micro > 0 ? config->batch.micro : share;
+    *c = (school){.job = job, .samples = corpus->samples, .count = count, .micro = micro < count ? micro : count};
+    for (int64_t i = 0; i < count; i++) {
+        c->batch[i] = &corpus->samples[i];
+    }
+    for (int64_t j = 0; j < job->llm_count; j++) {
+        decoders[j] = job->llms[j].decoder;
+    }
+    lw_arena arena = lw_arena_measure();
+    LW_TRY(layout(c, &arena, err));
+    LW_TRY(lw_arena_alloc(job->dev, &arena, "work space of a gate's steps", err, &c->memory));
+    arena = c->memory;
+    LW_TRY(layout(c, &arena, err));
+    return lw_step_start(&c->step, config, &job->wire, decoders, &(lw_step_loss){0}, err);
+}
+
+static void leave(school *c)
+{
+    lw_step_free(&c->step);
+    lw_arena_free(c->job->dev, &c->memory);
+}
+
+// Gradients of all samples.
+static lw_status run_step(school *c, lw_error *err)
+{
+    lw_job *job = c->job;
+    int64_t tokens[LW_MAX_MODELS] = {0};
+    for (int64_t i = 0; i < c->count; i++) {
+        for (int64_t j = 0; j < job->llm_count; j++) {
+            tokens[j] += c->samples[i].answer[j].count;
+        }
+    }
+    job->dev->ops->zero(job->dev, (size_t)job->wire.reduce_elements * sizeof(float), job->wire.params.grad);
+    for (int64_t done = 0; done < c->count;) {
+        int64_t n = c->count - done < c->micro ? c->count - done : c->micro;
+        LW_TRY(lw_step_run(&c->step, c->batch + done, n, tokens, err));
+        done += n;
+    }
+    return LW_OK;
+}
+
+static lw_status read_loss(school *c, lw_error *err)
+{
+    lw_job *job = c->job;
+    float stats[LW_STAT_COUNT];
+    job->dev->ops->download(job->dev, job->wire.stats, sizeof stats, stats);
+    LW_TRY(job->dev->ops->sync(job->dev, err));
+    for (int64_t j = 0; j < job->llm_count; j++) {
+        c->nll[j] = (double)stats[LW_STAT_LOSS + j] * (double)job->llm_count;
+    }
+    return LW_OK;
+}
+
+// --- the same loss as the evaluation's
+
+static lw_status compare_losses(school *c, lw_eval *e, lw_error *err, lw_gate_result *out)
+{
+    lw_job *job = c->job;
+    double worst = 0.0;
+    LW_TRY(run_step(c, err));
+    LW_TRY(read_loss(c, err));
+    LW_TRY(lw_eval_start(job, e, err));
+    e->task = (lw_eval_task){.samples = c->count, .systems = {{.mode = LW_EVAL_LATENT}}, .system_count = 1};
+    for (int64_t first = 0; first < c->count; first += e->chunk) {
+        LW_TRY(lw_eval_chunk(job, e, first, c->count - first < e->chunk ? c->count - first : e->chunk, err));
+    }
+    for (int64_t j = 0; j < job->llm_count; j++) {
+        lw_eval_sums sums = lw_eval_sum_up(job, e, j, 0);
+        worst = fmax(worst, fabs(sums.nll / sums.answer_tokens - c->nll[j]));
+    }
+    double limit = lw_gate_tolerance(job);
+    lw_gate_note(out, worst <= limit, worst, limit, "loss per token differs by %.2g at most over %lld samples", worst,
+                 (long long)c->count);
+    return LW_OK;
+}
+
+lw_status lw_gate_training(lw_job *job, lw_eval *e, lw_error *err, lw_gate_result *out)
+{
+    school c;
+    lw_status status = enter(job, &job->eval, err, &c);
+    if (status == LW_OK) {
+        status = compare_losses(&c, e, err, out);
+    }
+    leave(&c);
+    return status;
+}
+
+// --- learning by heart
+
+static double worst_nll(const school *c)
+{
+    double worst = 0.0;
+    for (int64_t j = 0; j < c->job->llm_count; j++) {
+        worst = fmax(worst, isnan(c->nll[j]) ? INFINITY : c->nll[j]);
+    }
+    return worst;
+}
+
+static void update(school *c, int64_t step)
+{
+    const lw_config *config = c->job->config;
+    lw_update u = {.beta1 = config->train.beta1,
+                   .beta2 = config->train.beta2,
+                   .eps = config->train.eps,
+                   .weight_decay = 0.0,
+                   .clip = config->train.clip};
+    double warm = fmin(1.0, (double)step / CHECK_EVERY);
+    for (int i = 0; i < LW_RATE_COUNT; i++) {
+        u.rate[i] = (lw_update_rate){.lr = warm * config->train.lr, .step = step};
+    }
+    lw_wire_update(c->job->dev, &c->job->wire, &u);
+}
+
+// Every rank takes the same steps on the same samples. Collective.
+static lw_status learn(school *c, int64_t most_steps, lw_error *err, int64_t *steps)
+{
+    lw_job *job = c->job;
+    for (*steps = 0; *steps < most_steps;) {
+        lw_status status = run_step(c, err);
+        ++*steps;
+        update(c, *steps);
+        if (*steps % CHECK_EVERY == 0 || *steps == most_steps || status != LW_OK) {
+            if (status == LW_OK) {
+                status = read_loss(c, err);
+            }
+            lw_comm_phase(job->comm, "overfit gate, step %lld", (long long)*steps);
+            status = lw_comm_agree(job->comm, lw_signal_check(status), err);
+            LW_TRY(lw_job_stopped(job, status, "during the overfit gate", err));
+            if (worst_nll(c) < learned_nll) {
+                break;
+            }
+        }
+    }
+    return LW_OK;
+}
+
+// F1 of the training data, which takes the place of the evaluation's meanwhile. Collective.
+static lw_status measure(lw_job *job, lw_error *err, double *worst)
+{
+    lw_corpus eval_data = job->eval;
+    lw_eval *eval = NULL;
+    lw_arena memory = {0};
+    lw_arena arena = lw_arena_measure();
+    lw_eval_result *result = calloc(1, sizeof *result);
+    lw_status status = LW_OK;
+    job->eval = job->train;
+    if (result == NULL) {
+        status = lw_fail(err, LW_ERR_MEMORY, "no memory for the figures of a gate");
+    }
+    if (status == LW_OK) {
+        status = lw_eval_layout(&arena, job, err, &eval);
+    }
+    if (status == LW_OK) {
+        status = lw_arena_alloc(job->dev, &arena, "work space of an evaluation", err, &memory);
+    }
+    if (status == LW_OK) {
+        arena = memory;
+        status = lw_eval_layout(&arena, job, err, &eval);
+    }
+    LW_TRY_GOTO(lw_comm_agree(job->comm, status, err));
+    LW_TRY_GOTO(lw_eval_run(job, eval, err, result));
+    *worst = 1.0;
+    for (int64_t j = 0; j < job->llm_count; j++) {
+        *worst = fmin(*worst, lw_eval_f1(result, j, LW_EVAL_LATENT));
+    }
+done:
+    free(result);
+    lw_eval_destroy(&eval);
+    lw_arena_free(job->dev, &memory);
+    job->eval = eval_data;
+    return status;
+}
+
+lw_status lw_gate_overfit(lw_job *job, lw_error *err, lw_gate_result *out)
+{
+    school c;
+    int64_t steps = 0;
+    double f1 = 0.0;
+    lw_status status = enter(job, &job->train, err, &c);
+    if (status == LW_OK) {
+        status = lw_wire_init(job->dev, &job->wire, (uint64_t)job->config->seed, err);
+    }
+    LW_TRY_GOTO(lw_comm_agree(job->comm, status, err));
+    LW_TRY_GOTO(learn(&c, job->config->eval.gate_steps, err, &steps));
+    LW_TRY_GOTO(measure(job, err, &f1));
+    lw_gate_note(out, f1 >= 1.0, f1, 1.0, "F1 %.3f on %lld items after %lld steps, loss per token %.3g", f1,
+                 (long long)c.count, (long long)steps, worst_nll(&c));
+done:
+    leave(&c);
+    return status;
+}

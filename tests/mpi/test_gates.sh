@@ -1,0 +1,28 @@
+#!/bin/bash
+# lwmpi eval --gates: all hold on the embedded models, of initial parameters, at one rank and two; one that fails is told
+# and fails the command.
+. tests/support/shell.sh
+
+mapfile -t job < <(small_job "$scratch/run")
+
+# gates NAME RANKS CODE WORDS...
+gates() {
+    local name=$1 n=$2 wanted=$3 code=0
+    shift 3
+    ranks "$n" "$LWMPI_BIN" eval "${job[@]}" --gates "$@" >"$scratch/$name" 2>"$scratch/$name.err" || code=$?
+    [ "$code" -eq "$wanted" ] || fail "$name: exit code $code, not $wanted: $(cat "$scratch/$name.err")"
+}
+
+gates alone 0 0
+[ "$(grep -c '^passed ' "$scratch/alone")" -eq 6 ] || fail "not six gates passed: $(cat "$scratch/alone")"
+grep -q 'F1 1.000 on 32 items' "$scratch/alone" || fail "the overfit gate is not of 32 items"
+gates two 2 0
+same_bytes "two ranks and one" "$scratch/two" "$scratch/alone"
+gates untaught 0 1 eval.gate_steps=1
+grep -q '^FAILED overfit' "$scratch/untaught" || fail "one step is enough to learn 32 items: $(cat "$scratch/untaught")"
+[ "$(grep -c '^passed ' "$scratch/untaught")" -eq 5 ] || fail "other gates failed too: $(cat "$scratch/untaught")"
+grep -q '1 of 6 gates failed' "$scratch/untaught.err" || fail "does not say that one failed"
+gates alike 0 1 eval.gate_steps=1 train.collapse_cosine=0.01 --json
+grep -A1 '"latents"' "$scratch/alike" | grep -q '"passed": false' || fail "latents as far apart as at the start pass a limit of 0.01"
+gates both 0 2 --against "$scratch"
+finish
