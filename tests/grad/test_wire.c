@@ -12,7 +12,7 @@
 #include "random.h"
 #include "step.h"
 
-enum { LLMS = 2, SAMPLES = 5, MAX_TOKENS = 8, DIRECTIONS = 3 };
+enum { LLMS = 2, READS = 1, SAMPLES = 5, MAX_TOKENS = 8, DIRECTIONS = 3 };
 
 static const char *const model_dirs[LLMS] = {"tests/parity/fixtures/llama-gqa-headdim",
                                              "tests/parity/fixtures/qwen2-gqa"};
@@ -55,7 +55,7 @@ static lw_step_sample samples[SAMPLES];
 static int64_t tokens[LLMS];
 
 // text: windows of text, both tasks among them.
-static void make_samples(const int64_t *vocab, bool text)
+static void make_samples(const int64_t *vocab, int64_t alphabet, bool text)
 {
     static const char *const sources[SAMPLES] = {"a wire", "x", "b\xC3\xA9 \xF0\x9F\x98\x80!", "seventeen bytes..",
                                                  "aab"};
@@ -68,7 +68,7 @@ static void make_samples(const int64_t *vocab, bool text)
         fixture_sample *f = &storage[i];
         int64_t bytes = (int64_t)strlen(sources[i]);
         for (int64_t k = 0; k < bytes; k++) {
-            f->source[k] = (unsigned char)sources[i][k];
+            f->source[k] = (unsigned char)sources[i][k] % (int32_t)alphabet;
         }
         lw_task task = !text ? LW_TASK_ANSWER : i % 2 == 0 ? LW_TASK_CONTINUE : LW_TASK_REPEAT;
         samples[i] = (lw_step_sample){.task = task, .source = {f->source, bytes}};
@@ -233,8 +233,11 @@ static void bench_open(bench *b, const char *name, const char *overrides_text, l
         d[j] = b->configs[j]->d;
         vocab[j] = b->configs[j]->vocab;
     }
-    make_samples(vocab, lw_config_reads_text(b->config));
-    must(lw_wire_declare(b->config, d, NULL, &err, &b->wire), &err, "parameters");
+    bool llm = b->config->encoder.kind == LW_ENCODER_LLM;
+    lw_encoder_backbone backbone = {.llm = b->configs[READS], .bos = 5};
+    make_samples(vocab, llm ? vocab[READS] : LW_BYTE_VALUES, lw_config_reads_text(b->config));
+    must(lw_wire_declare(b->config, d, llm ? &backbone : NULL, &err, &b->wire), &err, "parameters");
+    b->wire.encoder.llm.decoder = b->decoders[READS];
     lw_arena arena = lw_arena_measure();
     lw_wire_layout(&arena, false, &b->wire);
     must(lw_arena_alloc(b->dev, &arena, "wire", &err, &b->wire_memory), &err, "memory of the wire");
@@ -485,5 +488,18 @@ int main(void)
                "encoder: { layers = 0; width = 12; heads = 2; ffn = 10; }; pooler: { kind = \"mean\"; }; "
                "wire: { ratio = 3; d_z = 8; };",
                (lw_step_loss){.first_weight = 1.0});
+    // The second LLM reads for the encoder too, longer texts in several windows.
+    check_case("llm with updates, bidirectional, windows, mean",
+               "encoder: { kind = \"llm\"; share = \"two\"; causal = false; window = 8; lora_rank = 2; lora_alpha = 3.0; "
+               "}; pooler: { kind = \"mean\"; };",
+               plain);
+    check_case("llm with updates, causal, 1 layer, queries",
+               "encoder: { kind = \"llm\"; share = \"two\"; layers = 1; lora_rank = 1; }; "
+               "pooler: { layers = 1; heads = 4; ffn = 9; };",
+               (lw_step_loss){.k_weight = 0.75, .k = 2});
+    check_case("llm as it is, ratio 2",
+               "encoder: { kind = \"llm\"; share = \"two\"; }; pooler: { kind = \"mean\"; };"
+               "wire: { ratio = 2; d_z = 8; };",
+               plain);
     return failures > 0;
 }
