@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "checkpoint_internal.h"
+#include "checkpoint_part.h"
 #include "command.h"
 #include "file_util.h"
 #include "json_util.h"
@@ -231,14 +232,27 @@ static lw_status print_json(const list *l, lw_error *err)
     return written ? LW_OK : lw_fail(err, LW_ERR_IO, "the list cannot be written");
 }
 
+static lw_status export_to(const char *dir, const char *file, lw_error *err)
+{
+    char *path = NULL;
+    LW_TRY(lw_checkpoint_resolve(dir, lw_log_warning, NULL, err, &path));
+    lw_status status = lw_checkpoint_export(path, file, err);
+    free(path);
+    return status;
+}
+
 lw_status lw_cmd_checkpoint(int argc, char **argv, lw_error *err)
 {
     bool json = false;
+    const char *export = NULL;
     int count;
-    const lw_option options[] = {{"json", NULL, &json}, {NULL, NULL, NULL}};
+    const lw_option options[] = {{"json", NULL, &json}, {"export", &export, NULL}, {NULL, NULL, NULL}};
     LW_TRY(lw_options_parse(options, argc, argv, err, &count));
     if (count != 1) {
         return lw_fail(err, LW_ERR_USAGE, "lwmpi checkpoint wants one directory: a run or a checkpoint");
+    }
+    if (export != NULL) {
+        return export_to(argv[1], export, err);
     }
     list l = {.dir = argv[1]};
     lw_status status = read_list(argv[1], err, &l);

@@ -90,6 +90,44 @@ static const lw_command commands[] = {
         .run = lw_cmd_eval,
     },
     {
+        .name = "encode",
+        .summary = "texts to latents: the sending end of the wire",
+        .usage = "encode CONFIG [key=value ...] [--checkpoint DIR] [--bits N] < texts.jsonl > wires.safetensors",
+        .text =
+            "Reads texts, one JSON object a line, {\"id\": ..., \"context\": ..., \"question\": ...}, and writes their "
+            "latents. With wire.compress = \"context\" the encoder reads the context alone; a question is not needed then, "
+            "and one that is given travels beside the latents as text. Without \"id\" a text is named by its line. A text "
+            "longer than prompt.max_source_bytes is cut, with a warning.\n\n"
+            "One process. It loads the encoder of the checkpoint and nothing of the models that will read the latents.",
+        .options = {{"--checkpoint DIR", "as for lwmpi eval"},
+                    {"--bits N", "32, 16, 8, 6 or 4 bits a number; 32 when left out. 8 and less share a scale among 32 "
+                                 "numbers"},
+                    OPTION_OVERRIDE},
+        .exits = {EXIT_DONE, EXIT_FAILED, EXIT_USAGE},
+        .examples = {{"lwmpi encode my.cfg --bits 8 < texts.jsonl | lwmpi answer my.cfg", "both ends of the wire"}},
+        .run = lw_cmd_encode,
+    },
+    {
+        .name = "answer",
+        .summary = "latents to answers: the receiving end of the wire",
+        .usage = "answer CONFIG [key=value ...] [--checkpoint DIR] [--wires FILE] [--questions FILE] [--tokens] "
+                 "< wires.safetensors",
+        .text =
+            "Reads the latents that lwmpi encode wrote and lets every model of CONFIG answer. One JSON object a line: "
+            "{\"id\": ..., \"question\": ..., \"answers\": {MODEL: TEXT, ...}}.\n\n"
+            "One process. It loads one model after the other and nothing of the encoder. Latents of another encoder than the "
+            "checkpoint's are refused.",
+        .options = {{"--checkpoint DIR", "as for lwmpi eval"},
+                    {"--wires FILE", "the latents; standard input when left out"},
+                    {"--questions FILE", "asks these and not what came with the latents: {\"id\": ..., \"question\": ...} "
+                                         "a line, any number about each text; without \"id\" one for each text, in order"},
+                    {"--tokens", "adds \"tokens\": {MODEL: [ID, ...], ...}"},
+                    OPTION_OVERRIDE},
+        .exits = {EXIT_DONE, EXIT_FAILED, EXIT_USAGE},
+        .examples = {{"lwmpi answer my.cfg --wires wires.safetensors --questions asked.jsonl", ""}},
+        .run = lw_cmd_answer,
+    },
+    {
         .name = "bench",
         .summary = "measure the training step",
         .usage = "bench [CONFIG] [key=value ...] [--steps N] [--warmup N] [--json]",
@@ -185,15 +223,18 @@ static const lw_command commands[] = {
     {
         .name = "checkpoint",
         .summary = "list and verify the checkpoints of a run",
-        .usage = "checkpoint DIR [--json]",
+        .usage = "checkpoint DIR [--json] [--export FILE]",
         .text = "Reads every checkpoint of the run directory DIR, or DIR itself where it is a checkpoint, and compares "
                 "sizes and hashes of its files with its manifest. A line each: step, samples seen, epoch, when it was "
                 "written, size, held-out loss of an answer token where it was measured at that step, and whether it is "
                 "whole or what is wrong. `latest` and `best` mark those that the files of that name in the run directory "
                 "name. Nothing is changed; a job may be running there.",
-        .options = {OPTION_JSON("the list")},
+        .options = {OPTION_JSON("the list"),
+                    {"--export FILE", "writes the trained parameters of the checkpoint DIR, or of the newest one of the run "
+                                      "that is whole, as a safetensors file for other programs, and lists nothing"}},
         .exits = {{"0", "all of them are whole"}, {"1", "one is damaged, or failed"}, EXIT_USAGE},
-        .examples = {{"lwmpi checkpoint runs/tiny", ""}},
+        .examples = {{"lwmpi checkpoint runs/tiny", ""},
+                     {"lwmpi checkpoint runs/tiny/best --export trainables.safetensors", "encoder and adapters alone"}},
         .run = lw_cmd_checkpoint,
     },
     {

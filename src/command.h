@@ -22,6 +22,8 @@ lw_command_run lw_cmd_tokenize;
 lw_command_run lw_cmd_plan;
 lw_command_run lw_cmd_slurm;
 lw_command_run lw_cmd_checkpoint;
+lw_command_run lw_cmd_encode;
+lw_command_run lw_cmd_answer;
 lw_command_run lw_cmd_doctor;
 
 typedef struct lw_help_item {

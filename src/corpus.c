@@ -18,16 +18,22 @@ static lw_status append_source(const lw_tokenizer *encoder, lw_tokenizer_scratch
     return LW_OK;
 }
 
+lw_status lw_corpus_source(const lw_config *config, const lw_sample *sample, const lw_tokenizer *encoder,
+                           lw_tokenizer_scratch *scratch, lw_error *err, lw_ids *ids, int64_t *bytes, bool *cut)
+{
+    char *text = NULL;
+    LW_TRY(lw_prompt_source(config, sample, err, &text, bytes, cut));
+    lw_status status = append_source(encoder, scratch, text, *bytes, err, ids);
+    free(text);
+    return status;
+}
+
 static lw_status read_source(const lw_config *config, lw_corpus *c, int64_t i, const lw_tokenizer *encoder,
                              lw_tokenizer_scratch *scratch, lw_error *err, lw_ids *ids)
 {
-    char *text = NULL;
     int64_t bytes = 0;
     bool cut = false;
-    LW_TRY(lw_prompt_source(config, &c->data.samples[i], err, &text, &bytes, &cut));
-    lw_status status = append_source(encoder, scratch, text, bytes, err, ids);
-    free(text);
-    LW_TRY(status);
+    LW_TRY(lw_corpus_source(config, &c->data.samples[i], encoder, scratch, err, ids, &bytes, &cut));
     c->source_bytes += bytes;
     c->cut_sources += cut;
     c->source.start[i + 1] = (int64_t)ids->len;

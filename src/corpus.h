@@ -39,6 +39,11 @@ const lw_step_sample *lw_corpus_sample(const lw_corpus *corpus, int64_t index, u
 // Mean sizes of a sample as it is trained.
 lw_sample_shape lw_corpus_shape(const lw_config *config, const lw_corpus *corpus);
 
+// Appends to *ids what the encoder reads of one sample (lw_prompt_source), in its alphabet: encoder NULL: bytes; else
+// with scratch. *cut: whether it had to be cut.
+lw_status lw_corpus_source(const lw_config *config, const lw_sample *sample, const lw_tokenizer *encoder,
+                           lw_tokenizer_scratch *scratch, lw_error *err, lw_ids *ids, int64_t *bytes, bool *cut);
+
 // Rows of the longest sequence that LLM j sees, with what is generated: the larger of text prompt and latents + suffix,
 // plus the larger of answer and eval.max_new_tokens. One more, as a truncated prompt in place of the latents keeps its
 // BOS. 0 without samples.

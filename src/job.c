@@ -48,7 +48,7 @@ lw_status lw_job_open_tokenizer(lw_llm *m, lw_error *err)
     return LW_OK;
 }
 
-static lw_status open_text(lw_job *job, lw_llm *m, lw_error *err)
+lw_status lw_job_open_text(const lw_job *job, lw_llm *m, lw_error *err)
 {
     LW_TRY(lw_job_open_tokenizer(m, err));
     m->eos = m->config.eos_count > 0 ? (int32_t)m->config.eos_id[0] : -1;
@@ -90,7 +90,7 @@ lw_status lw_job_read(lw_job *job, int what, lw_error *err)
         m->path = c->models[j].path;
         lw_status status = lw_hf_config_read(m->path, err, &m->config);
         if (status == LW_OK && (what & LW_JOB_SYNTHETIC) == 0) {
-            status = open_text(job, m, err);
+            status = lw_job_open_text(job, m, err);
         }
         if (status != LW_OK) {
             return lw_fail_in(err, status, "model \"%s\"", m->name);

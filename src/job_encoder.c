@@ -14,7 +14,7 @@ static bool is_shared(const lw_job *job)
     return reads_with_llm(job) && job->encoder_share >= 0;
 }
 
-static int64_t share_of(const lw_config *config)
+int64_t lw_job_encoder_share(const lw_config *config)
 {
     for (int64_t j = 0; j < config->model_count; j++) {
         if (strcmp(config->models[j].name, config->encoder.share) == 0) {
@@ -37,7 +37,7 @@ lw_status lw_job_read_encoder(lw_job *job, int what, lw_error *err)
         return LW_OK;
     }
     lw_llm *e = &job->encoder;
-    job->encoder_share = share_of(job->config);
+    job->encoder_share = lw_job_encoder_share(job->config);
     if (is_shared(job)) {
         *e = job->llms[job->encoder_share];
     } else {

@@ -10,6 +10,7 @@
 #ifndef LW_SAFETENSORS_H
 #define LW_SAFETENSORS_H
 
+#include <stdbool.h>
 #include <stdint.h>
 #include <stdio.h>
 
@@ -60,6 +61,7 @@ typedef struct lw_tensor_source {
     int rank;
     int64_t dims[LW_MAX_DIMS];
     const void *data; // host memory
+    bool bytes;       // dtype is not looked at: opaque bytes, "U8"
 } lw_tensor_source;
 
 // Writes `path` through a temporary file beside it (lw_atomic_file of file_util.h): write, fsync, rename, fsync of the
@@ -67,6 +69,10 @@ typedef struct lw_tensor_source {
 // or NULL. The same arguments give the same bytes; data are aligned to the size of their elements. Names that are
 // empty, repeated or not UTF-8, or impossible shapes, are LW_ERR_INTERNAL: the caller's mistake.
 lw_status lw_safetensors_write(const char *path, const lw_tensor_source *tensors, int64_t count,
+                               const char *const *metadata, lw_error *err);
+
+// The same bytes to a stream, which may be a pipe. LW_ERR_IO when it cannot be written; `name` is for messages.
+lw_status lw_safetensors_print(FILE *out, const char *name, const lw_tensor_source *tensors, int64_t count,
                                const char *const *metadata, lw_error *err);
 
 #endif

@@ -1,3 +1,4 @@
+#include <errno.h>
 #include <inttypes.h>
 #include <stdlib.h>
 #include <string.h>
@@ -10,13 +11,18 @@ enum { HEADER_ALIGNMENT = 64 }; // of the data in the file, so of every tensor t
 
 // --- checks: the arguments are the program's own, but a wrong size here would read past a buffer
 
+static size_t width_of(const lw_tensor_source *source)
+{
+    return source->bytes ? 1 : lw_dtype_bytes(source->dtype);
+}
+
 static lw_status source_bytes(const lw_tensor_source *source, lw_error *err, size_t *out)
 {
     if (source->rank < 0 || source->rank > LW_MAX_DIMS) {
         return lw_fail(err, LW_ERR_INTERNAL, "tensor %s: %d dimensions, expected 0 to %d", source->name, source->rank,
                        LW_MAX_DIMS);
     }
-    int64_t bytes = (int64_t)lw_dtype_bytes(source->dtype);
+    int64_t bytes = (int64_t)width_of(source);
     for (int i = 0; i < source->rank; i++) {
         if (source->dims[i] < 0 || __builtin_mul_overflow(bytes, source->dims[i], &bytes)) {
             return lw_fail(err, LW_ERR_INTERNAL, "tensor %s: dimension %d is %" PRId64 ", negative or too large",
@@ -66,8 +72,8 @@ static lw_status add_tensor(json_t *header, const lw_tensor_source *source, int6
             return lw_fail(err, LW_ERR_MEMORY, "out of memory");
         }
     }
-    json_t *info = json_pack("{s:s, s:o, s:[I, I]}", "dtype", lw_dtype_name(source->dtype), "shape", shape,
-                             "data_offsets", (json_int_t)begin, (json_int_t)end);
+    json_t *info = json_pack("{s:s, s:o, s:[I, I]}", "dtype", source->bytes ? "U8" : lw_dtype_name(source->dtype),
+                             "shape", shape, "data_offsets", (json_int_t)begin, (json_int_t)end);
     if (info == NULL) {
         return lw_fail(err, LW_ERR_MEMORY, "out of memory");
     }
@@ -88,7 +94,7 @@ static int64_t *order_by_width(const lw_tensor_source *tensors, int64_t count)
     int64_t used = 0;
     for (size_t width = 8; width >= 1; width /= 2) {
         for (int64_t i = 0; i < count; i++) {
-            if (lw_dtype_bytes(tensors[i].dtype) == width) {
+            if (width_of(&tensors[i]) == width) {
                 order[used++] = i;
             }
         }
@@ -143,46 +149,83 @@ done:
 
 // --- file
 
-static lw_status write_all(lw_atomic_file *file, const lw_tensor_source *tensors, const int64_t *order, int64_t count,
-                           const char *header, size_t header_bytes, lw_error *err)
+// Where the bytes go: a file that replaces another, or a stream.
+typedef struct sink {
+    lw_atomic_file *file; // NULL: the stream
+    FILE *stream;
+    const char *name;
+} sink;
+
+static lw_status put(const sink *to, const void *data, size_t bytes, lw_error *err)
+{
+    if (to->file != NULL) {
+        return lw_atomic_write(to->file, data, bytes, err);
+    }
+    if (bytes > 0 && fwrite(data, 1, bytes, to->stream) != bytes) {
+        return lw_fail_errno(err, LW_ERR_IO, errno, "%s: cannot write", to->name);
+    }
+    return LW_OK;
+}
+
+static lw_status put_all(const sink *to, const lw_tensor_source *tensors, const int64_t *order, int64_t count,
+                         const char *header, size_t header_bytes, lw_error *err)
 {
     unsigned char prefix[8]; // u64 little-endian
     for (int i = 0; i < 8; i++) {
         prefix[i] = (unsigned char)((uint64_t)header_bytes >> (8 * i));
     }
-    LW_TRY(lw_atomic_write(file, prefix, sizeof prefix, err));
-    LW_TRY(lw_atomic_write(file, header, header_bytes, err));
+    LW_TRY(put(to, prefix, sizeof prefix, err));
+    LW_TRY(put(to, header, header_bytes, err));
     for (int64_t i = 0; i < count; i++) {
         const lw_tensor_source *source = &tensors[order[i]];
         size_t bytes = 0;
         LW_TRY(source_bytes(source, err, &bytes));
-        LW_TRY(lw_atomic_write(file, source->data, bytes, err));
+        LW_TRY(put(to, source->data, bytes, err));
     }
     return LW_OK;
+}
+
+// stream NULL: the file `name`.
+static lw_status write_to(FILE *stream, const char *name, const lw_tensor_source *tensors, int64_t count,
+                          const char *const *metadata, lw_error *err)
+{
+    lw_status status = LW_OK;
+    sink to = {.stream = stream, .name = name};
+    char *header = NULL;
+    size_t header_bytes = 0;
+    int64_t *order = order_by_width(tensors, count);
+    if (order == NULL) {
+        return lw_fail(err, LW_ERR_MEMORY, "%s: out of memory", name);
+    }
+    status = make_header(tensors, order, count, metadata, err, &header, &header_bytes);
+    if (status != LW_OK) {
+        status = lw_fail_in(err, status, "%s", name);
+        goto done;
+    }
+    if (stream == NULL) {
+        LW_TRY_GOTO(lw_atomic_open(name, err, &to.file));
+    }
+    LW_TRY_GOTO(put_all(&to, tensors, order, count, header, header_bytes, err));
+    if (stream == NULL) {
+        status = lw_atomic_commit(&to.file, err);
+    } else if (fflush(stream) != 0) {
+        status = lw_fail_errno(err, LW_ERR_IO, errno, "%s: cannot write", name);
+    }
+done:
+    lw_atomic_abort(&to.file);
+    free(header);
+    free(order);
+    return status;
 }
 
 lw_status lw_safetensors_write(const char *path, const lw_tensor_source *tensors, int64_t count,
                                const char *const *metadata, lw_error *err)
 {
-    lw_status status = LW_OK;
-    lw_atomic_file *file = NULL;
-    char *header = NULL;
-    size_t header_bytes = 0;
-    int64_t *order = order_by_width(tensors, count);
-    if (order == NULL) {
-        return lw_fail(err, LW_ERR_MEMORY, "%s: out of memory", path);
-    }
-    status = make_header(tensors, order, count, metadata, err, &header, &header_bytes);
-    if (status != LW_OK) {
-        status = lw_fail_in(err, status, "%s", path);
-        goto done;
-    }
-    LW_TRY_GOTO(lw_atomic_open(path, err, &file));
-    LW_TRY_GOTO(write_all(file, tensors, order, count, header, header_bytes, err));
-    status = lw_atomic_commit(&file, err);
-done:
-    lw_atomic_abort(&file);
-    free(header);
-    free(order);
-    return status;
+    return write_to(NULL, path, tensors, count, metadata, err);
+}
+
+lw_status lw_safetensors_print(FILE *out, const char *name, const lw_tensor_source *tensors, int64_t count,
+                               const char *const *metadata, lw_error *err)
+{
+    return write_to(out, name, tensors, count, metadata, err);
 }
