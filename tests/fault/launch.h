@@ -53,7 +53,8 @@ const char *launch_crash_in(const char *text);
 
 bool launch_all(void); // LWMPI_FAULT_ALL=1: the long forms of the tests
 bool launch_sanitized(void);
-double launch_patience_s(double seconds);  // longer where the program is slower: under sanitizers
+// Longer where the program is slower: under sanitizers, and LWMPI_FAULT_PATIENCE times on a busy machine.
+double launch_patience_s(double seconds);
 const char *launch_need(const char *name); // an environment variable of tests/CMakeLists.txt; skips the test without it
 void launch_sleep_s(double seconds);
 

@@ -3,8 +3,9 @@
 // checkpoints that were promised verify; and the next start, with nothing wrong, ends with the bits of a run in which
 // nothing ever went wrong.
 //
-// A sample of the calls by default; LWMPI_FAULT_ALL=1 walks over every file and MPI operation, and over the first and
-// last allocation of every place in the program; LWMPI_FAULT_SHARD=1/4 over a fourth of that.
+// A sample of the calls by default; LWMPI_FAULT_ALL=1 walks over every file and MPI operation, and over the first, the
+// middle and the last allocation, or look at an MPI operation under way, of every place in the program (its call stack,
+// that is); LWMPI_FAULT_ALL=2 over every allocation; LWMPI_FAULT_SHARD=1/4 over a fourth of that. LWMPI_FAULT_PATIENCE=3: deadlines of a busy machine.
 // LWMPI_FAULT_ONLY=TEXT: only injections whose words contain TEXT. LWMPI_FAULT_SCENARIO=TEXT: only such scenarios.
 // LWMPI_FAULT_QUICK=1: nothing is started again after an injection. LWMPI_FAULT_KEEP=1 keeps the scratch folder.
 #include <errno.h>
@@ -16,7 +17,7 @@
 #include "job.h"
 #include "trace.h"
 
-enum { BASE_STEP = 4, SAMPLE_CASES = 9, MAX_PATH_TEXT = 200 };
+enum { BASE_STEP = 2, SAMPLE_CASES = 9, MAX_PATH_TEXT = 200 };
 
 typedef struct way { // in which a call goes wrong
     const char *action;
@@ -166,7 +167,8 @@ static void check_checkpoints(const job *j, const scenario *s, const char *injec
     }
 }
 
-static void run_case(job *j, const scenario *s, const traced_call *c, const way *w, figures *f)
+// again: the run is started again afterwards.
+static void run_case(job *j, const scenario *s, const traced_call *c, const way *w, bool again, figures *f)
 {
     char inject[200];
     int code = 0;
@@ -197,7 +199,7 @@ static void run_case(job *j, const scenario *s, const traced_call *c, const way 
         check_end(j, s, c, w, inject, code, f);
     }
     check_checkpoints(j, s, inject);
-    if (getenv("LWMPI_FAULT_QUICK") != NULL) {
+    if (!again || getenv("LWMPI_FAULT_QUICK") != NULL) {
         return;
     }
     f->resumes++;
@@ -211,10 +213,18 @@ static void run_case(job *j, const scenario *s, const traced_call *c, const way 
 
 // --- the walk
 
+static bool is_memory(const traced_call *c)
+{
+    return c->call == LW_CALL_alloc || c->call == LW_CALL_liballoc;
+}
+
 // All: every call of a file or MPI operation in one of its ways, every site's first call in each way; of allocations
-// the first and the last of every site. A sample: sites at equal distances, one way each.
+// the first, the middle and the last of every site, or every one; of looks, whose number is nobody's, the same. A sample: sites at equal distances, one way each. A
+// program that ended because it had no memory is started again after the first of a site; all later ones are alike.
 static void walk(job *j, const scenario *s, const trace *t, bool all, long shard, long shards, figures *f)
 {
+    const char *how_much = getenv("LWMPI_FAULT_ALL");
+    bool every = how_much != NULL && strcmp(how_much, "2") == 0;
     long total_sites = 0;
     for (int c = 0; c < LW_CALL_CLASSES; c++) {
         total_sites += t->sites[c];
@@ -227,20 +237,19 @@ static void walk(job *j, const scenario *s, const trace *t, bool all, long shard
         const way *w = ways_of(c->call, &ways);
         if (!all) {
             if (c->first && site++ % stride == stride / 2) {
-                run_case(j, s, c, &w[(site / stride) % ways], f);
+                run_case(j, s, c, &w[(site / stride) % ways], true, f);
             }
             continue;
         }
         if (shards > 1 && i % shards != shard) {
             continue;
         }
-        bool memory = c->call == LW_CALL_alloc || c->call == LW_CALL_liballoc;
         if (c->first) {
             for (int k = 0; k < ways; k++) {
-                run_case(j, s, c, &w[k], f);
+                run_case(j, s, c, &w[k], true, f);
             }
-        } else if (!memory || c->last) {
-            run_case(j, s, c, &w[c->n % ways], f);
+        } else if (c->middle || c->last || (is_memory(c) ? every : c->call != LW_CALL_poll)) {
+            run_case(j, s, c, &w[c->n % ways], !is_memory(c), f);
         }
     }
 }
@@ -290,13 +299,14 @@ int main(void)
                                          {"resumed run, 1 rank", 0, 0, true, "whole1"},
                                          {"resumed run, rank 0 of 2", 2, 0, true, "whole2"},
                                          {"new run, rank 1 of 2", 2, 1, false, "whole2"}};
+    char timeout_word[40];
+    char seconds[16];
+    // Six steps.
+    const char *const words[] = {"train.epochs=1",    "data.samples=42", "data.eval_samples=4", "checkpoint.every_steps=2",
+                                 "checkpoint.keep=3", timeout_word,      NULL};
     // A deadline that a busy machine keeps, and that a hang may take.
-    const char *const words[] = {"train.epochs=1",
-                                 "data.eval_samples=10",
-                                 "checkpoint.every_steps=4",
-                                 "checkpoint.keep=3",
-                                 launch_sanitized() ? "comm.timeout_s=12" : "comm.timeout_s=4",
-                                 NULL};
+    snprintf(seconds, sizeof seconds, "%.0f", launch_sanitized() ? 12.0 : launch_patience_s(4.0));
+    snprintf(timeout_word, sizeof timeout_word, "comm.timeout_s=%s", seconds);
     setvbuf(stdout, NULL, _IOLBF, 0);
     long shard = 0;
     long shards = 1;
@@ -305,7 +315,7 @@ int main(void)
         shards = 1;
     }
     job j = {.root = ""};
-    setenv("LWMPI_START_TIMEOUT_S", launch_sanitized() ? "12" : "4", 1); // until the configuration is known
+    setenv("LWMPI_START_TIMEOUT_S", seconds, 1); // until the configuration is known
     job_make(&j);
     memcpy(j.extra, words, sizeof words);
     make_undisturbed(&j, 0, "whole1", "base1");
@@ -319,8 +329,10 @@ int main(void)
         }
         if (read_trace(&j, &scenarios[i], &t)) {
             f.calls += t.count;
+            long before = f.cases;
             walk(&j, &scenarios[i], &t, launch_all(), shard % shards, shards, &f);
             trace_free(&t);
+            printf("%s: %ld injections\n", scenarios[i].name, f.cases - before);
         }
     }
     printf("%ld calls in the runs; %ld injections: %ld survived with the same bits, %ld refused with a message, %ld "

@@ -61,9 +61,14 @@ static bool mark_sites(trace *t)
         order[i] = &t->calls[i];
     }
     qsort(order, (size_t)t->count, sizeof *order, by_site);
+    long begin = 0; // of the site
     for (long i = 0; i < t->count; i++) {
         order[i]->first = i == 0 || !same_site(order[i - 1], order[i]);
         order[i]->last = i + 1 == t->count || !same_site(order[i], order[i + 1]);
+        begin = order[i]->first ? i : begin;
+        if (order[i]->last) {
+            order[begin + (i - begin) / 2]->middle = true;
+        }
         t->sites[order[i]->call] += order[i]->first;
     }
     free(order);

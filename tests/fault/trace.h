@@ -12,7 +12,7 @@ typedef struct traced_call {
     long n;        // within its class, from 1
     uint32_t site; // where in the program
     char path[160];
-    bool first, last; // of its site
+    bool first, middle, last; // of its site
 } traced_call;
 
 typedef struct trace {
