@@ -265,7 +265,7 @@ lw_status lw_checkpoint_load(const char *checkpoint_dir, const lw_flat_state *st
 {
     lw_checkpoint_info info;
     LW_TRY(check_views(state, err));
-    LW_TRY(lw_manifest_read(checkpoint_dir, true, &state->beat, err, &info));
+    LW_TRY(lw_manifest_read(checkpoint_dir, LW_MANIFEST_HASHES, &state->beat, err, &info));
     LW_TRY(load_verified(checkpoint_dir, state, err));
     *info_out = info;
     return LW_OK;
@@ -273,19 +273,19 @@ lw_status lw_checkpoint_load(const char *checkpoint_dir, const lw_flat_state *st
 
 lw_status lw_checkpoint_verify(const char *checkpoint_dir, lw_error *err, lw_checkpoint_info *info_out)
 {
-    return lw_manifest_read(checkpoint_dir, true, NULL, err, info_out);
+    return lw_manifest_read(checkpoint_dir, LW_MANIFEST_HASHES, NULL, err, info_out);
 }
 
 lw_status lw_checkpoint_describe(const char *checkpoint_dir, lw_error *err, lw_checkpoint_info *info_out)
 {
-    return lw_manifest_read(checkpoint_dir, false, NULL, err, info_out);
+    return lw_manifest_read(checkpoint_dir, LW_MANIFEST_ALONE, NULL, err, info_out);
 }
 
 // Tries one of a run's checkpoints; `state` NULL: verifies only.
 static lw_status try_one(const char *dir, const lw_checkpoint_entry *entry, const lw_flat_state *state,
                          const lw_checkpoint_reader *reader, lw_error *err, lw_checkpoint_info *info)
 {
-    LW_TRY(lw_manifest_read(dir, true, state != NULL ? &state->beat : NULL, err, info));
+    LW_TRY(lw_manifest_read(dir, LW_MANIFEST_HASHES, state != NULL ? &state->beat : NULL, err, info));
     if (info->step != entry->step) {
         return lw_fail(err, LW_ERR_FORMAT, "its manifest is of step %lld", (long long)info->step);
     }

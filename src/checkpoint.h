@@ -18,6 +18,7 @@
 #include <stdint.h>
 
 #include "beat.h"
+#include "config.h"
 #include "safetensors.h"
 #include "status.h"
 
@@ -44,7 +45,7 @@ typedef struct lw_flat_state {
 enum { LW_CHECKPOINT_MAX_MODELS = 17 }; // frozen LLMs, and the encoder's
 
 typedef struct lw_checkpoint_model {
-    char name[64];           // `models[i].name`
+    char name[LW_MODEL_NAME_MAX + 1]; // `models[i].name`
     uint64_t weights_hash;   // of the frozen weights
     uint64_t tokenizer_hash; // of tokenizer.json
 } lw_checkpoint_model;
@@ -59,6 +60,7 @@ typedef struct lw_checkpoint_info {
     int64_t skipped_in_row; // at the end of `step`
     double train_s;         // wall time of training so far, over all resumes
     double eval_nll;        // held-out NLL of an answer token through the wire, at `step`; NaN: not evaluated there
+    uint64_t eval_hash;     // of what `eval_nll` is a figure of: only figures of the same are compared
     uint64_t config_hash;
     uint64_t data_hash; // fingerprint of the training data
     int model_count;
@@ -68,11 +70,22 @@ typedef struct lw_checkpoint_info {
     int64_t bytes;    // of all files that the manifest names; set by reading
 } lw_checkpoint_info;
 
+// Which checkpoints a process has verified, so that each is read once. All zero: none.
+typedef struct lw_checkpoint_known {
+    struct lw_checkpoint_verdict *list;
+    int64_t count, capacity;
+} lw_checkpoint_known;
+void lw_checkpoint_known_free(lw_checkpoint_known *known);
+
 // Which checkpoints stay when a new one is in place. One reason is enough.
 typedef struct lw_checkpoint_retention {
-    int64_t keep;       // the newest; at least 1
+    // The newest; at least 1. One that does not verify, or was taken while steps were being skipped, does not count: it
+    // takes no other's place, and goes when that many good ones are newer.
+    int64_t keep;
     int64_t keep_every; // those whose step is a multiple of this; 0: none
-    bool keep_best;     // the one with the least eval_nll; RUN/best then names it
+    // The one that verifies with the least eval_nll of those of the newest one's eval_hash; RUN/best then names it.
+    bool keep_best;
+    lw_checkpoint_known *known; // borrowed; NULL: verifies every time
 } lw_checkpoint_retention;
 
 // Gets one sentence about something that was passed over or could not be cleaned up; no trailing newline.

@@ -17,9 +17,14 @@ typedef struct lw_checkpoint_file {
 // Writes DIR/manifest.json, fsynced.
 lw_status lw_manifest_write(const char *dir, const lw_checkpoint_info *info, const lw_checkpoint_file *files, int count,
                             lw_error *err);
-// Reads DIR/manifest.json and checks it; with `files`, also every file that it names, and tells `beat` (or NULL) of their
-// blocks.
-lw_status lw_manifest_read(const char *dir, bool files, const lw_beat *beat, lw_error *err,
+typedef enum lw_manifest_depth {
+    LW_MANIFEST_ALONE, // the files that it names are not looked at
+    LW_MANIFEST_SIZES, // they are there, and as long as it says
+    LW_MANIFEST_HASHES // they are read
+} lw_manifest_depth;
+
+// Reads DIR/manifest.json and checks it and its files; tells `beat` (or NULL) of every block that is read.
+lw_status lw_manifest_read(const char *dir, lw_manifest_depth depth, const lw_beat *beat, lw_error *err,
                            lw_checkpoint_info *info_out);
 
 // --- checkpoint_store.c: the directories of a run's checkpoints

@@ -38,6 +38,15 @@ static lw_status get_hash(const lw_json *at, const char *key, lw_error *err, uin
     return LW_OK;
 }
 
+// Manifests from before it was written have none.
+static lw_status get_eval_hash(const lw_json *at, lw_error *err, uint64_t *out)
+{
+    const char *text = NULL;
+    *out = 0;
+    LW_TRY(lw_json_string_or(at, "eval_hash", NULL, err, &text));
+    return text != NULL ? get_hash(at, "eval_hash", err, out) : LW_OK;
+}
+
 // The hash of the manifest without its own hash. 0 and `false` without memory.
 static bool hash_of_rest(const json_t *manifest, uint64_t *out)
 {
@@ -86,11 +95,12 @@ static json_t *to_json(const lw_checkpoint_info *info, const lw_checkpoint_file 
     char created[LW_UTC_BYTES];
     lw_utc_now(created);
     json_t *manifest = json_pack(
-        "{s:s, s:i, s:s, s:s, s:I, s:I, s:I, s:I, s:I, s:f, s:o, s:o, s:o, s:o, s:o}", "format", format_name, "version",
+        "{s:s, s:i, s:s, s:s, s:I, s:I, s:I, s:I, s:I, s:f, s:o, s:o, s:o, s:o, s:o, s:o}", "format", format_name, "version",
         FORMAT_VERSION, "lwmpi_version", info->lwmpi_version, "created", created, "step", (json_int_t)info->step,
         "samples", (json_int_t)info->samples, "epoch", (json_int_t)info->epoch, "skipped", (json_int_t)info->skipped,
         "skipped_in_row", (json_int_t)info->skipped_in_row, "train_s", info->train_s, "eval_nll",
-        isfinite(info->eval_nll) ? json_real(info->eval_nll) : json_null(), "config_hash", hash_text(info->config_hash),
+        isfinite(info->eval_nll) ? json_real(info->eval_nll) : json_null(), "eval_hash",
+        hash_text(info->eval_hash), "config_hash", hash_text(info->config_hash),
         "data_hash", hash_text(info->data_hash), "models", models_to_json(info), "files", files_to_json(files, count));
     uint64_t hash = 0;
     if (manifest == NULL || !hash_of_rest(manifest, &hash) ||
@@ -170,12 +180,14 @@ static lw_status read_info(const lw_json *at, lw_error *err, lw_checkpoint_info 
     LW_TRY(lw_json_int(at, "skipped_in_row", 0, info->skipped, err, &info->skipped_in_row));
     LW_TRY(lw_json_double(at, "train_s", 0.0, 1e12, err, &info->train_s));
     LW_TRY(lw_json_double_or(at, "eval_nll", -1e12, 1e12, (double)NAN, err, &info->eval_nll));
+    LW_TRY(get_eval_hash(at, err, &info->eval_hash));
     LW_TRY(get_hash(at, "config_hash", err, &info->config_hash));
     LW_TRY(get_hash(at, "data_hash", err, &info->data_hash));
     return read_models(at, err, info);
 }
 
-static lw_status check_contents(const char *path, int64_t bytes, uint64_t hash, const lw_beat *beat, lw_error *err)
+static lw_status check_contents(const char *path, int64_t bytes, uint64_t hash, lw_manifest_depth depth,
+                                const lw_beat *beat, lw_error *err)
 {
     struct stat file;
     if (lstat(path, &file) != 0) {
@@ -188,6 +200,9 @@ static lw_status check_contents(const char *path, int64_t bytes, uint64_t hash, 
         return lw_fail(err, LW_ERR_FORMAT, "%s has %lld bytes, its manifest says %lld", path, (long long)file.st_size,
                        (long long)bytes);
     }
+    if (depth < LW_MANIFEST_HASHES) {
+        return LW_OK;
+    }
     uint64_t found_hash = 0;
     int64_t found_bytes = 0;
     LW_TRY(lw_file_xxh64(path, beat, err, &found_hash, &found_bytes));
@@ -198,8 +213,8 @@ static lw_status check_contents(const char *path, int64_t bytes, uint64_t hash, 
     return LW_OK;
 }
 
-// One row of "files"; `contents`: the file itself is read too.
-static lw_status check_file(const char *dir, const char *name, const lw_json *at, bool contents, const lw_beat *beat,
+// One row of "files".
+static lw_status check_file(const char *dir, const char *name, const lw_json *at, lw_manifest_depth depth, const lw_beat *beat,
                             lw_error *err, int64_t *total_bytes)
 {
     int64_t bytes = 0;
@@ -209,17 +224,17 @@ static lw_status check_file(const char *dir, const char *name, const lw_json *at
     if (__builtin_add_overflow(*total_bytes, bytes, total_bytes)) {
         return lw_fail(err, LW_ERR_FORMAT, "%s: the sizes of the files exceed 2^63 bytes", at->where);
     }
-    if (!contents) {
+    if (depth == LW_MANIFEST_ALONE) {
         return LW_OK;
     }
     char *path = NULL;
     LW_TRY(lw_path_join(dir, name, err, &path));
-    lw_status status = check_contents(path, bytes, hash, beat, err);
+    lw_status status = check_contents(path, bytes, hash, depth, beat, err);
     free(path);
     return status;
 }
 
-static lw_status check_files(const char *dir, const lw_json *at, bool contents, const lw_beat *beat, lw_error *err,
+static lw_status check_files(const char *dir, const lw_json *at, lw_manifest_depth depth, const lw_beat *beat, lw_error *err,
                              int64_t *total_bytes)
 {
     const json_t *files = NULL;
@@ -240,12 +255,12 @@ static lw_status check_files(const char *dir, const lw_json *at, bool contents, 
         }
         lw_json file;
         LW_TRY(lw_json_object_at(value, at->where, "files{}.", err, &file));
-        LW_TRY(check_file(dir, name, &file, contents, beat, err, total_bytes));
+        LW_TRY(check_file(dir, name, &file, depth, beat, err, total_bytes));
     }
     return LW_OK;
 }
 
-static lw_status check_manifest(const char *dir, const char *path, const json_t *manifest, bool files,
+static lw_status check_manifest(const char *dir, const char *path, const json_t *manifest, lw_manifest_depth depth,
                                 const lw_beat *beat, lw_error *err, lw_checkpoint_info *info)
 {
     lw_json at;
@@ -272,10 +287,10 @@ static lw_status check_manifest(const char *dir, const char *path, const json_t 
                        said);
     }
     LW_TRY(read_info(&at, err, info));
-    return check_files(dir, &at, files, beat, err, &info->bytes);
+    return check_files(dir, &at, depth, beat, err, &info->bytes);
 }
 
-lw_status lw_manifest_read(const char *dir, bool files, const lw_beat *beat, lw_error *err,
+lw_status lw_manifest_read(const char *dir, lw_manifest_depth depth, const lw_beat *beat, lw_error *err,
                            lw_checkpoint_info *info_out)
 {
     char *path = NULL;
@@ -285,7 +300,7 @@ lw_status lw_manifest_read(const char *dir, bool files, const lw_beat *beat, lw_
     lw_status status = lw_json_read_file(path, max_manifest_bytes, LW_JSON_REJECT_DUPLICATES, err, &manifest);
     lw_beat_tell(beat);
     if (status == LW_OK) {
-        status = check_manifest(dir, path, manifest, files, beat, err, &info);
+        status = check_manifest(dir, path, manifest, depth, beat, err, &info);
     }
     if (status == LW_OK) {
         *info_out = info;

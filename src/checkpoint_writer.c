@@ -18,6 +18,7 @@ typedef enum writer_task { TASK_NONE, TASK_TRIAL, TASK_CHECKPOINT } writer_task;
 struct lw_checkpoint_writer {
     lw_checkpoint_writer_options options; // never changed once the thread runs
     int64_t bytes;                        // of a checkpoint, at most; likewise
+    lw_checkpoint_known known;            // the thread's
     pthread_t thread;
     pthread_mutex_t mutex; // guards all below
     pthread_cond_t changed;
@@ -53,7 +54,9 @@ static lw_status perform(lw_checkpoint_writer *w, writer_task task, const lw_che
     if (task == TASK_TRIAL) {
         return lw_checkpoint_trial(o->run_dir, w->bytes, err, &out->free_bytes);
     }
-    return lw_checkpoint_write(o->run_dir, info, &o->state, &o->retention, note, w, err);
+    lw_checkpoint_retention retention = o->retention;
+    retention.known = &w->known;
+    return lw_checkpoint_write(o->run_dir, info, &o->state, &retention, note, w, err);
 }
 
 static void pause_s(double seconds)
@@ -169,6 +172,7 @@ void lw_checkpoint_writer_destroy(lw_checkpoint_writer **writer)
     pthread_join(w->thread, NULL);
     pthread_cond_destroy(&w->changed);
     pthread_mutex_destroy(&w->mutex);
+    lw_checkpoint_known_free(&w->known);
     free(w);
     *writer = NULL;
 }

@@ -126,7 +126,7 @@ bool lw_collapse_same_first(const lw_eval_sums *sums)
 
 void lw_collapse_note_first_tokens(lw_collapse *c, int64_t step, const lw_eval_sums *sums)
 {
-    if (c->job->config->train.collapse_cosine <= 0.0) {
+    if (!c->job->config->train.collapse_first) {
         return;
     }
     for (int64_t j = 0; j < c->job->llm_count; j++) {
@@ -144,7 +144,7 @@ void lw_collapse_note_first_tokens(lw_collapse *c, int64_t step, const lw_eval_s
 
 void lw_collapse_check_result(lw_collapse *c, const lw_eval_result *result)
 {
-    for (int64_t j = 0; j < c->job->llm_count && c->job->config->train.collapse_cosine > 0.0; j++) {
+    for (int64_t j = 0; j < c->job->llm_count && c->job->config->train.collapse_first; j++) {
         const lw_eval_sums *sums = &result->sums[j][LW_EVAL_LATENT];
         if (!c->first_token[j].told && lw_collapse_same_first(sums)) {
             c->first_token[j].told = true;

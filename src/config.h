@@ -24,7 +24,7 @@ typedef enum lw_model_init {
     LW_MODEL_INIT_RANDOM // shapes of `path`/config.json, random weights: for benchmarks
 } lw_model_init;
 
-enum { LW_MAX_MODELS = 16, LW_GPUS_ALL = -1 };
+enum { LW_MAX_MODELS = 16, LW_MODEL_NAME_MAX = 64 /* bytes */, LW_GPUS_ALL = -1 };
 
 typedef struct lw_model_config {
     char *name; // [A-Za-z0-9_-]+, distinct
@@ -105,6 +105,7 @@ typedef struct lw_config {
         int64_t max_skipped;
         double collapse_cosine; // 0: no alarm
         int64_t collapse_steps;
+        bool collapse_first; // an alarm when all answers begin alike
     } train;
     struct {
         double first_weight;

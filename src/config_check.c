@@ -24,7 +24,7 @@ static lw_status check_models(const lw_config_loader *loader, lw_error *err)
                            (long long)i, model->name == NULL ? "name" : "path");
         }
         size_t length = strlen(model->name);
-        if (length == 0 || length > 64 || strspn(model->name, allowed) != length) {
+        if (length == 0 || length > LW_MODEL_NAME_MAX || strspn(model->name, allowed) != length) {
             return lw_fail(err, LW_ERR_CONFIG,
                            "%s: models.[%lld].name = \"%.80s\": a name is 1 to 64 of A-Z a-z 0-9 _ -, as it names "
                            "metrics and tensors",

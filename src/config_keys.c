@@ -143,6 +143,8 @@ static const lw_key keys[] = {
     FLOAT(train.collapse_cosine, 0.99, 0, 1, LW_KEY_FREE,
           "warn when the mean cosine between latents of different samples stays above this; 0: no such alarm"),
     INT(train.collapse_steps, 500, 1, BIG, LW_KEY_FREE, "steps after the warm-up for which it has to stay there"),
+    BOOL(train.collapse_first, true, LW_KEY_FREE,
+         "warn when a model begins all answers of evaluations with the same token for as long"),
 
     FLOAT(loss.first_weight, 0, 0, 1e6, 0, "extra weight of the first answer token"),
     INT(loss.k, 4, 0, 1 << 20, 0, "the first K answer tokens ..."),

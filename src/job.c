@@ -368,9 +368,20 @@ static void note_model(const lw_llm *m, lw_checkpoint_model *out)
     out->tokenizer_hash = lw_tokenizer_fingerprint(m->tokenizer);
 }
 
+// What a held-out loss is a figure of: the samples, and how many of them.
+static uint64_t hash_evaluation(const lw_job *job)
+{
+    int64_t wanted = job->config->eval.loss_samples;
+    int64_t count = wanted > 0 && wanted < job->eval.count ? wanted : job->eval.count;
+    const uint64_t numbers[] = {job->eval.data.fingerprint, (uint64_t)count};
+    return count > 0 ? lw_xxh64(numbers, sizeof numbers, 0) : 0;
+}
+
 lw_status lw_job_checkpoint_info(const lw_job *job, lw_error *err, lw_checkpoint_info *out)
 {
-    lw_checkpoint_info info = {.data_hash = job->train.data.fingerprint, .model_count = (int)job->llm_count};
+    lw_checkpoint_info info = {.data_hash = job->train.data.fingerprint,
+                               .eval_hash = hash_evaluation(job),
+                               .model_count = (int)job->llm_count};
     LW_TRY(lw_config_hash(job->config, err, &info.config_hash));
     for (int64_t j = 0; j < job->llm_count; j++) {
         note_model(&job->llms[j], &info.models[j]);

@@ -310,6 +310,7 @@ static lw_status load_newest(lw_trainer *t, lw_error *err, bool *found)
         t->state = info;
         t->state.config_hash = now.config_hash;
         t->state.data_hash = now.data_hash;
+        t->state.eval_hash = now.eval_hash;
         for (int i = 0; i < LW_CHECKPOINT_MAX_MODELS; i++) {
             t->state.models[i] = now.models[i];
         }
@@ -324,7 +325,8 @@ static lw_status load_newest(lw_trainer *t, lw_error *err, bool *found)
     return recall_losses(t, err);
 }
 
-// The least held-out NLL so far, which the next ones have to beat. Where `best` names nothing, any is the best.
+// The least held-out NLL so far, which the next ones have to beat. Where `best` names nothing, or one with a figure of
+// another evaluation, any is the best.
 static void recall_best(lw_trainer *t)
 {
     lw_error ignored;
@@ -334,7 +336,7 @@ static void recall_best(lw_trainer *t)
     if (lw_path_join(t->job->config->run.dir, "best", &ignored, &mark) == LW_OK && lw_path_is_file(mark) &&
         lw_checkpoint_resolve(mark, NULL, NULL, &ignored, &path) == LW_OK &&
         lw_checkpoint_describe(path, &ignored, &info) == LW_OK && info.step <= t->state.step &&
-        isfinite(info.eval_nll)) {
+        info.eval_hash == t->state.eval_hash && isfinite(info.eval_nll)) {
         t->best_nll = info.eval_nll;
     }
     free(path);

@@ -64,6 +64,25 @@ job hot2 2 1 "${hot[@]}"
 says hot2 "continuing .*/$(printf 'step-%06d' "$kept"): step $kept of"
 says hot2 "the checkpoint of step $kept is kept"
 
+# --- stopped while steps are being skipped: the stop is exact, and the checkpoint from before them stays beside it
+
+mapfile -t words < <(small_job "$scratch/stopped")
+"$LWMPI_BIN" train "${words[@]}" eval.at_end=false "${hot[@]}" train.epochs=4000 train.max_skipped=100000 \
+    checkpoint.keep=1 >"$scratch/stopped.out" 2>&1 &
+pid=$!
+until grep -qs 'skipped, not finite' "$scratch/stopped.out" || ! kill -0 "$pid" 2>/dev/null; do
+    sleep 0.01
+done
+kill -TERM "$pid" || fail "stopped: it ended before"
+got=0
+wait "$pid" || got=$?
+[ "$got" -eq 75 ] || fail "stopped: exit code $got, expected 75"
+first=$(sed -n 's/.*warning: step \([0-9]*\) skipped, not finite.*/\1/p' "$scratch/stopped.out" | head -n 1)
+sound=$(printf 'step-%06d' $(((first - 1) / 2 * 2)))
+"$LWMPI_BIN" checkpoint "$scratch/stopped" >"$scratch/stopped.list" || fail "stopped: a checkpoint does not verify"
+grep -q "^ *$sound " "$scratch/stopped.list" || fail "stopped: $sound is gone: $(cat "$scratch/stopped.list")"
+[ "$(find "$scratch/stopped/checkpoints" -name 'step-*' | wc -l)" -eq 2 ] || fail "stopped: $(cat "$scratch/stopped.list")"
+
 # --- a model whose weights are too large for numbers: no step is any good
 
 mkdir -p "$scratch/models"
@@ -107,11 +126,16 @@ says none 'eval\.every_steps.* set data\.eval'
 alarm=(train.epochs=6 train.collapse_steps=15 eval.every_steps=10)
 job healthy 2 0 "${alarm[@]}"
 keeps_quiet healthy 'warning: (the latents|model)'
-job collapsed 2 0 "${alarm[@]}" train.lr=30 train.warmup=0
+job collapsed 2 0 "${alarm[@]}" wire.compress=prompt train.lr=30 train.warmup=0
 says collapsed 'warning: the latents of different samples are alike: their mean cosine is (0\.99[0-9]*|1\.0000) at step'
 [ "$(grep -c 'the latents of different samples are alike' "$scratch/collapsed.out")" -eq 1 ] ||
     fail "collapsed: the alarm is not told once"
-job switched_off 0 0 "${alarm[@]}" train.lr=30 train.warmup=0 train.collapse_cosine=0
+says collapsed 'warning: model (llama|qwen) begins the answer to each of [0-9]+ evaluation samples with the same token'
+job only_tokens 0 0 "${alarm[@]}" wire.compress=prompt train.lr=30 train.warmup=0 train.collapse_cosine=0
+keeps_quiet only_tokens 'warning: the latents'
+says only_tokens 'warning: model (llama|qwen) begins the answer'
+job switched_off 0 0 "${alarm[@]}" wire.compress=prompt train.lr=30 train.warmup=0 train.collapse_cosine=0 \
+    train.collapse_first=false
 keeps_quiet switched_off 'warning: (the latents|model)'
 for name in healthy collapsed; do
     metrics "$scratch/$name/metrics.jsonl" latent_cosine >"$scratch/$name.cosines"

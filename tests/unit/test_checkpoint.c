@@ -58,7 +58,7 @@ static int set_up(void **state)
     f->state.param = f->param;
     f->state.adam_m = f->m;
     f->state.adam_v = f->v;
-    f->info = (lw_checkpoint_info){.step = 1, .samples = 8, .epoch = 2, .skipped = 1, .skipped_in_row = 1};
+    f->info = (lw_checkpoint_info){.step = 1, .samples = 8, .epoch = 2, .skipped = 1};
     f->info.train_s = 1.0 / 3.0;
     f->info.eval_nll = (double)NAN;
     f->info.config_hash = UINT64_MAX;
@@ -163,6 +163,7 @@ static void test_round_trip(void **state)
 {
     fixture *f = *state;
     assert_int_equal(load(f), -1); // nothing yet, not even the directory
+    f->info.skipped_in_row = 1;
     write_step(f, 12, 2);
     assert_int_equal(load(f), 12);
     lw_checkpoint_info back;
@@ -188,9 +189,10 @@ static void test_round_trip(void **state)
     assert_int_equal(back.bytes, file.st_size);
     assert_string_equal(f->warnings, "");
     f->info.eval_nll = 0.1;
+    f->info.eval_hash = 9;
     write_step(f, 13, 2);
     OK(lw_checkpoint_describe(at(f, "checkpoints/step-000013"), &f->err, &back));
-    assert_true(back.eval_nll == 0.1 && back.step == 13);
+    assert_true(back.eval_nll == 0.1 && back.step == 13 && back.eval_hash == 9);
 }
 
 static void test_parameters_alone(void **state)
@@ -278,6 +280,62 @@ static void test_every_nth_and_best(void **state)
     write_evaluated(f, 90, 9.0, &(lw_checkpoint_retention){.keep = 1});
     assert_false(exists(f, "best") || has_step(f, 40) || has_step(f, 75));
     assert_string_equal(f->warnings, "");
+}
+
+// What is damaged, or was taken while steps were being skipped, takes no good checkpoint's place.
+static void test_only_sound_ones_count(void **state)
+{
+    fixture *f = *state;
+    lw_checkpoint_known known = {0};
+    const lw_checkpoint_retention retention = {.keep = 2, .keep_best = true, .known = &known};
+    write_evaluated(f, 10, 3.0, &retention);
+    write_evaluated(f, 20, 2.0, &retention);
+    lw_checkpoint_known_free(&known); // another process goes on, from 10
+    edit(f, "checkpoints/step-000020/state.safetensors", -4, "x");
+    write_evaluated(f, 30, 4.0, &retention);
+    assert_true(has_step(f, 10) && has_step(f, 20) && has_step(f, 30));
+    assert_non_null(strstr(f->warnings, "step-000020"));
+    assert_non_null(strstr(f->warnings, "is damaged"));
+    f->warnings[0] = '\0';
+    write_evaluated(f, 40, 5.0, &retention); // 10 stays as the best, for 20 is damaged
+    assert_true(has_step(f, 10) && !has_step(f, 20) && has_step(f, 30) && has_step(f, 40));
+    assert_string_equal(f->warnings, "");
+    // A file that is cut is seen without reading it again.
+    assert_int_equal(truncate(at(f, "checkpoints/step-000040/state.safetensors"), 100), 0);
+    write_evaluated(f, 50, 6.0, &retention);
+    assert_true(has_step(f, 30) && has_step(f, 40) && has_step(f, 50));
+    f->warnings[0] = '\0';
+    // Stopped while steps were being skipped: twice, and the sound ones from before stay.
+    f->info.skipped_in_row = 1;
+    write_evaluated(f, 60, NAN, &retention);
+    f->info.skipped_in_row = 2;
+    write_evaluated(f, 61, NAN, &retention);
+    assert_true(has_step(f, 30) && has_step(f, 50) && has_step(f, 60) && has_step(f, 61));
+    f->info.skipped_in_row = 0;
+    write_evaluated(f, 70, NAN, &retention);
+    write_evaluated(f, 80, NAN, &retention);
+    assert_true(has_step(f, 10) && has_step(f, 70) && has_step(f, 80));
+    assert_false(has_step(f, 30) || has_step(f, 50) || has_step(f, 60) || has_step(f, 61));
+    lw_checkpoint_known_free(&known);
+}
+
+static void test_best_of_one_evaluation(void **state)
+{
+    fixture *f = *state;
+    const lw_checkpoint_retention retention = {.keep = 1, .keep_best = true};
+    char *path = NULL;
+    f->info.eval_hash = 1;
+    write_evaluated(f, 10, 1.0, &retention);
+    write_evaluated(f, 20, 2.0, &retention);
+    f->info.eval_hash = 2; // of other samples, from here on
+    write_evaluated(f, 30, NAN, &retention);
+    assert_true(has_step(f, 10)); // until there is a figure of theirs
+    write_evaluated(f, 40, 3.0, &retention);
+    write_evaluated(f, 50, 4.0, &retention);
+    assert_false(has_step(f, 10));
+    OK(lw_checkpoint_resolve(at(f, "best"), warn, f, &f->err, &path));
+    assert_string_equal(path, at(f, "checkpoints/step-000040"));
+    free(path);
 }
 
 static void test_leftovers(void **state)
@@ -587,6 +645,8 @@ int main(void)
         TEST(test_parameters_alone),
         TEST(test_retention_and_rewrite),
         TEST(test_every_nth_and_best),
+        TEST(test_only_sound_ones_count),
+        TEST(test_best_of_one_evaluation),
         TEST(test_leftovers),
         TEST(test_damage),
         TEST(test_latest_is_not_trusted),
