@@ -238,6 +238,7 @@ static lw_status train(lw_job *job, double start_s, lw_error *err)
     LW_TRY_GOTO(lw_trainer_trial(&trainer, err));
     LW_TRY_GOTO(lw_trainer_teach(&trainer, err));
     LW_TRY_GOTO(lw_comm_agree(job->comm, job->rank == 0 ? write_config(job, err) : LW_OK, err));
+    lw_comm_phase(job->comm, "predicting time and memory");
     if (job->rank == 0) {
         size_t bytes = job->frozen_bytes + job->wire_memory.size_bytes + workspace.size_bytes;
         status = lw_forecast_make(&trainer, bytes, err, &forecast);

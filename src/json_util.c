@@ -45,6 +45,16 @@ static const char *describe(const json_t *value, char out[DESCRIPTION_BYTES])
     return out;
 }
 
+static json_t *decode_text(const char *text, size_t bytes, size_t decode, json_error_t *error)
+{
+    json_t *value = json_loadb(text, bytes, decode, error);
+    if (value == NULL && json_error_code(error) == json_error_numeric_overflow) {
+        // Tokenizer files hold 1000000000000000019884624838656 for "no limit".
+        value = json_loadb(text, bytes, decode | JSON_DECODE_INT_AS_REAL, error);
+    }
+    return value;
+}
+
 lw_status lw_json_parse(const char *where, const char *text, size_t bytes, int flags, lw_error *err, json_t **out)
 {
     size_t decode = JSON_DECODE_ANY;
@@ -55,12 +65,15 @@ lw_status lw_json_parse(const char *where, const char *text, size_t bytes, int f
         decode |= JSON_ALLOW_NUL;
     }
     json_error_t error;
-    json_t *value = json_loadb(text, bytes, decode, &error);
-    if (value == NULL && json_error_code(&error) == json_error_numeric_overflow) {
-        // Tokenizer files hold 1000000000000000019884624838656 for "no limit".
-        value = json_loadb(text, bytes, decode | JSON_DECODE_INT_AS_REAL, &error);
+    json_t *value = decode_text(text, bytes, decode, &error);
+    bool memory = error.text[0] == '\0' || json_error_code(&error) == json_error_out_of_memory;
+    if (value == NULL && !memory) {
+        // Without memory jansson also calls a string that is fine an invalid token. A text is wrong in one place.
+        int position = error.position;
+        value = decode_text(text, bytes, decode, &error);
+        memory = error.position != position;
     }
-    if (value == NULL && (error.text[0] == '\0' || json_error_code(&error) == json_error_out_of_memory)) {
+    if (value == NULL && memory) {
         return lw_fail(err, LW_ERR_MEMORY, "%s: out of memory", where); // every fault of the text has words
     }
     if (value == NULL) {
