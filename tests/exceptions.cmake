@@ -20,6 +20,7 @@ set(LW_TIMEOUT_fault_disks 300)
 set(LW_TIMEOUT_mpi_encoder_llm 240) # eight runs
 set(LW_TIMEOUT_softgpu_ops 300)
 set(LW_TIMEOUT_softgpu_train 600) # four runs of two ranks with every GPU thread emulated
+set(LW_TIMEOUT_softgpu_encoder_llm 400)
 set(LW_TIMEOUT_softgpu_devices 600)
 set(LW_LABELS_softgpu_devices slow)
 set(LW_TIMEOUT_softgpu_nccl 900) # deadlines that have to pass
