@@ -22,6 +22,12 @@ void lw_eval_context_id(const lw_eval *e, int64_t i, char *out)
     snprintf(out, LW_EVAL_CONTEXT_ID_BYTES, "%016" PRIx64, e->context_hash[i]);
 }
 
+// Takes `value`. A line that lacks something for want of memory is not written.
+static void put(json_t *object, const char *key, json_t *value, bool *complete)
+{
+    *complete = json_object_set_new(object, key, value) == 0 && *complete;
+}
+
 static lw_status answer_text(const lw_job *job, const lw_eval *e, int64_t i, int64_t j, int slot, lw_error *err,
                              json_t **out)
 {
@@ -39,94 +45,96 @@ static lw_status answer_text(const lw_job *job, const lw_eval *e, int64_t i, int
     return LW_OK;
 }
 
-static lw_status answer_json(const lw_job *job, const lw_eval *e, int64_t i, int64_t j, int slot, lw_error *err,
-                             json_t **out)
+static lw_status put_answer(const lw_job *job, const lw_eval *e, int64_t i, int64_t j, int slot, json_t *models,
+                            bool *complete, lw_error *err)
 {
     const double *record = lw_eval_record(job, e, i, j, slot);
     json_t *text = NULL;
     LW_TRY(answer_text(job, e, i, j, slot, err, &text));
     json_t *o = json_object();
-    json_object_set_new(o, "answer", text);
-    json_object_set_new(o, "exact_match", lw_json_number(record[LW_RECORD_EXACT]));
-    json_object_set_new(o, "f1", lw_json_number(record[LW_RECORD_F1]));
-    json_object_set_new(o, "nll", lw_json_number(record[LW_RECORD_NLL]));
-    json_object_set_new(o, "answer_tokens", json_integer((json_int_t)record[LW_RECORD_TOKENS]));
-    *out = o;
+    put(o, "answer", text, complete);
+    put(o, "exact_match", lw_json_number(record[LW_RECORD_EXACT]), complete);
+    put(o, "f1", lw_json_number(record[LW_RECORD_F1]), complete);
+    put(o, "nll", lw_json_number(record[LW_RECORD_NLL]), complete);
+    put(o, "answer_tokens", json_integer((json_int_t)record[LW_RECORD_TOKENS]), complete);
+    put(models, job->llms[j].name, o, complete);
     return LW_OK;
 }
 
-static lw_status systems_json(const lw_job *job, const lw_eval *e, int64_t i, lw_error *err, json_t *out)
+static lw_status put_systems(const lw_job *job, const lw_eval *e, int64_t i, json_t *row, bool *complete, lw_error *err)
 {
-    for (int slot = 0; slot < e->task.system_count; slot++) {
+    json_t *systems = json_object();
+    lw_status status = LW_OK;
+    for (int slot = 0; slot < e->task.system_count && status == LW_OK; slot++) {
         json_t *models = json_object();
-        json_object_set_new(out, e->task.systems[slot].key, models);
-        for (int64_t j = 0; j < job->llm_count; j++) {
-            json_t *answer = NULL;
-            if (lw_eval_record(job, e, i, j, slot)[LW_RECORD_PRESENT] == 0.0) {
-                continue;
+        for (int64_t j = 0; j < job->llm_count && status == LW_OK; j++) {
+            if (lw_eval_record(job, e, i, j, slot)[LW_RECORD_PRESENT] != 0.0) {
+                status = put_answer(job, e, i, j, slot, models, complete, err);
             }
-            LW_TRY(answer_json(job, e, i, j, slot, err, &answer));
-            json_object_set_new(models, job->llms[j].name, answer);
         }
-        if (json_object_size(models) == 0) {
-            json_object_del(out, e->task.systems[slot].key);
+        if (models == NULL || json_object_size(models) > 0) {
+            put(systems, e->task.systems[slot].key, models, complete);
+        } else {
+            json_decref(models);
         }
     }
-    return LW_OK;
+    put(row, "systems", systems, complete);
+    return status;
 }
 
-static lw_status joint_json(const lw_job *job, const lw_eval *e, int64_t i, lw_error *err, json_t *out)
+static json_t *readers_json(const lw_job *job, const lw_eval *e, int64_t i, int64_t author, bool *complete)
+{
+    json_t *readers = json_object();
+    for (int64_t reader = 0; reader < job->llm_count; reader++) {
+        double score = e->joint[(i * job->llm_count + author) * job->llm_count + reader];
+        put(readers, job->llms[reader].name, lw_json_number(score), complete);
+    }
+    return readers;
+}
+
+static lw_status put_joint(const lw_job *job, const lw_eval *e, int64_t i, json_t *row, bool *complete, lw_error *err)
 {
     int64_t chosen = lw_eval_joint_choice(job, e, i);
     const double *record = lw_eval_record(job, e, i, chosen, LW_EVAL_LATENT);
     json_t *text = NULL;
     LW_TRY(answer_text(job, e, i, chosen, LW_EVAL_LATENT, err, &text));
+    json_t *o = json_object();
     json_t *scores = json_object();
-    json_object_set_new(out, "answer", text);
-    json_object_set_new(out, "model", json_string(job->llms[chosen].name));
-    json_object_set_new(out, "exact_match", lw_json_number(record[LW_RECORD_EXACT]));
-    json_object_set_new(out, "f1", lw_json_number(record[LW_RECORD_F1]));
-    json_object_set_new(out, "log_probability", scores);
+    put(o, "answer", text, complete);
+    put(o, "model", json_string(job->llms[chosen].name), complete);
+    put(o, "exact_match", lw_json_number(record[LW_RECORD_EXACT]), complete);
+    put(o, "f1", lw_json_number(record[LW_RECORD_F1]), complete);
     for (int64_t author = 0; author < job->llm_count; author++) {
-        json_t *readers = json_object();
-        for (int64_t reader = 0; reader < job->llm_count; reader++) {
-            double score = e->joint[(i * job->llm_count + author) * job->llm_count + reader];
-            json_object_set_new(readers, job->llms[reader].name, lw_json_number(score));
-        }
-        json_object_set_new(scores, job->llms[author].name, readers);
+        put(scores, job->llms[author].name, readers_json(job, e, i, author, complete), complete);
     }
+    put(o, "log_probability", scores, complete);
+    put(row, "joint", o, complete);
     return LW_OK;
 }
 
-static lw_status row_json(const lw_job *job, const lw_eval *e, int64_t i, lw_error *err, json_t *row)
+static lw_status fill_row(const lw_job *job, const lw_eval *e, int64_t i, json_t *row, bool *complete, lw_error *err)
 {
     const lw_sample *s = &job->eval.data.samples[i];
     char context_id[LW_EVAL_CONTEXT_ID_BYTES];
     lw_eval_context_id(e, i, context_id);
     json_t *answers = json_array();
     for (int64_t a = 0; a < s->answer_count; a++) {
-        json_array_append_new(answers, json_string(s->answers[a]));
+        *complete = json_array_append_new(answers, json_string(s->answers[a])) == 0 && *complete;
     }
-    json_object_set_new(row, "id", json_string(lw_eval_sample_id(job, i)));
-    json_object_set_new(row, "question", json_string(s->question));
-    json_object_set_new(row, "answers", answers);
-    json_object_set_new(row, "context_id", json_string(context_id));
-    json_t *systems = json_object();
-    json_object_set_new(row, "systems", systems);
-    LW_TRY(systems_json(job, e, i, err, systems));
-    if (e->task.joint) {
-        json_t *joint = json_object();
-        json_object_set_new(row, "joint", joint);
-        LW_TRY(joint_json(job, e, i, err, joint));
-    }
-    return LW_OK;
+    put(row, "id", json_string(lw_eval_sample_id(job, i)), complete);
+    put(row, "question", json_string(s->question), complete);
+    put(row, "answers", answers, complete);
+    put(row, "context_id", json_string(context_id), complete);
+    LW_TRY(put_systems(job, e, i, row, complete, err));
+    return e->task.joint ? put_joint(job, e, i, row, complete, err) : LW_OK;
 }
 
 static lw_status write_row(const lw_job *job, const lw_eval *e, int64_t i, lw_atomic_file *file, lw_error *err)
 {
+    bool complete = true;
     json_t *row = json_object();
-    lw_status status = row_json(job, e, i, err, row);
-    char *text = status == LW_OK ? json_dumps(row, 0) : NULL;
+    lw_status status = fill_row(job, e, i, row, &complete, err);
+    char *text = status == LW_OK && complete ? json_dumps(row, 0) : NULL;
     json_decref(row);
     if (status == LW_OK && text == NULL) {
         status = lw_fail(err, LW_ERR_MEMORY, "no memory to write a line of predictions");

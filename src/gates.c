@@ -32,6 +32,12 @@ void lw_gate_note(lw_gate_result *out, bool passed, double value, double limit, 
 lw_status lw_gates_run(lw_job *job, lw_eval *eval, lw_error *err, lw_gates *out)
 {
     lw_gates g = {0};
+    if (job->eval.samples[0].task != LW_TASK_ANSWER || job->train.samples[0].task != LW_TASK_ANSWER) {
+        lw_status refused = lw_fail(err, LW_ERR_UNSUPPORTED,
+                                    "the gates need questions and answers, and data.format is "
+                                    "\"text\": give them the data of question answering");
+        return lw_comm_agree(job->comm, refused, err);
+    }
     lw_status status = lw_gate_llms(job, err, &g.gate[LW_GATE_SOFT_TOKENS], &g.gate[LW_GATE_LABELS]);
     if (status == LW_OK) {
         status = lw_gate_packing(job, eval, err, &g.gate[LW_GATE_PACKING]);

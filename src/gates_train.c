@@ -201,7 +201,8 @@ static lw_status measure(lw_job *job, lw_error *err, double *worst)
     LW_TRY_GOTO(lw_eval_run(job, eval, err, result));
     *worst = 1.0;
     for (int64_t j = 0; j < job->llm_count; j++) {
-        *worst = fmin(*worst, lw_eval_f1(result, j, LW_EVAL_LATENT));
+        double f1 = lw_eval_f1(result, j, LW_EVAL_LATENT);
+        *worst = f1 >= *worst ? *worst : f1; // NAN too
     }
 done:
     free(result);
