@@ -51,6 +51,12 @@ struct lw_eval {
     bool started;
 };
 
+// Whether the samples are windows of text: what follows them is scored, and nothing is generated.
+static inline bool lw_eval_is_text(const lw_job *job)
+{
+    return job->eval.samples[0].task != LW_TASK_ANSWER;
+}
+
 // Index of a record: of sample i, LLM j and the task's system `slot`.
 static inline double *lw_eval_record(const lw_job *job, const lw_eval *e, int64_t i, int64_t j, int slot)
 {
