@@ -373,8 +373,9 @@ static void describe_default(const lw_key *key, char *out, size_t size)
 void lw_config_help(FILE *file)
 {
     fputs(
-        "Keys of the configuration (libconfig), also as overrides KEY=VALUE. Those marked * influence results: a run\n"
-        "is not continued when one of them differs, but with run.accept_changes=true.\n\n"
+        "Keys of the configuration (libconfig), also as overrides KEY=VALUE. Those marked * say what is\n"
+        "computed: a run is not continued when one of them differs, but with run.accept_changes=true. The others say\n"
+        "where it runs, what is measured and kept: they may change, and the result is the same but for rounding.\n\n"
         "  models *\n"
         "      a list of { name = \"NAME\"; path = \"DIR\"; init = \"load\"; }: the frozen models, Hugging Face\n"
         "      directories. init = \"random\" takes only the shapes from DIR. Override: models.NAME.path=DIR\n",

@@ -19,7 +19,10 @@ typedef enum lw_key_type {
 } lw_key_type;
 
 enum {
-    LW_KEY_FREE = 1,    // does not influence results: not in the hash, may change when a run is continued
+    // May change when a run is continued, and is not in the hash: where and how a job runs (the same computation, with
+    // other rounding), what is measured, logged and kept on the way; never which samples are seen or what is computed
+    // of them.
+    LW_KEY_FREE = 1,
     LW_KEY_UNSET = 2,   // 0 means "not set"; it is then not written and cannot be given
     LW_KEY_OPEN_LO = 4, // the bounds themselves are excluded
     LW_KEY_OPEN_HI = 8,

@@ -241,7 +241,9 @@ static lw_status check_same_steps(const lw_trainer *t, const lw_checkpoint_info 
     }
     if (fits && found->samples < whole && found->samples > whole - s->global) {
         return lw_fail(err, LW_ERR_FORMAT,
-                       "it is the end of a shorter run, whose last step had %lld samples where this run has %lld",
+                       "it is the end of a shorter run, whose last step had %lld samples where this run has %lld; a run "
+                       "is lengthened from the checkpoint before (checkpoint.keep = 2 leaves one), or from an end with a "
+                       "whole step (train.max_steps)",
                        (long long)(found->samples - (whole - s->global)), (long long)s->global);
     }
     return lw_fail(

@@ -171,6 +171,10 @@ static const damage damages[] = {
     {"the manifest is missing", "rm checkpoints/step-000020/manifest.json", "step-000020"},
     {"a flipped bit in a manifest", "sed -i 's/\"samples\": 1/\"samples\": 3/' checkpoints/step-000020/manifest.json",
      "step-000020"},
+    {"a flipped bit in the tensors",
+     "f=checkpoints/step-000020/state.safetensors; b=$(od -An -tu1 -j 300000 -N 1 $f); "
+     "printf \"\\\\$(printf %o $((b ^ 16)))\" | dd of=$f bs=1 seek=300000 conv=notrunc status=none",
+     "step-000020/state.safetensors is damaged"},
     {"a short file", "truncate -s -1 checkpoints/step-000020/state.safetensors", "step-000020"},
     {"a longer file", "printf x >>checkpoints/step-000020/state.safetensors", "step-000020"},
     {"a manifest that leaves its folder",

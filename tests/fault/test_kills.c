@@ -16,9 +16,20 @@
 
 enum { EVERY_STEPS = 8, STEPS = 160, MAX_RANKS = 3, MAX_KILLS_OF_A_RUN = 4, DEFAULT_KILLS = 12 };
 
-typedef enum kind { KILL_JOB, KILL_RANK, TERM_RANK, USR1_LAUNCHER, TERM_LAUNCHER, KILL_LAUNCHER, KINDS } kind;
+typedef enum kind {
+    KILL_JOB,
+    KILL_RANK,
+    TERM_RANK,
+    USR1_LAUNCHER,
+    TERM_LAUNCHER,
+    KILL_LAUNCHER,
+    USR1_RANK,
+    INT_RANK,
+    KINDS
+} kind;
 static const char *const kind_names[KINDS] = {"kill -9 of the job", "kill -9 of a rank", "TERM to a rank",
-                                              "USR1 to mpirun",     "TERM to mpirun",    "kill -9 of mpirun"};
+                                              "USR1 to mpirun",     "TERM to mpirun",    "kill -9 of mpirun",
+                                              "USR1 to a rank",     "INT to a rank"};
 
 typedef enum moment { AT_START, IN_STEPS, IN_CHECKPOINT, IN_EVALUATION, ANY_TIME, MOMENTS } moment;
 static const char *const moment_names[MOMENTS] = {"start", "steps", "checkpoint", "evaluation", "any time"};
@@ -29,6 +40,7 @@ typedef struct figures {
     long long bytes_lost;      // of checkpoints that were promised and do not verify
     long long bytes_half_made; // in *.tmp when the kill came
     long long worst_lost;      // steps
+    int lost_in_write;         // kills that lost more than an interval, as a checkpoint was being written
     double slowest_detection_s, sum_detection_s;
     int detections;
 } figures;
@@ -169,6 +181,8 @@ static bool strike(test *t, const launched *p, kind k, int ranks)
         return true;
     case KILL_RANK: return rank > 0 && kill(rank, SIGKILL) == 0;
     case TERM_RANK: return rank > 0 && kill(rank, SIGTERM) == 0;
+    case USR1_RANK: return rank > 0 && kill(rank, SIGUSR1) == 0;
+    case INT_RANK: return rank > 0 && kill(rank, SIGINT) == 0;
     case USR1_LAUNCHER: return kill(p->pid, SIGUSR1) == 0;
     case TERM_LAUNCHER: return kill(p->pid, SIGTERM) == 0;
     case KILL_LAUNCHER: return kill(p->pid, SIGKILL) == 0;
@@ -188,7 +202,9 @@ static bool is_right_end(kind k, int code)
     // 75 after a checkpoint; before the program listens, and in a launcher of its own mind, it is the signal itself.
     case TERM_RANK:
     case TERM_LAUNCHER: return code == 75 || code == 0 || code == 1 || code == 128 + SIGTERM || code == 128 + SIGKILL;
+    case USR1_RANK:
     case USR1_LAUNCHER: return code == 75 || code == 0 || code == 1 || code == 128 + SIGUSR1;
+    case INT_RANK: return code == 130 || code == 0 || code == 1; // 130 is also the signal's own
     case KINDS: break;
     }
     return false;
@@ -210,9 +226,11 @@ static void check_left(test *t, const char *what)
         job_fail(&t->j, "%s: %d checkpoints do not verify; the newest that does is of step %lld, \"latest\" says %lld",
                  what, broken, (long long)verified, (long long)promised);
     }
-    if (lost > EVERY_STEPS) {
-        job_fail(&t->j, "%s: %lld steps are lost (done %lld, checkpoint %lld), more than checkpoint.every_steps = %d",
-                 what, (long long)lost, (long long)done, (long long)verified, EVERY_STEPS);
+    // One checkpoint may be on its way to the disk, and only one.
+    f->lost_in_write += lost > EVERY_STEPS;
+    if (verified < (done / EVERY_STEPS - 1) * EVERY_STEPS) {
+        job_fail(&t->j, "%s: %lld steps are lost (done %lld, checkpoint %lld), with checkpoint.every_steps = %d", what,
+                 (long long)lost, (long long)done, (long long)verified, EVERY_STEPS);
     }
 }
 
@@ -254,7 +272,7 @@ static bool one_kill(test *t, int ranks, kind k, moment m)
     if (ended && !is_right_end(k, code)) {
         job_fail(&t->j, "%s: exit code %d", what, code);
     }
-    f->stopped_well += code == 75;
+    f->stopped_well += code == 75 || (code == 130 && strstr(launch_text(t->j.output, text), "stopped by") != NULL);
     launch_text(t->j.output, text);
     if (launch_crash_in(text) != NULL && strstr(text, "Sanitizer") != NULL) {
         job_fail(&t->j, "%s: a sanitizer reports", what);
@@ -328,9 +346,10 @@ static void print_figures(const figures *f)
     }
     printf("%d resumes, %d stopped with a checkpoint, %d runs ended before their kill\n", f->resumes, f->stopped_well,
            f->too_late);
-    printf("bytes lost %lld (of half-made checkpoints %lld, as they may), worst steps lost %lld of %d, a dead process "
-           "detected in %.2f s on average and %.2f s at worst of %d, %d failures\n",
-           f->bytes_lost, f->bytes_half_made, f->worst_lost, EVERY_STEPS,
+    printf("bytes lost %lld (of half-made checkpoints %lld, as they may), worst steps lost %lld at an interval of "
+           "%d (%d times more than that, in a write), a dead process detected in %.2f s on average and %.2f s at worst "
+           "of %d, %d failures\n",
+           f->bytes_lost, f->bytes_half_made, f->worst_lost, EVERY_STEPS, f->lost_in_write,
            f->detections > 0 ? f->sum_detection_s / f->detections : 0.0, f->slowest_detection_s, f->detections,
            job_failures());
 }
