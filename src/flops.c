@@ -3,6 +3,7 @@
 lw_sample_shape lw_sample_shape_of(const lw_config *config, const lw_step_sample *samples, int64_t count)
 {
     lw_sample_shape s = {0};
+    const lw_step_loss loss = lw_step_loss_of(config);
     for (int64_t i = 0; i < count; i++) {
         int64_t latents = lw_encoder_latents(config, samples[i].source.count);
         s.source += (double)samples[i].source.count / (double)count;
@@ -10,6 +11,7 @@ lw_sample_shape lw_sample_shape_of(const lw_config *config, const lw_step_sample
         for (int64_t j = 0; j < config->model_count; j++) {
             s.rows[j] += (double)lw_step_sample_rows(config, &samples[i], j) / (double)count;
             s.answer[j] += (double)samples[i].answer[j].count / (double)count;
+            s.taught[j] += (double)lw_step_taught(&loss, &samples[i], j) / (double)count;
         }
     }
     return s;
@@ -63,7 +65,7 @@ double lw_step_flop(const lw_wire *wire, const lw_hf_config *const *configs, con
         const lw_hf_config *c = configs[j];
         flop += linear(&a->up, latents) + linear(&a->down, latents) + linear(&a->skip, latents);
         flop += 4.0 * layer_weights(c) * shape->rows[j];
-        flop += 4.0 * (double)c->d * (double)c->vocab * shape->answer[j];
+        flop += (double)c->d * (double)c->vocab * (4.0 * shape->answer[j] + 2.0 * shape->taught[j]);
     }
     return flop;
 }

@@ -11,6 +11,7 @@ typedef struct lw_sample_shape {
     double latents;
     double rows[LW_MAX_MODELS];   // latents, suffix and answer but its last token
     double answer[LW_MAX_MODELS]; // supervised rows
+    double taught[LW_MAX_MODELS]; // of these, rows with a teacher's
 } lw_sample_shape;
 
 lw_sample_shape lw_sample_shape_of(const lw_config *config, const lw_step_sample *samples, int64_t count);

@@ -72,7 +72,7 @@ static lw_workload workload(const lw_plan *plan, const changed_job *changed, con
 }
 
 // The step's time, from the nearest record where there is one.
-static void time_step(const lw_plan *plan, const lw_workload *w, lw_plan_layout *l)
+static void time_step(const lw_plan *plan, const lw_workload *w, double samples, lw_plan_layout *l)
 {
     lw_calibration_record target;
     lw_device_rates rates = plan->rates;
@@ -86,9 +86,16 @@ static void time_step(const lw_plan *plan, const lw_workload *w, lw_plan_layout 
     }
     lw_device_rates shared = lw_device_rates_shared(&rates, w->ranks, l->threads);
     l->step = lw_predict_step(&shared, w);
+    l->teacher_s = 0.0;
+    for (int64_t j = 0; j < plan->job.llm_count; j++) {
+        l->teacher_s += lw_predict_teacher(&shared, w->configs[j], samples,
+                                           samples / (double)plan->samples * plan->teacher[j].tokens, w->ranks);
+    }
     if (record != NULL) {
+        double predicted_s = l->step.total_s;
         l->step = lw_calibration_apply(record, &l->step);
         l->step.total_s = exact ? record->step_s : l->step.total_s;
+        l->teacher_s *= l->step.total_s / predicted_s; // the passes are of the same kind
         l->measured = exact;
         l->calibrated = !exact;
         snprintf(l->record, sizeof l->record, "%s", record->file);
@@ -101,12 +108,12 @@ static void fill_times(const lw_plan *plan, const lw_workload *w, const lw_sched
     for (int64_t j = 0; j < plan->job.llm_count; j++) {
         rows += w->shape.rows[j];
     }
-    time_step(plan, w, l);
+    time_step(plan, w, (double)schedule->samples, l);
     l->steps = schedule->total_steps;
     l->samples_per_s = (double)schedule->global / l->step.total_s;
     l->tokens_per_s = rows * l->samples_per_s;
     l->epoch_s = (double)schedule->samples / l->samples_per_s;
-    l->total_s = (double)l->steps * l->step.total_s;
+    l->total_s = (double)l->steps * l->step.total_s + l->teacher_s;
     l->gpu_hours = l->total_s / 3600.0 * (double)l->gpus;
 }
 

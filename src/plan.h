@@ -41,7 +41,7 @@ typedef struct lw_plan_memory { // bytes on one GPU
     size_t activations, logits, caches; // the work space, in the phase that needs most of it
     size_t runtime;
     size_t total;
-    size_t step, evaluation; // work space of each of the two, which take turns in the same memory
+    size_t step, evaluation, teacher; // work space of each of these, which take turns in the same memory
 } lw_plan_memory;
 
 typedef struct lw_plan_layout {
@@ -55,7 +55,9 @@ typedef struct lw_plan_layout {
     char record[256]; // the calibration record that was used; "" for none
     lw_step_time step;
     int64_t steps;
-    double samples_per_s, tokens_per_s, epoch_s, total_s, gpu_hours, efficiency;
+    double samples_per_s, tokens_per_s, epoch_s, gpu_hours, efficiency;
+    double teacher_s; // once, before the first step
+    double total_s;   // steps and teacher
 } lw_plan_layout;
 
 typedef struct lw_plan_decision {
@@ -87,6 +89,7 @@ typedef struct lw_plan {
     bool from_data;          // sample sizes are those of the data; else limits and guesses
     int64_t samples;         // training samples
     lw_sample_shape mean;    // of the unchanged job
+    lw_teacher_sizes teacher[LW_MAX_MODELS]; // of each LLM, of the unchanged job; all 0 without distillation
     char note[1024];         // assumptions in words; "" where everything is known
     double deadline_s;       // what is left of it
     char deadline_text[160]; // where it is from

@@ -47,6 +47,7 @@ static void attention(clock *t, double q_rows, double k_len, double width, doubl
 
 typedef struct llm_shape {
     double d, ffn, q, qkv, vocab, layers, rows, keys, scored, operand; // keys: that a row sees, on average
+    double taught;                                                     // rows of a teacher
 } llm_shape;
 
 static llm_shape shape_of(const lw_device_rates *rates, const lw_hf_config *c, double samples, double rows,
@@ -88,8 +89,9 @@ static double llm_head(const lw_device_rates *rates, const llm_shape *m)
     clock t = {.rates = rates};
     double o = m->operand;
     move(&t, m->scored * m->d * 12.0); // scored rows and their norm
-    frozen_product(&t, m->scored, m->d, m->vocab, 4.0, false);
+    frozen_product(&t, m->scored + m->taught, m->d, m->vocab, 4.0, false);
     move(&t, 3.0 * 4.0 * m->scored * m->vocab); // two reads, one write
+    move(&t, 4.0 * 4.0 * m->taught * m->vocab); // three reads of the teacher's, one more of the rows that have one
     if (rates->frozen_type != LW_F32) {
         move(&t, m->scored * m->vocab * (4.0 + o)); // the gradient as an operand
     }
@@ -244,12 +246,28 @@ static void add_pass(const lw_device_rates *rates, const lw_workload *w, double 
     p[LW_PHASE_ENCODER_BACKWARD] += encoder(rates, &w->wire->encoder, samples, &w->shape, true);
     for (int64_t j = 0; j < w->wire->llm_count; j++) {
         llm_shape m = shape_of(rates, w->configs[j], samples, w->shape.rows[j], w->shape.answer[j]);
+        m.taught = samples * w->shape.taught[j];
         p[LW_PHASE_ADAPTER_FORWARD] += adapter(rates, &w->wire->adapters[j], z, false);
         p[LW_PHASE_LLM_FORWARD] += llm_forward(rates, &m);
         p[LW_PHASE_HEAD] += llm_head(rates, &m);
         p[LW_PHASE_LLM_BACKWARD] += llm_backward(rates, &m);
         p[LW_PHASE_ADAPTER_BACKWARD] += adapter(rates, &w->wire->adapters[j], z, true);
     }
+}
+
+double lw_predict_teacher(const lw_device_rates *rates, const lw_hf_config *config, double samples, double tokens,
+                          int64_t ranks)
+{
+    if (tokens <= 0.0) {
+        return 0.0;
+    }
+    double len = tokens / samples;
+    double together = (double)LW_TEACHER_PASS_ROWS / len; // samples of a pass
+    together = together < (double)LW_TEACHER_CHUNK_SAMPLES ? together : (double)LW_TEACHER_CHUNK_SAMPLES;
+    together = together > 1.0 ? together : 1.0;
+    together = together < samples ? together : samples;
+    llm_shape m = shape_of(rates, config, together, len, 0.0);
+    return llm_forward(rates, &m) * samples / together / (double)ranks;
 }
 
 static double reduce(const lw_device_rates *rates, double bytes, int64_t ranks)

@@ -9,6 +9,7 @@
 #include "device_table.h"
 #include "flops.h"
 #include "step.h"
+#include "teacher.h"
 #include "wire.h"
 
 // Raised when the cost functions change: older calibration records no longer compare.
@@ -27,6 +28,10 @@ typedef struct lw_step_time {
     double phase_s[LW_PHASE_COUNT];
     double total_s;
 } lw_step_time;
+
+// Once before the first step: one LLM's forward pass over `samples` text prompts, `tokens` in all, shared by the ranks.
+double lw_predict_teacher(const lw_device_rates *rates, const lw_hf_config *config, double samples, double tokens,
+                          int64_t ranks);
 
 // Encoder, adapters and LLMs of the busiest rank, the reduction, the update.
 lw_step_time lw_predict_step(const lw_device_rates *rates, const lw_workload *work);

@@ -12,12 +12,14 @@ static void guess_limits(const lw_config *c, int64_t llm_count, int64_t micro, l
                                         .latents = micro * most.latents,
                                         .max_latents = most.latents},
                             .task_rows = micro * most.task};
+    int64_t taught = !lw_teacher_wanted(c) || most.task > 0 ? 0 : c->loss.k < most.answer ? c->loss.k : most.answer;
     for (int64_t j = 0; j < llm_count; j++) {
         int64_t len = most.latents + most.task + most.suffix + most.answer - 1;
         out->llm[j] = (lw_pass_limits){.sequences = micro,
                                        .rows = micro * len,
                                        .prefix_rows = micro * (most.latents + most.task),
                                        .supervised = micro * most.answer,
+                                       .teachers = micro * taught,
                                        .max_len = len};
     }
 }
@@ -43,6 +45,8 @@ static lw_status step_limits(const lw_plan *plan, const lw_job *job, int64_t ans
     for (int64_t j = 0; j < job->llm_count; j++) {
         lw_pass_limits *l = &out->llm[j];
         int64_t more = (answer_factor - 1) * l->supervised;
+        int64_t most = micro * job->config->loss.k;
+        l->teachers = l->teachers * answer_factor < most ? l->teachers * answer_factor : most;
         l->rows += more;
         l->supervised += more;
         l->max_len += micro > 0 ? (more + micro - 1) / micro : 0;
@@ -50,11 +54,11 @@ static lw_status step_limits(const lw_plan *plan, const lw_job *job, int64_t ans
     return LW_OK;
 }
 
-static size_t logits_bytes(const lw_job *job, int64_t j, int64_t scored, bool train)
+static size_t logits_bytes(const lw_job *job, int64_t j, const lw_pass_limits *limits)
 {
     size_t row = (size_t)job->llms[j].config.vocab;
-    size_t operand = train && job->dev->frozen_type != LW_F32 ? lw_dtype_bytes(job->dev->frozen_type) : 0;
-    return (size_t)scored * row * (sizeof(float) + operand);
+    size_t operand = job->dev->frozen_type != LW_F32 ? lw_dtype_bytes(job->dev->frozen_type) : 0;
+    return row * ((size_t)limits->supervised * (sizeof(float) + operand) + (size_t)limits->teachers * sizeof(float));
 }
 
 // Work space of a training step; *logits: of the LLM with most of them.
@@ -69,7 +73,7 @@ static lw_status measure_step(const lw_plan *plan, lw_job *job, int64_t answer_f
     *logits = 0;
     for (int64_t j = 0; j < job->llm_count; j++) {
         configs[j] = &job->llms[j].config;
-        size_t mine = logits_bytes(job, j, limits.llm[j].supervised, true);
+        size_t mine = logits_bytes(job, j, &limits.llm[j]);
         *logits = mine > *logits ? mine : *logits;
     }
     lw_status status = lw_step_layout(&arena, job->dev, &job->wire, configs, &limits, err, &step);
@@ -114,6 +118,23 @@ static lw_status measure_eval(lw_job *job, lw_error *err, lw_plan_memory *out, s
     return status;
 }
 
+// Work space of the teachers' passes before the first step; 0 where there is no distillation.
+static lw_status measure_teacher(const lw_plan *plan, lw_job *job, lw_error *err, size_t *bytes)
+{
+    *bytes = 0;
+    for (int64_t j = 0; j < job->llm_count && lw_teacher_wanted(job->config); j++) {
+        lw_arena arena = lw_arena_measure();
+        lw_decoder_buffers buffers = {0};
+        void *indices;
+        lw_status status = lw_teacher_pass_layout(&arena, job->dev, &job->llms[j].config, &plan->teacher[j].limits, err,
+                                                  &indices, &buffers);
+        lw_decoder_buffers_free(&buffers);
+        LW_TRY(status);
+        *bytes = arena.high_water_bytes > *bytes ? arena.high_water_bytes : *bytes;
+    }
+    return LW_OK;
+}
+
 static void measure_wire(lw_job *job, lw_plan_memory *out)
 {
     lw_arena with = lw_arena_measure();
@@ -125,6 +146,11 @@ static void measure_wire(lw_job *job, lw_plan_memory *out)
     out->optimizer = with.high_water_bytes - without.high_water_bytes;
     out->gradients = gradients.high_water_bytes;
     out->parameters = without.high_water_bytes - out->gradients;
+}
+
+static size_t larger(size_t a, size_t b)
+{
+    return a > b ? a : b;
 }
 
 lw_status lw_plan_memory_measure(const lw_plan *plan, lw_job *job, int64_t answer_factor, int64_t micro, int64_t ranks,
@@ -159,10 +185,12 @@ lw_status lw_plan_memory_measure(const lw_plan *plan, lw_job *job, int64_t answe
     measure_wire(job, &m);
     LW_TRY(measure_step(plan, job, answer_factor, micro, err, &m.step, &step_logits));
     LW_TRY(measure_eval(job, err, &m, &eval_logits, &eval_caches));
-    bool step_needs_most = m.step >= m.evaluation;
-    size_t workspace = step_needs_most ? m.step : m.evaluation;
-    m.logits = step_needs_most ? step_logits : eval_logits;
-    m.caches = step_needs_most ? 0 : eval_caches;
+    LW_TRY(measure_teacher(plan, job, err, &m.teacher));
+    size_t workspace = larger(m.teacher, larger(m.step, m.evaluation));
+    bool teacher_needs_most = m.teacher > larger(m.step, m.evaluation);
+    bool step_needs_most = !teacher_needs_most && m.step >= m.evaluation;
+    m.logits = teacher_needs_most ? 0 : step_needs_most ? step_logits : eval_logits;
+    m.caches = teacher_needs_most || step_needs_most ? 0 : eval_caches;
     if (m.logits + m.caches > workspace) { // of an LLM that does not set the mark
         m.logits = workspace - m.caches;
     }

@@ -157,10 +157,18 @@ static void guess_mean(lw_plan *plan)
     } else if (c->wire.compress == LW_COMPRESS_CONTEXT) {
         suffix += (double)strlen(c->prompt.question) / 4.0 + 12.0; // a question of a dozen words
     }
+    double prompt = suffix + source / 4.0;
+    int64_t taught = !lw_teacher_wanted(c) || text ? 0 : c->loss.k < answer ? c->loss.k : answer;
+    prompt = prompt < (double)c->prompt.max_prompt_tokens ? prompt : (double)c->prompt.max_prompt_tokens;
     plan->mean = (lw_sample_shape){.source = source, .latents = (double)lw_encoder_latents(c, (int64_t)source)};
     for (int64_t j = 0; j < plan->job.llm_count; j++) {
         plan->mean.rows[j] = plan->mean.latents + suffix + (double)answer - 1.0;
         plan->mean.answer[j] = (double)answer;
+        plan->mean.taught[j] = (double)taught;
+        if (taught > 0) {
+            plan->teacher[j] = lw_teacher_sizes_guess(c, &plan->job.llms[j].config, plan->job.dev->frozen_type,
+                                                      plan->samples, prompt, (double)answer);
+        }
     }
     add_note(
         plan,
@@ -184,6 +192,10 @@ static lw_status open_samples(lw_plan *plan, lw_error *err)
         plan->from_data = true;
         plan->samples = job->train.count;
         plan->mean = lw_corpus_shape(c, &job->train);
+        for (int64_t j = 0; j < job->llm_count && lw_teacher_wanted(c); j++) {
+            LW_TRY(lw_teacher_sizes_of(c, &job->llms[j].config, job->dev->frozen_type, job->train.samples,
+                                       job->train.count, j, err, &plan->teacher[j]));
+        }
         return LW_OK;
     }
     LW_TRY(lw_job_read(job, LW_JOB_SYNTHETIC, err));

@@ -37,6 +37,7 @@ static json_t *memory_json(const lw_plan *plan, const lw_plan_memory *m)
     json_object_set_new(items, "gradients", count_json(m->gradients));
     json_object_set_new(items, "step_workspace", count_json(m->step));
     json_object_set_new(items, "evaluation_workspace", count_json(m->evaluation));
+    json_object_set_new(items, "teacher_workspace", count_json(m->teacher));
     json_object_set_new(o, "items", items);
     return o;
 }
@@ -57,6 +58,7 @@ static json_t *layout_json(const lw_plan *plan, const lw_plan_layout *l)
     json_object_set_new(o, "samples_per_s", lw_json_number(l->samples_per_s));
     json_object_set_new(o, "tokens_per_s", lw_json_number(l->tokens_per_s));
     json_object_set_new(o, "epoch_s", lw_json_number(l->epoch_s));
+    json_object_set_new(o, "teacher_s", lw_json_number(l->teacher_s));
     json_object_set_new(o, "total_s", lw_json_number(l->total_s));
     json_object_set_new(o, "gpu_hours", lw_json_number(l->gpu_hours));
     json_object_set_new(o, "efficiency", lw_json_number(l->efficiency));
@@ -95,6 +97,21 @@ static json_t *what_if_json(const lw_plan *plan, const lw_plan_what_if *w)
     return o;
 }
 
+// States of all LLMs; null without distillation.
+static json_t *teacher_json(const lw_plan *plan)
+{
+    json_int_t rows = 0;
+    json_int_t bytes = 0;
+    if (!lw_teacher_wanted(plan->config)) {
+        return json_null();
+    }
+    for (int64_t j = 0; j < plan->job.llm_count; j++) {
+        rows += (json_int_t)plan->teacher[j].rows;
+        bytes += (json_int_t)plan->teacher[j].file_bytes;
+    }
+    return json_pack("{s:I, s:I}", "states", rows, "file_bytes", bytes);
+}
+
 static json_t *device_json(const lw_device_rates *r)
 {
     json_t *o = json_object();
@@ -126,6 +143,7 @@ json_t *lw_plan_json(const lw_plan *plan)
     json_object_set_new(o, "samples", json_integer(plan->samples));
     json_object_set_new(o, "scaling", json_string(plan->config->batch.per_rank > 0 ? "weak" : "strong"));
     json_object_set_new(o, "assumptions", json_string(plan->note));
+    json_object_set_new(o, "teacher", teacher_json(plan));
     json_object_set_new(o, "layouts", layouts);
     json_object_set_new(o, "what_if", what_if);
     json_object_set_new(o, "decision", decision_json(plan));
@@ -228,6 +246,28 @@ static void print_times(const printer *p, const lw_plan *plan)
     }
 }
 
+static void print_teacher(const printer *p, const lw_plan *plan)
+{
+    size_t bytes = 0;
+    char size[16];
+    if (!lw_teacher_wanted(plan->config)) {
+        return;
+    }
+    for (int64_t j = 0; j < plan->job.llm_count; j++) {
+        bytes += (size_t)plan->teacher[j].file_bytes;
+    }
+    say(p, "%s", "");
+    say(p, "distillation: the models read the text prompts once, before the first step; %s GB of states on disk",
+        size_text(bytes, size));
+    for (int i = 0; i < plan->layout_count; i++) {
+        const lw_plan_layout *l = &plan->layouts[i];
+        if (l->why_not[0] == '\0') {
+            say(p, "%5lld %10s, part of the total; nothing where the states are there", (long long)l->gpus,
+                lw_plan_time_text(l->teacher_s).text);
+        }
+    }
+}
+
 static void print_what_ifs(const printer *p, const lw_plan *plan)
 {
     if (plan->what_if_count == 0) {
@@ -253,6 +293,7 @@ void lw_plan_print(const lw_plan *plan, lw_plan_line *line, void *context)
     print_job(&p, plan);
     print_memory(&p, plan);
     print_times(&p, plan);
+    print_teacher(&p, plan);
     print_what_ifs(&p, plan);
     say(&p, "%s", "");
     if (d->gpus > 0) {

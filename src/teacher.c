@@ -7,10 +7,6 @@
 #include "clock.h"
 #include "file_util.h"
 #include "signals.h"
-#include "teacher_file.h"
-
-// Rows of a pass, where one sample has not more: enough for products at full rate, little beside a step's memory.
-enum { PASS_ROWS = 4096 };
 
 typedef struct teacher_llm {
     lw_teacher_layout layout;
@@ -55,7 +51,7 @@ static int64_t next_pass(const lw_step_loss *loss, const lw_step_sample *samples
     *used = (lw_pass_limits){0};
     for (; i < end; i++) {
         int64_t rows = pass_rows(loss, &samples[i], j);
-        if (used->rows > 0 && used->rows + rows > PASS_ROWS) {
+        if (used->rows > 0 && used->rows + rows > LW_TEACHER_PASS_ROWS) {
             break;
         }
         used->sequences += rows > 0;
@@ -123,6 +119,23 @@ lw_status lw_teacher_sizes_of(const lw_config *config, const lw_hf_config *llm, 
     }
     lw_teacher_layout_free(&layout);
     return status;
+}
+
+lw_teacher_sizes lw_teacher_sizes_guess(const lw_config *config, const lw_hf_config *llm, lw_dtype type,
+                                        int64_t samples, double prompt, double answer)
+{
+    int64_t most = config->prompt.max_answer_tokens;
+    int64_t k = config->loss.k < most ? config->loss.k : most;
+    double taught = answer < (double)k ? answer : (double)k;
+    int64_t len = config->prompt.max_prompt_tokens + k - 1;
+    int64_t rows = (int64_t)((double)samples * taught);
+    return (lw_teacher_sizes){.rows = rows,
+                              .file_bytes = rows * llm->d * (int64_t)lw_dtype_bytes(type),
+                              .tokens = (double)samples * (prompt + taught - 1.0),
+                              .limits = {.sequences = LW_TEACHER_CHUNK_SAMPLES,
+                                         .rows = larger(LW_TEACHER_PASS_ROWS, len),
+                                         .supervised = LW_TEACHER_CHUNK_SAMPLES * k,
+                                         .max_len = len}};
 }
 
 lw_status lw_teacher_pass_layout(lw_arena *arena, lw_device *dev, const lw_hf_config *llm, const lw_pass_limits *limits,

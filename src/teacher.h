@@ -10,8 +10,12 @@
 
 #include "job.h"
 #include "step.h"
+#include "teacher_file.h"
 
 typedef struct lw_teacher lw_teacher;
+
+// Rows of a pass, where one sample has not more: enough for products at full rate, little beside a step's memory.
+enum { LW_TEACHER_PASS_ROWS = 4096 };
 
 // What one LLM's states of a data set need; for plans, too.
 typedef struct lw_teacher_sizes {
@@ -26,6 +30,11 @@ bool lw_teacher_wanted(const lw_config *config);
 lw_status lw_teacher_sizes_of(const lw_config *config, const lw_hf_config *llm, lw_dtype type,
                               const lw_step_sample *samples, int64_t count, int64_t j, lw_error *err,
                               lw_teacher_sizes *out);
+
+// The same where no data tells, for `samples` samples: limits for the largest that the configuration admits, the rest for
+// prompts of `prompt` tokens and answers of `answer` on average. Local.
+lw_teacher_sizes lw_teacher_sizes_guess(const lw_config *config, const lw_hf_config *llm, lw_dtype type,
+                                        int64_t samples, double prompt, double answer);
 
 // Room for a pass of LLM number j, which takes turns with everything else in the same memory. Local.
 lw_status lw_teacher_pass_layout(lw_arena *arena, lw_device *dev, const lw_hf_config *llm, const lw_pass_limits *limits,

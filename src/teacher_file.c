@@ -16,7 +16,6 @@
 
 enum {
     PAGE_BYTES = 4096,
-    MOST_CHUNK_SAMPLES = 64,
     FEWEST_CHUNKS = 64,          // where there are as many samples
     MOST_CHUNK_BYTES = 64 << 20, // unless a sample has more
 };
@@ -80,7 +79,7 @@ static int64_t chunk_samples_of(const lw_teacher_layout *l)
         most_rows = rows > most_rows ? rows : most_rows;
     }
     int64_t n = (l->samples + FEWEST_CHUNKS - 1) / FEWEST_CHUNKS;
-    n = n < MOST_CHUNK_SAMPLES ? n : MOST_CHUNK_SAMPLES;
+    n = n < LW_TEACHER_CHUNK_SAMPLES ? n : LW_TEACHER_CHUNK_SAMPLES;
     while (n > 1 && n > MOST_CHUNK_BYTES / l->row_bytes / most_rows) {
         n--;
     }

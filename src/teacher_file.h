@@ -14,6 +14,7 @@
 
 #include "device.h"
 
+enum { LW_TEACHER_CHUNK_SAMPLES = 64 }; // at most
 enum { LW_TEACHER_FILE_VERSION = 1 }; // changes whenever the same key may mean other states
 
 typedef struct lw_teacher_layout {

@@ -148,6 +148,54 @@ static void test_cost_grows_with_the_job(void **state)
     lw_wire_free(&f.wire);
 }
 
+// The teacher's passes read prompts of 200 tokens: products of thousands of rows, whose arithmetic is what takes the time.
+static void test_teacher(void **state)
+{
+    (void)state;
+    fixture f;
+    set_up(&f);
+    double one = lw_predict_teacher(&f.rates, &f.llm, 5000.0, 5000.0 * 200.0, 1);
+    double weights = (2.0 * 4096 * 4096 + 2.0 * 4096 * 1024 + 3.0 * 4096 * 14336) * 32;
+    double least = 2.0 * weights * 5000.0 * 200.0 / f.rates.matrix_flop_per_s;
+    assert_true(one > least && one < 1.5 * least);
+    assert_true(fabs(lw_predict_teacher(&f.rates, &f.llm, 5000.0, 5000.0 * 200.0, 4) - one / 4.0) < 1e-9 * one);
+    assert_true(lw_predict_teacher(&f.rates, &f.llm, 5000.0, 0.0, 1) == 0.0);
+    double without = lw_predict_step(&f.rates, &f.work).phase_s[LW_PHASE_HEAD];
+    f.work.shape.taught[0] = 4.0;
+    double with = lw_predict_step(&f.rates, &f.work).phase_s[LW_PHASE_HEAD];
+    assert_true(with > without && with < 1.5 * without); // lm_head is read once for both
+    lw_wire_free(&f.wire);
+}
+
+// 100 samples of 6 answer tokens, the first 4 with a teacher: what the file holds, and what the guess says.
+static void test_teacher_sizes(void **state)
+{
+    (void)state;
+    enum { COUNT = 100 };
+    static lw_step_sample samples[COUNT];
+    lw_teacher_sizes s;
+    fixture f;
+    set_up(&f);
+    f.config.loss.kd_weight = 1.0;
+    f.config.loss.k = 4;
+    f.config.prompt.max_prompt_tokens = 5000;
+    f.config.prompt.max_answer_tokens = 8;
+    for (int i = 0; i < COUNT; i++) {
+        samples[i].prompt[0].count = i == 7 ? 0 : 50; // one without a prompt has no teacher
+        samples[i].answer[0].count = i == 8 ? 2 : 6;
+    }
+    assert_true(lw_teacher_wanted(&f.config));
+    assert_int_equal(lw_teacher_sizes_of(&f.config, &f.llm, LW_BF16, samples, COUNT, 0, &err, &s), LW_OK);
+    assert_int_equal(s.rows, 98 * 4 + 2);
+    assert_true(s.file_bytes > s.rows * 4096 * 2 && s.file_bytes < s.rows * 4096 * 2 + 4096 * (COUNT / 2 + 2));
+    assert_true(fabs(s.tokens - (98.0 * 53.0 + 51.0)) < 1e-9);
+    assert_true(s.limits.max_len == 53 && s.limits.rows >= 53 && s.limits.rows <= LW_TEACHER_PASS_ROWS);
+    s = lw_teacher_sizes_guess(&f.config, &f.llm, LW_BF16, COUNT, 50.0, 6.0);
+    assert_int_equal(s.rows, 400);
+    assert_true(s.limits.rows == 5003 && s.limits.max_len == 5003);
+    lw_wire_free(&f.wire);
+}
+
 static void test_reduction(void **state)
 {
     (void)state;
@@ -341,6 +389,8 @@ int main(void)
         cmocka_unit_test(test_cores_are_shared),
         cmocka_unit_test(test_small_batches_are_bound_by_weights),
         cmocka_unit_test(test_cost_grows_with_the_job),
+        cmocka_unit_test(test_teacher),
+        cmocka_unit_test(test_teacher_sizes),
         cmocka_unit_test(test_reduction),
         cmocka_unit_test(test_calibration),
         cmocka_unit_test(test_smallest_count_in_time),
