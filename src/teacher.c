@@ -492,6 +492,10 @@ lw_status lw_teacher_run(lw_teacher *t, lw_error *err)
 {
     t->figures = (lw_teacher_figures){0};
     for (int64_t j = 0; j < t->job->llm_count; j++) {
+        if (lw_teacher_layout_rows(&t->llms[j].layout) == 0) {
+            lw_log(t->job->run, "warning: loss.kd_weight is set, but no sample has a text prompt to learn from");
+            return LW_OK;
+        }
         LW_TRY(lw_job_stopped(t->job, run_llm(t, j, err), "while the teacher's states are made", err));
     }
     return LW_OK;
