@@ -127,6 +127,17 @@ refuse "no such run" 1 'none' --against "$scratch/none"
 sed 's/"llama"/"a"/g; s/"qwen"/"b"/g' "$scratch/p0" >"$scratch/other"
 refuse "other models" 2 "none of this configuration's models" --against "$scratch/other"
 
+# --- every question twice about its context is no more evidence: as many contexts, and the same intervals
+head -10 "$LWMPI_SOURCE_DIR/configs/tiny/eval.jsonl" >"$scratch/once.jsonl"
+sed p "$scratch/once.jsonl" >"$scratch/twice.jsonl"
+for times in once twice; do
+    evaluate $times 0 data.eval="$scratch/$times.jsonl" eval.bootstrap=200
+    grep -q "on $(wc -l <"$scratch/$times.jsonl") samples of 10 contexts" "$scratch/$times" || fail "$times: not of 10 contexts"
+    grep -E '^(llama|qwen) +(text|latent) ' "$scratch/$times" >"$scratch/$times.rows"
+done
+grep -q '\[' "$scratch/once.rows" || fail "no intervals"
+same_bytes "each question once and twice" "$scratch/once.rows" "$scratch/twice.rows"
+
 # --- means over spans: the curve takes wider ones
 mapfile -t job < <(small_job "$scratch/mean")
 "$LWMPI_BIN" train "${job[@]}" pooler.kind=mean wire.ratio=4 eval.curve=true eval.quantise=true eval.bootstrap=0 \
