@@ -233,14 +233,23 @@ static const char *interval_text(const lw_estimate *interval, char *out, size_t 
     return out;
 }
 
+// "0.912", or "-" where nothing was generated.
+static const char *score_text(double value, char *out, size_t size)
+{
+    snprintf(out, size, isnan(value) ? "-" : "%.3f", value);
+    return out;
+}
+
 static void print_row(const lw_job *job, const char *name, const char *key, const lw_eval_sums *s,
                       const lw_eval_intervals *intervals, FILE *file)
 {
+    char score[2][32];
     char f1[32];
     char nll[32];
-    say(job, file, "%-12s %-14s %7.3f %7.3f %-16s %9.3f %-16s %12.3f", name, key, s->exact / s->samples,
-        s->f1 / s->samples, interval_text(&intervals->f1, f1, sizeof f1), s->nll / s->answer_tokens,
-        interval_text(&intervals->nll, nll, sizeof nll), s->first_correct / s->samples);
+    say(job, file, "%-12s %-14s %7s %7s %-16s %9.3f %-16s %12.3f", name, key,
+        score_text(s->exact / s->samples, score[0], sizeof score[0]),
+        score_text(s->f1 / s->samples, score[1], sizeof score[1]), interval_text(&intervals->f1, f1, sizeof f1),
+        s->nll / s->answer_tokens, interval_text(&intervals->nll, nll, sizeof nll), s->first_correct / s->samples);
 }
 
 // The headline: whether the wire is read.
@@ -248,10 +257,18 @@ static void print_gain(const lw_job *job, const lw_eval_result *r, FILE *file)
 {
     char f1[32];
     char nll[32];
-    say(job, file, "gain over shuffled: F1 %+.3f %s", r->mean_gain.f1,
-        interval_text(&r->mean_gain.f1_interval, f1, sizeof f1));
+    bool text = isnan(r->mean_gain.f1); // scored alone
+    if (!text) {
+        say(job, file, "gain over shuffled: F1 %+.3f %s", r->mean_gain.f1,
+            interval_text(&r->mean_gain.f1_interval, f1, sizeof f1));
+    }
     for (int64_t j = 0; j < job->llm_count; j++) {
         const lw_eval_gain *g = &r->gain[j];
+        if (text) {
+            say(job, file, "gain over shuffled: %s NLL/token less by %.3f %s", job->llms[j].name, g->nll,
+                interval_text(&g->nll_interval, nll, sizeof nll));
+            continue;
+        }
         say(job, file, "%-12s F1 %+.3f %s, NLL/token less by %.3f %s", job->llms[j].name, g->f1,
             interval_text(&g->f1_interval, f1, sizeof f1), g->nll, interval_text(&g->nll_interval, nll, sizeof nll));
     }
