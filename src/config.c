@@ -9,7 +9,7 @@
 
 enum { MAX_CONFIG_BYTES = 64 << 10 }; // libconfig compares every name of a group with every other
 
-static lw_status set_defaults(lw_config *config, lw_error *err)
+lw_status lw_config_set_defaults(lw_config *config, lw_error *err)
 {
     for (int i = 0; i < lw_key_count(); i++) {
         const lw_key *key = lw_key_at(i);
@@ -80,7 +80,7 @@ static lw_status apply_file(lw_config_loader *loader, const char *text, size_t b
 static lw_status load_into(lw_config_loader *loader, const char *text, size_t bytes, int64_t override_count,
                            const char *const *overrides, lw_error *err)
 {
-    LW_TRY(set_defaults(loader->config, err));
+    LW_TRY(lw_config_set_defaults(loader->config, err));
     LW_TRY(set_names(loader->config, loader->path, err));
     LW_TRY(apply_file(loader, text, bytes, err));
     loader->overriding = true;
@@ -99,6 +99,7 @@ lw_status lw_config_parse(const char *text, size_t text_bytes, const char *path,
     }
     lw_config_loader loader = {.config = config, .path = path};
     lw_status status = load_into(&loader, text, text_bytes, override_count, overrides, err);
+    free(loader.phases);
     if (status != LW_OK) {
         lw_config_destroy(&config);
         return status;
@@ -123,18 +124,24 @@ lw_status lw_config_load(const char *path, int64_t override_count, const char *c
     return status;
 }
 
+void lw_config_free_keys(lw_config *config)
+{
+    for (int i = 0; i < lw_key_count(); i++) {
+        const lw_key *key = lw_key_at(i);
+        if (key->type == LW_KEY_STRING || key->type == LW_KEY_PATH) {
+            free(*(char **)lw_key_field(config, key));
+        }
+    }
+}
+
 void lw_config_destroy(lw_config **config)
 {
     if (*config == NULL) {
         return;
     }
+    lw_config_free_phases(*config);
     lw_config_free_models(*config);
-    for (int i = 0; i < lw_key_count(); i++) {
-        const lw_key *key = lw_key_at(i);
-        if (key->type == LW_KEY_STRING || key->type == LW_KEY_PATH) {
-            free(*(char **)lw_key_field(*config, key));
-        }
-    }
+    lw_config_free_keys(*config);
     free((*config)->path);
     free((*config)->dir);
     free((*config)->name);

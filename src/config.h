@@ -24,13 +24,20 @@ typedef enum lw_model_init {
     LW_MODEL_INIT_RANDOM // shapes of `path`/config.json, random weights: for benchmarks
 } lw_model_init;
 
-enum { LW_MAX_MODELS = 16, LW_MODEL_NAME_MAX = 64 /* bytes */, LW_GPUS_ALL = -1 };
+enum { LW_MAX_MODELS = 16, LW_MODEL_NAME_MAX = 64 /* bytes */, LW_MAX_PHASES = 16, LW_GPUS_ALL = -1 };
 
 typedef struct lw_model_config {
     char *name; // [A-Za-z0-9_-]+, distinct
     char *path; // directory
     lw_model_init init;
 } lw_model_config;
+
+// A phase of the training: keys of its own over the common ones.
+typedef struct lw_phase_config {
+    char *name;             // [A-Za-z0-9_-]+, distinct
+    bool *given;            // of each key of the table: whether the phase says it itself
+    struct lw_config *view; // the whole configuration as it is in this phase; see lw_config_phase
+} lw_phase_config;
 
 // Strings are owned by the config, valid UTF-8 and never NULL ("" where nothing is set). Numbers are in the range that
 // the table states. Paths are usable from the working directory of lw_config_load.
@@ -41,6 +48,8 @@ typedef struct lw_config {
 
     lw_model_config *models; // model_count >= 1
     int64_t model_count;
+    lw_phase_config *phases;
+    int64_t phase_count; // 0: one phase, of the keys as they are
     lw_device_kind device;
     int64_t gpus;    // 0: "auto", LW_GPUS_ALL: "all"
     int64_t threads; // CPU threads of each rank; 0: "auto"
@@ -156,7 +165,7 @@ static inline int64_t lw_config_new_tokens(const lw_config *config)
 }
 
 // Reads `path`, applies overrides in order ("train.lr=1e-3", "models.[0].path=DIR", "models.NAME.path=DIR",
-// "models=({...})"), checks, and returns a config to be destroyed by the caller.
+// "models=({...})", "phases.NAME.steps=10" likewise), checks, and returns a config to be destroyed by the caller.
 //
 // An override's value is a libconfig value; what is not one is taken as a bare string, without escapes. Setting
 // batch.per_rank by override drops the file's batch.global, and the other way round. Relative paths (models.path,
@@ -188,6 +197,14 @@ lw_status lw_config_hash(const lw_config *config, lw_error *err, uint64_t *out);
 // now\n" ("" where there is none). Paths are compared by their last component: a moved directory is the same data, and
 // what is in the files is the checkpoint's to compare. malloc'd.
 lw_status lw_config_differences(const lw_config *before, const lw_config *now, lw_error *err, char **out);
+
+// Phases that a run goes through: at least one.
+int64_t lw_config_phase_count(const lw_config *config);
+// The configuration as it is in phase i: the phase's keys, and for all others those of `config`. Its train.max_steps are
+// the phase's own steps (0: what its epochs give); train.max_steps of `config` is the end of the whole run. Borrowed;
+// without `phases` it is `config` itself.
+const lw_config *lw_config_phase(const lw_config *config, int64_t i);
+const char *lw_config_phase_name(const lw_config *config, int64_t i); // "" without `phases`
 
 // Reference of all keys: type, default, range, meaning.
 void lw_config_help(FILE *file);

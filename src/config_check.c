@@ -211,12 +211,10 @@ static lw_status resolve(lw_config *config, lw_error *err)
     return LW_OK;
 }
 
-lw_status lw_config_finish(lw_config_loader *loader, lw_error *err)
+// What has to hold in every phase.
+static lw_status check_phase(const lw_config_loader *loader, lw_error *err)
 {
-    lw_config *config = loader->config;
-    LW_TRY(check_models(loader, err));
-    LW_TRY(check_batch(loader, err));
-    LW_TRY(check_eval(loader, err));
+    const lw_config *config = loader->config;
     LW_TRY(check_wire(loader, err));
     LW_TRY(check_encoder(loader, err));
     LW_TRY(check_distillation(loader, err));
@@ -227,5 +225,20 @@ lw_status lw_config_finish(lw_config_loader *loader, lw_error *err)
     LW_TRY(check_template(loader, "prompt.context", config->prompt.context, "{context}", err));
     LW_TRY(check_template(loader, "prompt.question", config->prompt.question, "{question}", err));
     LW_TRY(check_template(loader, "prompt.answer", config->prompt.answer, "{answer}", err));
-    return resolve(config, err);
+    return LW_OK;
+}
+
+lw_status lw_config_finish(lw_config_loader *loader, lw_error *err)
+{
+    lw_config *config = loader->config;
+    LW_TRY(check_models(loader, err));
+    LW_TRY(check_batch(loader, err));
+    LW_TRY(check_eval(loader, err));
+    LW_TRY(resolve(config, err));
+    LW_TRY(check_phase(loader, err));
+    LW_TRY(lw_config_finish_phases(loader, err));
+    for (int64_t i = 0; i < config->phase_count; i++) {
+        LW_TRY(check_phase(&loader->phases[i], err));
+    }
+    return LW_OK;
 }

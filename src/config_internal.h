@@ -14,6 +14,8 @@ typedef struct lw_config_loader {
     const char *path;       // of the file, for messages
     bool overriding;        // values now come from overrides
     int origin[LW_KEY_MAX]; // of each key: a line, or LW_FROM_...
+    char phase[96];         // of a phase's keys: "phases.[0]", for messages; "" for those of all
+    struct lw_config_loader *phases; // (config->phase_count), of their keys
 } lw_config_loader;
 
 // Where a value comes from, for the start of a message: "FILE:LINE: KEY" or "override KEY".
@@ -38,6 +40,25 @@ lw_status lw_config_apply_model_text(lw_config_loader *loader, int64_t i, const 
                                      lw_error *err);
 lw_status lw_config_unknown(const lw_config_loader *loader, int line, const char *key, lw_error *err);
 void lw_config_free_models(lw_config *config);
+
+// A setting for key number `index`.
+lw_status lw_config_apply_key(lw_config_loader *loader, int index, const config_setting_t *setting, lw_error *err);
+lw_status lw_config_wrong_type(const lw_config_loader *loader, const char *key, const char *wanted,
+                               const config_setting_t *setting, lw_error *err);
+lw_status lw_config_replace_text(char **field, const char *text, lw_error *err);
+int lw_config_line_of(const lw_config_loader *loader, const config_setting_t *setting);
+
+// config.c
+lw_status lw_config_set_defaults(lw_config *config, lw_error *err);
+void lw_config_free_keys(lw_config *config); // the strings that the table names
+
+// config_phases.c. The list `phases`, replacing one from before.
+lw_status lw_config_apply_phases(lw_config_loader *loader, const config_setting_t *setting, lw_error *err);
+// A new name for phase i.
+lw_status lw_config_name_phase(lw_config_loader *loader, int64_t i, int line, const char *name, lw_error *err);
+// Checks names, and completes each phase from the common keys.
+lw_status lw_config_finish_phases(lw_config_loader *loader, lw_error *err);
+void lw_config_free_phases(lw_config *config);
 
 // config_override.c. One KEY=VALUE.
 lw_status lw_config_override(lw_config_loader *loader, const char *override, lw_error *err);

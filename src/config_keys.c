@@ -72,7 +72,7 @@ static const lw_key keys[] = {
     INT(batch.micro, 0, 0, BIG, LW_KEY_FREE, "samples of one pass on a rank; 0: its whole share of the step"),
 
     INT(wire.latents, 32, 1, 65536, 0, "latent vectors of a sample, where wire.ratio is 0"),
-    INT(wire.ratio, 0, 0, 65536, 0,
+    INT(wire.ratio, 0, 0, 65536, LW_KEY_PHASE,
         "one latent vector for every N tokens that the encoder reads, with pooler.kind = mean; 0: wire.latents of them"),
     INT(wire.d_z, 256, 1, 65536, 0, "width of a latent vector"),
     CHOICE(wire.compress, lw_compress, LW_COMPRESS_PROMPT, compress_words, 0,
@@ -107,38 +107,38 @@ static const lw_key keys[] = {
     STRING(prompt.anchor, "Answer:", 0, "text right before the answer"),
     STRING(prompt.answer, " {answer}", 0, "answer as it is trained"),
     CHOICE(prompt.bos, lw_bos, LW_BOS_AUTO, bos_words, 0, "begin-of-text token; auto: as the tokenizer does"),
-    INT(prompt.max_answer_tokens, 16, 1, 1 << 20, 0, "longest trained answer, its end token included"),
+    INT(prompt.max_answer_tokens, 16, 1, 1 << 20, LW_KEY_PHASE, "longest trained answer, its end token included"),
     INT(prompt.max_prompt_tokens, 1024, 2, 1 << 24, 0, "longest text prompt; the context is cut to fit"),
     INT(prompt.max_source_bytes, 2048, 1, 1 << 26, 0, "longest text of the encoder; the context is cut to fit"),
 
-    PATH(data.train, 0, "training samples"),
+    PATH(data.train, LW_KEY_PHASE, "training samples"),
     PATH(data.eval, LW_KEY_FREE, "evaluation samples"),
-    CHOICE(data.format, lw_data_format, LW_DATA_JSONL, format_words, 0, "format of both files"),
-    INT(data.samples, 0, 0, BIG, 0, "use the first N training samples; 0: all"),
+    CHOICE(data.format, lw_data_format, LW_DATA_JSONL, format_words, LW_KEY_PHASE, "format of both files"),
+    INT(data.samples, 0, 0, BIG, LW_KEY_PHASE, "use the first N training samples; 0: all"),
     INT(data.eval_samples, 0, 0, BIG, LW_KEY_FREE, "use the first N evaluation samples; 0: all"),
     INT(data.max_bad_rows, 0, 0, BIG, LW_KEY_FREE, "malformed rows of a file to pass over before giving up"),
-    INT(data.window_bytes, 512, 16, 1 << 20, 0, "format = \"text\": longest window of a document that becomes a wire"),
-    INT(data.target_tokens, 128, 1, 1 << 16, 0, "format = \"text\": longest continuation or repetition that is trained"),
+    INT(data.window_bytes, 512, 16, 1 << 20, LW_KEY_PHASE, "format = \"text\": longest window of a document that becomes a wire"),
+    INT(data.target_tokens, 128, 1, 1 << 16, LW_KEY_PHASE, "format = \"text\": longest continuation or repetition that is trained"),
     BOOL(data.cache, true, LW_KEY_FREE, "keep tokens on disk between runs"),
 
-    INT(train.epochs, 1, 1, 1000000, LW_KEY_LONGER,
+    INT(train.epochs, 1, 1, 1000000, LW_KEY_LONGER | LW_KEY_PHASE,
         "passes over the training samples; may be raised to go on longer: the learning rate then follows the curve of "
         "the longer run from the step that it is at, and so jumps up"),
-    INT(train.max_steps, 0, 0, BIG, LW_KEY_LONGER,
+    INT(train.max_steps, 0, 0, BIG, LW_KEY_LONGER | LW_KEY_PHASE,
         "end after N steps even if epochs are left; 0: no limit; may be raised likewise"),
-    FLOAT(train.lr, 1e-4, 0, 100, 0, "highest learning rate"),
-    FLOAT(train.encoder_lr, 0, 0, 100, 0, "the same of encoder and pooler; 0: train.lr"),
-    FLOAT(train.adapter_lr, 0, 0, 100, 0, "the same of the adapters; 0: train.lr"),
-    FLOAT(train.encoder_start, 0, 0, 1, 0,
+    FLOAT(train.lr, 1e-4, 0, 100, LW_KEY_PHASE, "highest learning rate"),
+    FLOAT(train.encoder_lr, 0, 0, 100, LW_KEY_PHASE, "the same of encoder and pooler; 0: train.lr"),
+    FLOAT(train.adapter_lr, 0, 0, 100, LW_KEY_PHASE, "the same of the adapters; 0: train.lr"),
+    FLOAT(train.encoder_start, 0, 0, 1, LW_KEY_PHASE,
           "fraction of the steps in which the adapters learn alone: encoder and pooler then start with a warm-up of "
           "their own; 1: they never move"),
-    FLOAT(train.warmup, 0.05, 0, 1, 0, "fraction of the steps in which the rate rises linearly"),
-    FLOAT(train.min_lr, 0.02, 0, 1, 0, "end of the cosine, as a fraction of train.lr"),
+    FLOAT(train.warmup, 0.05, 0, 1, LW_KEY_PHASE, "fraction of the steps in which the rate rises linearly"),
+    FLOAT(train.min_lr, 0.02, 0, 1, LW_KEY_PHASE, "end of the cosine, as a fraction of train.lr"),
     FLOAT(train.beta1, 0.9, 0, 1, LW_KEY_OPEN_HI, "AdamW, first moment"),
     FLOAT(train.beta2, 0.999, 0, 1, LW_KEY_OPEN_HI, "AdamW, second moment"),
     FLOAT(train.eps, 1e-8, 0, 1, LW_KEY_OPEN_LO, "AdamW, added to the root of the second moment"),
-    FLOAT(train.weight_decay, 0.01, 0, 10, 0, "AdamW, decoupled"),
-    FLOAT(train.clip, 1.0, 0, 1e30, LW_KEY_OPEN_LO, "largest global norm of the gradient"),
+    FLOAT(train.weight_decay, 0.01, 0, 10, LW_KEY_PHASE, "AdamW, decoupled"),
+    FLOAT(train.clip, 1.0, 0, 1e30, LW_KEY_OPEN_LO | LW_KEY_PHASE, "largest global norm of the gradient"),
     INT(train.max_skipped, 10, 0, BIG, LW_KEY_FREE, "non-finite steps in a row to skip before giving up"),
     FLOAT(train.collapse_cosine, 0.99, 0, 1, LW_KEY_FREE,
           "warn when the mean cosine between latents of different samples stays above this; 0: no such alarm"),
@@ -146,15 +146,15 @@ static const lw_key keys[] = {
     BOOL(train.collapse_first, true, LW_KEY_FREE,
          "warn when a model begins all answers of evaluations with the same token for as long"),
 
-    FLOAT(loss.first_weight, 0, 0, 1e6, 0, "extra weight of the first answer token"),
-    INT(loss.k, 4, 0, 1 << 20, 0, "the first K answer tokens ..."),
-    FLOAT(loss.k_weight, 0, 0, 1e6, 0, "... and their extra weight"),
+    FLOAT(loss.first_weight, 0, 0, 1e6, LW_KEY_PHASE, "extra weight of the first answer token"),
+    INT(loss.k, 4, 0, 1 << 20, LW_KEY_PHASE, "the first K answer tokens ..."),
+    FLOAT(loss.k_weight, 0, 0, 1e6, LW_KEY_PHASE, "... and their extra weight"),
     FLOAT(loss.kd_weight, 0, 0, 1e6, 0,
           "weight of distillation on these K tokens: each model is drawn to what it would say to the text prompt"),
     FLOAT(loss.kd_tau, 1, 0, 1e6, LW_KEY_OPEN_LO, "temperature of distillation"),
     PATH(loss.kd_cache, LW_KEY_FREE | LW_KEY_CWD,
          "folder of the text-prompted models' states, shared by all nodes; runs may share it; default: RUN/cache"),
-    FLOAT(loss.reconstruct_share, 0.2, 0, 1, 0,
+    FLOAT(loss.reconstruct_share, 0.2, 0, 1, LW_KEY_PHASE,
           "data.format = \"text\": share of the windows that are to be repeated; the others are continued"),
 
     PATH(run.dir, LW_KEY_FREE | LW_KEY_CWD, "run directory; default: runs/NAME of the configuration file"),
@@ -211,6 +211,29 @@ int lw_key_find(const char *path)
     return -1;
 }
 
+static const char *last_part(const char *path)
+{
+    const char *dot = strrchr(path, '.');
+    return dot == NULL ? path : dot + 1;
+}
+
+const char *lw_key_phase_name(const lw_key *key)
+{
+    return strcmp(key->path, "data.train") == 0        ? "data"
+           : strcmp(key->path, "train.max_steps") == 0 ? "steps"
+                                                       : last_part(key->path);
+}
+
+int lw_key_find_phase(const char *name)
+{
+    for (int i = 0; i < KEY_COUNT; i++) {
+        if ((keys[i].flags & LW_KEY_PHASE) != 0 && strcmp(lw_key_phase_name(&keys[i]), name) == 0) {
+            return i;
+        }
+    }
+    return -1;
+}
+
 bool lw_key_is_group(const char *path)
 {
     size_t length = strlen(path);
@@ -252,12 +275,6 @@ int lw_edit_distance(const char *a, const char *b)
     return d[na][nb];
 }
 
-static const char *last_part(const char *path)
-{
-    const char *dot = strrchr(path, '.');
-    return dot == NULL ? path : dot + 1;
-}
-
 // Keeps `candidate` when it is nearer than what is in `best`.
 static void consider(const char *wrong, const char *candidate, size_t length, char *best, size_t size, int *nearest)
 {
@@ -289,6 +306,7 @@ bool lw_key_suggest(const char *wrong, char *out, size_t size)
     }
     if (top_level) {
         consider(wrong, "models", strlen("models"), out, size, &nearest);
+        consider(wrong, "phases", strlen("phases"), out, size, &nearest);
     }
     // The right name in the wrong group ("epochs", "run.seed") says more than a word of similar letters.
     for (int i = 0; i < KEY_COUNT && (out[0] == '\0' || nearest > 1); i++) {
@@ -370,6 +388,22 @@ static void describe_default(const lw_key *key, char *out, size_t size)
     }
 }
 
+// In lines as wide as the text around them.
+static void print_phase_keys(FILE *file)
+{
+    size_t column = 0;
+    for (int i = 0; i < KEY_COUNT; i++) {
+        if ((keys[i].flags & LW_KEY_PHASE) != 0) {
+            const char *name = lw_key_phase_name(&keys[i]);
+            bool wraps = column + strlen(name) + 2 > 110;
+            fputs(column == 0 ? "      " : wraps ? ",\n      " : ", ", file);
+            fputs(name, file);
+            column = (column == 0 || wraps ? 6 : column + 2) + strlen(name);
+        }
+    }
+    fputs("\n", file);
+}
+
 void lw_config_help(FILE *file)
 {
     fputs(
@@ -378,8 +412,14 @@ void lw_config_help(FILE *file)
         "where it runs, what is measured and kept: they may change, and the result is the same but for rounding.\n\n"
         "  models *\n"
         "      a list of { name = \"NAME\"; path = \"DIR\"; init = \"load\"; }: the frozen models, Hugging Face\n"
-        "      directories. init = \"random\" takes only the shapes from DIR. Override: models.NAME.path=DIR\n",
+        "      directories. init = \"random\" takes only the shapes from DIR. Override: models.NAME.path=DIR\n"
+        "  phases *\n"
+        "      a list of { name = \"NAME\"; data = \"FILE\"; steps = N; lr = X; ... }: the run goes through them in turn,\n"
+        "      each with a learning rate that rises and falls anew. What a phase does not say it has from the common\n"
+        "      keys; one with steps and no epochs goes round its data as often as that takes. train.max_steps ends\n"
+        "      the run as a whole. Override: phases.NAME.steps=N. No list: one phase, of the common keys. A phase has\n",
         file);
+    print_phase_keys(file);
     for (int i = 0; i < KEY_COUNT; i++) {
         char wanted[256];
         char value[128];

@@ -29,6 +29,7 @@ enum {
     LW_KEY_CWD = 16, // a path that always starts at the working directory
     LW_KEY_ALL = 32, // LW_KEY_AUTO_INT: the word "all" is LW_GPUS_ALL, and the default
     LW_KEY_LONGER = 64, // may be raised when a run is continued, and lowered never; 0 is the largest value
+    LW_KEY_PHASE = 128, // a phase may have its own
     LW_KEY_MAX = 192  // most keys in the table
 };
 
@@ -48,6 +49,9 @@ int lw_key_count(void);
 const lw_key *lw_key_at(int index);
 int lw_key_find(const char *path); // index or -1
 bool lw_key_is_group(const char *path);
+// Its name within a phase: the last part of its path, but "data" for data.train and "steps" for train.max_steps.
+const char *lw_key_phase_name(const lw_key *key);
+int lw_key_find_phase(const char *name); // index or -1
 
 // The key, group or "models" that `wrong` was probably meant to be; false when none is near.
 bool lw_key_suggest(const char *wrong, char *out, size_t size);

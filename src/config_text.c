@@ -118,6 +118,28 @@ static void print_models(FILE *file, const lw_config *config, style how)
     fputs("\n);\n", file);
 }
 
+// The phases' own keys. Nothing where there is none, so that the hash of such a configuration is as it was without.
+static void print_phases(FILE *file, const lw_config *config, style how)
+{
+    if (config->phase_count == 0) {
+        return;
+    }
+    fputs("phases = (", file);
+    for (int64_t i = 0; i < config->phase_count; i++) {
+        const lw_phase_config *phase = &config->phases[i];
+        fprintf(file, "%s\n    { name = \"%s\";", i == 0 ? "" : ",", phase->name);
+        for (int k = 0; k < lw_key_count(); k++) {
+            if (phase->given[k]) {
+                fprintf(file, " %s = ", lw_key_phase_name(lw_key_at(k)));
+                print_value(file, phase->view, lw_key_at(k), how);
+                fputs(";", file);
+            }
+        }
+        fputs(" }", file);
+    }
+    fputs("\n);\n", file);
+}
+
 // A string that grows: open_memstream, and its closing checked.
 typedef struct text_stream {
     FILE *file;
@@ -148,6 +170,7 @@ static void print_all(FILE *file, const lw_config *config, style how)
 {
     char group[64] = "";
     print_models(file, config, how);
+    print_phases(file, config, how);
     for (int i = 0; i < lw_key_count(); i++) {
         const lw_key *key = lw_key_at(i);
         const char *dot = strchr(key->path, '.');
@@ -203,6 +226,7 @@ lw_status lw_config_hash(const lw_config *config, lw_error *err, uint64_t *out)
     style how = {.cwd = NULL};
     LW_TRY(stream_open(&stream, err));
     print_models(stream.file, config, how);
+    print_phases(stream.file, config, how);
     for (int i = 0; i < lw_key_count(); i++) {
         const lw_key *key = lw_key_at(i);
         if ((key->flags & LW_KEY_FREE) == 0 && is_set(config, key)) {
@@ -267,17 +291,75 @@ static bool is_longer(const lw_config *before, const lw_config *now, const lw_ke
     return is == 0 || (was != 0 && is >= was);
 }
 
+// The list itself: names in their order.
+static lw_status print_phase_names(FILE *file, const lw_config *before, const lw_config *now, lw_error *err, bool *same)
+{
+    const lw_config *both[] = {before, now};
+    char *names[2] = {NULL, NULL};
+    lw_status status = LW_OK;
+    for (int k = 0; k < 2 && status == LW_OK; k++) {
+        text_stream stream;
+        status = stream_open(&stream, err);
+        if (status == LW_OK) {
+            fputs(both[k]->phase_count == 0 ? "none" : "", stream.file);
+            for (int64_t i = 0; i < both[k]->phase_count; i++) {
+                fprintf(stream.file, "%s%s", i == 0 ? "" : ", ", both[k]->phases[i].name);
+            }
+            status = stream_close(&stream, err);
+            names[k] = stream.text;
+        }
+    }
+    *same = status == LW_OK && strcmp(names[0], names[1]) == 0;
+    if (status == LW_OK && !*same) {
+        fprintf(file, "  phases: %s before, %s now\n", names[0], names[1]);
+    }
+    free(names[0]);
+    free(names[1]);
+    return status;
+}
+
+// What a phase is in the end, whether it says so itself or has it from the common keys. Only the last one may be made
+// longer: what follows another would be moved.
+static lw_status print_phase_differences(FILE *file, const lw_config *before, const lw_config *now, lw_error *err)
+{
+    for (int64_t i = 0; i < now->phase_count; i++) {
+        const lw_config *was = before->phases[i].view;
+        const lw_config *is = now->phases[i].view;
+        bool last = i == now->phase_count - 1;
+        for (int k = 0; k < lw_key_count(); k++) {
+            const lw_key *key = lw_key_at(k);
+            char name[160];
+            if ((key->flags & LW_KEY_PHASE) != 0 && !(last && is_longer(was, is, key))) {
+                snprintf(name, sizeof name, "phases.%s.%s", now->phases[i].name, lw_key_phase_name(key));
+                LW_TRY(print_difference(file, name, key, was, is, err));
+            }
+        }
+    }
+    return LW_OK;
+}
+
+static lw_status print_differences(FILE *file, const lw_config *before, const lw_config *now, lw_error *err)
+{
+    bool same_phases = false;
+    LW_TRY(print_difference(file, "models", NULL, before, now, err));
+    LW_TRY(print_phase_names(file, before, now, err, &same_phases));
+    bool phases = same_phases && now->phase_count > 0;
+    for (int i = 0; i < lw_key_count(); i++) {
+        const lw_key *key = lw_key_at(i);
+        bool end = strcmp(key->path, "train.max_steps") == 0; // of the run, in phases too
+        bool in_phases = phases && (key->flags & LW_KEY_PHASE) != 0 && !end;
+        if ((key->flags & LW_KEY_FREE) == 0 && !in_phases && !is_longer(before, now, key)) {
+            LW_TRY(print_difference(file, key->path, key, before, now, err));
+        }
+    }
+    return phases ? print_phase_differences(file, before, now, err) : LW_OK;
+}
+
 lw_status lw_config_differences(const lw_config *before, const lw_config *now, lw_error *err, char **out)
 {
     text_stream stream;
     LW_TRY(stream_open(&stream, err));
-    lw_status status = print_difference(stream.file, "models", NULL, before, now, err);
-    for (int i = 0; i < lw_key_count() && status == LW_OK; i++) {
-        const lw_key *key = lw_key_at(i);
-        if ((key->flags & LW_KEY_FREE) == 0 && !is_longer(before, now, key)) {
-            status = print_difference(stream.file, key->path, key, before, now, err);
-        }
-    }
+    lw_status status = print_differences(stream.file, before, now, err);
     lw_error ignored;
     lw_status closed = stream_close(&stream, status == LW_OK ? err : &ignored);
     if (status == LW_OK) {

@@ -9,6 +9,12 @@
 lw_config_where lw_config_at(const lw_config_loader *loader, int line, const char *key)
 {
     lw_config_where where;
+    char full[256];
+    if (loader->phase[0] != '\0') {
+        int index = lw_key_find(key);
+        snprintf(full, sizeof full, "%s.%.120s", loader->phase, index >= 0 ? lw_key_phase_name(lw_key_at(index)) : key);
+        key = full;
+    }
     if (line == LW_FROM_OVERRIDE) {
         snprintf(where.text, sizeof where.text, "override %.200s", key);
     } else if (line == LW_FROM_DEFAULT) {
@@ -24,7 +30,7 @@ lw_config_where lw_config_at_key(const lw_config_loader *loader, int index)
     return lw_config_at(loader, loader->origin[index], lw_key_at(index)->path);
 }
 
-static int line_of(const lw_config_loader *loader, const config_setting_t *setting)
+int lw_config_line_of(const lw_config_loader *loader, const config_setting_t *setting)
 {
     return loader->overriding ? LW_FROM_OVERRIDE : (int)config_setting_source_line(setting);
 }
@@ -55,11 +61,11 @@ lw_status lw_config_unknown(const lw_config_loader *loader, int line, const char
                    lw_config_at(loader, line, key).text);
 }
 
-static lw_status wrong_type(const lw_config_loader *loader, const char *key, const char *wanted,
-                            const config_setting_t *setting, lw_error *err)
+lw_status lw_config_wrong_type(const lw_config_loader *loader, const char *key, const char *wanted,
+                               const config_setting_t *setting, lw_error *err)
 {
     return lw_fail(err, LW_ERR_CONFIG, "%s wants %s, but this is %s",
-                   lw_config_at(loader, line_of(loader, setting), key).text, wanted, type_name(setting));
+                   lw_config_at(loader, lw_config_line_of(loader, setting), key).text, wanted, type_name(setting));
 }
 
 static lw_status check_utf8(const lw_config_loader *loader, int line, const char *key, const char *text, lw_error *err)
@@ -70,7 +76,7 @@ static lw_status check_utf8(const lw_config_loader *loader, int line, const char
     return LW_OK;
 }
 
-static lw_status replace_text(char **field, const char *text, lw_error *err)
+lw_status lw_config_replace_text(char **field, const char *text, lw_error *err)
 {
     char *copy = strdup(text);
     if (copy == NULL) {
@@ -89,7 +95,7 @@ static lw_status replace_path(const lw_config_loader *loader, char **field, cons
         return lw_fail(err, LW_ERR_CONFIG, "the path \"%s\" holds control characters: rename the file", text);
     }
     if (from_cwd || loader->overriding || text[0] == '\0' || strcmp(dir, ".") == 0) {
-        return replace_text(field, text, err);
+        return lw_config_replace_text(field, text, err);
     }
     char *joined;
     LW_TRY(lw_path_join(dir, text, err, &joined));
@@ -114,7 +120,7 @@ lw_status lw_config_apply_text(lw_config_loader *loader, int index, int line, co
     void *field = lw_key_field(loader->config, key);
     LW_TRY(check_utf8(loader, line, key->path, text, err));
     if (key->type == LW_KEY_STRING) {
-        LW_TRY(replace_text(field, text, err));
+        LW_TRY(lw_config_replace_text(field, text, err));
     } else if (key->type == LW_KEY_PATH) {
         LW_TRY(replace_path(loader, field, text, (key->flags & LW_KEY_CWD) != 0, err));
     } else {
@@ -150,7 +156,7 @@ static lw_status out_of_range(const lw_config_loader *loader, const lw_key *key,
         snprintf(value, sizeof value, "%lld", config_setting_get_int64(setting));
     }
     return lw_fail(err, LW_ERR_CONFIG, "%s = %s is out of range: give %s",
-                   lw_config_at(loader, line_of(loader, setting), key->path).text, value, wanted);
+                   lw_config_at(loader, lw_config_line_of(loader, setting), key->path).text, value, wanted);
 }
 
 static bool is_integer(const config_setting_t *setting)
@@ -177,12 +183,12 @@ static bool in_float_range(const lw_key *key, double value)
     return above && below; // false for NaN
 }
 
-static lw_status apply_value(lw_config_loader *loader, int index, const config_setting_t *setting, lw_error *err)
+lw_status lw_config_apply_key(lw_config_loader *loader, int index, const config_setting_t *setting, lw_error *err)
 {
     const lw_key *key = lw_key_at(index);
     void *field = lw_key_field(loader->config, key);
     int type = config_setting_type(setting);
-    int line = line_of(loader, setting);
+    int line = lw_config_line_of(loader, setting);
     bool takes_text = key->type == LW_KEY_STRING || key->type == LW_KEY_PATH || key->type == LW_KEY_CHOICE ||
                       key->type == LW_KEY_AUTO_INT;
     if (type == CONFIG_TYPE_STRING && takes_text) {
@@ -205,7 +211,7 @@ static lw_status apply_value(lw_config_loader *loader, int index, const config_s
     } else {
         char wanted[256];
         lw_key_describe(key, wanted, sizeof wanted);
-        return wrong_type(loader, key->path, wanted, setting, err);
+        return lw_config_wrong_type(loader, key->path, wanted, setting, err);
     }
     loader->origin[index] = line;
     return LW_OK;
@@ -232,7 +238,7 @@ lw_status lw_config_apply_model_text(lw_config_loader *loader, int64_t i, const 
     lw_model_config *model = &loader->config->models[i];
     LW_TRY(check_utf8(loader, line, key, text, err));
     if (strcmp(field, "name") == 0) {
-        return replace_text(&model->name, text, err);
+        return lw_config_replace_text(&model->name, text, err);
     }
     if (strcmp(field, "path") == 0) {
         return replace_path(loader, &model->path, text, false, err);
@@ -255,16 +261,16 @@ static lw_status apply_model(lw_config_loader *loader, int64_t i, const config_s
     char key[160];
     snprintf(key, sizeof key, "models.[%lld]", (long long)i);
     if (!config_setting_is_group(setting)) {
-        return wrong_type(loader, key, "a group { name = \"NAME\"; path = \"DIR\"; }", setting, err);
+        return lw_config_wrong_type(loader, key, "a group { name = \"NAME\"; path = \"DIR\"; }", setting, err);
     }
     for (unsigned j = 0; j < (unsigned)config_setting_length(setting); j++) {
         const config_setting_t *value = config_setting_get_elem(setting, j);
         const char *field = config_setting_name(value);
         if (config_setting_type(value) != CONFIG_TYPE_STRING) {
             snprintf(key, sizeof key, "models.[%lld].%.100s", (long long)i, field);
-            return wrong_type(loader, key, "a string", value, err);
+            return lw_config_wrong_type(loader, key, "a string", value, err);
         }
-        LW_TRY(lw_config_apply_model_text(loader, i, field, line_of(loader, value), config_setting_get_string(value),
+        LW_TRY(lw_config_apply_model_text(loader, i, field, lw_config_line_of(loader, value), config_setting_get_string(value),
                                           err));
     }
     return LW_OK;
@@ -273,12 +279,12 @@ static lw_status apply_model(lw_config_loader *loader, int64_t i, const config_s
 static lw_status apply_models(lw_config_loader *loader, const config_setting_t *setting, lw_error *err)
 {
     if (!config_setting_is_list(setting)) {
-        return wrong_type(loader, "models", "a list ( { name = \"NAME\"; path = \"DIR\"; }, ... )", setting, err);
+        return lw_config_wrong_type(loader, "models", "a list ( { name = \"NAME\"; path = \"DIR\"; }, ... )", setting, err);
     }
     int count = config_setting_length(setting);
     if (count < 1 || count > LW_MAX_MODELS) {
         return lw_fail(err, LW_ERR_CONFIG, "%s holds %d models: give 1 to %d of them",
-                       lw_config_at(loader, line_of(loader, setting), "models").text, count, (int)LW_MAX_MODELS);
+                       lw_config_at(loader, lw_config_line_of(loader, setting), "models").text, count, (int)LW_MAX_MODELS);
     }
     lw_config_free_models(loader->config);
     loader->config->models = calloc((size_t)count, sizeof *loader->config->models);
@@ -297,15 +303,18 @@ lw_status lw_config_apply(lw_config_loader *loader, const char *key, const confi
     if (strcmp(key, "models") == 0) {
         return apply_models(loader, setting, err);
     }
+    if (strcmp(key, "phases") == 0) {
+        return lw_config_apply_phases(loader, setting, err);
+    }
     int index = lw_key_find(key);
     if (index >= 0) {
-        return apply_value(loader, index, setting, err);
+        return lw_config_apply_key(loader, index, setting, err);
     }
     if (key[0] != '\0' && !lw_key_is_group(key)) {
-        return lw_config_unknown(loader, line_of(loader, setting), key, err);
+        return lw_config_unknown(loader, lw_config_line_of(loader, setting), key, err);
     }
     if (!config_setting_is_group(setting)) {
-        return wrong_type(loader, key, "a group of keys { ... }", setting, err);
+        return lw_config_wrong_type(loader, key, "a group of keys { ... }", setting, err);
     }
     for (unsigned i = 0; i < (unsigned)config_setting_length(setting); i++) {
         const config_setting_t *member = config_setting_get_elem(setting, i);
