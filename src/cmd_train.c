@@ -107,6 +107,7 @@ static lw_status open_workspace(lw_job *job, lw_trainer *t, lw_eval **eval, lw_e
 static json_t *summary_json(const lw_job *job, const lw_trainer *t, const lw_forecast *forecast,
                             const lw_eval_result *evaluation, double wall_s)
 {
+    lw_teacher_figures f;
     json_t *o = json_object();
     json_object_set_new(o, "lwmpi", json_string(lw_version()));
     json_object_set_new(o, "commit", json_string(lw_commit()));
@@ -131,8 +132,7 @@ static json_t *summary_json(const lw_job *job, const lw_trainer *t, const lw_for
     json_object_set_new(o, "checkpoint_stall_s", lw_json_number(t->saves.stall_s));
     json_object_set_new(o, "checkpoint_stall_share",
                         lw_json_number(t->saves.between_s > 0.0 ? t->saves.stall_s / t->saves.between_s : 0.0));
-    if (t->teacher != NULL) {
-        lw_teacher_figures f = lw_teacher_figures_of(t->teacher);
+    if (lw_trainer_teachers(t, &f)) {
         json_object_set_new(o, "teacher",
                             json_pack("{s:I, s:I, s:I, s:f, s:f}", "samples", (json_int_t)f.samples, "samples_made",
                                       (json_int_t)f.made, "file_bytes", (json_int_t)f.file_bytes, "check_s", f.check_s,
@@ -201,7 +201,7 @@ static bool has_results(const char *run_dir, int64_t step)
 // Whether a run that is at its last step has its results already. Collective.
 static lw_status is_finished(lw_job *job, const lw_trainer *t, lw_error *err, bool *out)
 {
-    bool finished = job->rank == 0 && t->state.step >= t->schedule.total_steps &&
+    bool finished = job->rank == 0 && t->state.step >= t->course.total_steps &&
                     has_results(job->config->run.dir, t->state.step);
     LW_TRY(lw_comm_broadcast(job->comm, 0, &finished, sizeof finished, err));
     if (finished) {

@@ -134,7 +134,7 @@ static lw_status check_distillation(const lw_config_loader *loader, lw_error *er
 static lw_status check_text(const lw_config_loader *loader, lw_error *err)
 {
     const lw_config *config = loader->config;
-    if (lw_config_reads_text(config) && config->data.window_bytes > config->prompt.max_source_bytes) {
+    if (config->data.format == LW_DATA_TEXT && config->data.window_bytes > config->prompt.max_source_bytes) {
         return lw_fail(err, LW_ERR_CONFIG,
                        "%s = %lld, but prompt.max_source_bytes = %lld: the encoder would not read whole windows; raise "
                        "that",
@@ -178,7 +178,11 @@ static lw_status check_supported(const lw_config_loader *loader, lw_error *err)
 
 bool lw_config_reads_text(const lw_config *config)
 {
-    return config->data.format == LW_DATA_TEXT;
+    bool reads = config->data.format == LW_DATA_TEXT;
+    for (int64_t i = 0; i < config->phase_count; i++) {
+        reads = reads || config->phases[i].view->data.format == LW_DATA_TEXT;
+    }
+    return reads;
 }
 
 static lw_status resolve(lw_config *config, lw_error *err)

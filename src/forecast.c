@@ -26,7 +26,7 @@ lw_status lw_forecast_rates(const lw_job *job, lw_error *err, lw_device_rates *o
     return status;
 }
 
-static lw_workload workload(const lw_trainer *t, lw_forecast *f)
+static lw_workload workload(const lw_trainer *t, int64_t phase, lw_forecast *f)
 {
     const lw_job *job = t->job;
     for (int64_t j = 0; j < job->llm_count; j++) {
@@ -35,9 +35,9 @@ static lw_workload workload(const lw_trainer *t, lw_forecast *f)
     return (lw_workload){
         .wire = &job->wire,
         .configs = f->configs,
-        .shape = lw_corpus_shape(job->config, &job->train),
-        .share = (t->schedule.global + job->ranks - 1) / job->ranks,
-        .micro = t->schedule.micro,
+        .shape = lw_corpus_shape(t->course.legs[phase].config, &job->train[phase]),
+        .share = (t->course.global + job->ranks - 1) / job->ranks,
+        .micro = t->course.micro,
         .ranks = job->ranks};
 }
 
@@ -61,6 +61,27 @@ lw_status lw_forecast_step(const lw_device_rates *rates, const lw_workload *w, c
     return LW_OK;
 }
 
+// Of steps from .. to of the run.
+static double steps_s(const lw_forecast *f, const lw_trainer *t, int64_t from, int64_t to)
+{
+    double s = 0.0;
+    for (int64_t i = 0; i < t->course.count; i++) {
+        s += f->phase_step_s[i] * (double)lw_course_overlap(&t->course, i, from, to);
+    }
+    return s;
+}
+
+// A step of each phase; `measured` and `source` are of the last one.
+static lw_status forecast_phases(const lw_trainer *t, const lw_device_rates *rates, lw_error *err, lw_forecast *out)
+{
+    for (int64_t i = 0; i < t->course.count; i++) {
+        lw_workload w = workload(t, i, out);
+        lw_calibration_describe(rates, &w, t->job->threads, &out->record);
+        LW_TRY(lw_forecast_step(rates, &w, &out->record, err, &out->phase_step_s[i], out->source, &out->measured));
+    }
+    return LW_OK;
+}
+
 lw_status lw_forecast_make(const lw_trainer *t, size_t device_bytes, lw_error *err, lw_forecast *out)
 {
     const lw_job *job = t->job;
@@ -70,12 +91,12 @@ lw_status lw_forecast_make(const lw_trainer *t, size_t device_bytes, lw_error *e
     if (!out->known) {
         return LW_OK;
     }
-    lw_workload w = workload(t, out);
-    lw_calibration_describe(&rates, &w, job->threads, &out->record);
-    LW_TRY(lw_forecast_step(&rates, &w, &out->record, err, &out->step_s, out->source, &out->measured));
-    out->samples_per_s = (double)t->schedule.global / out->step_s;
-    lw_log(job->run, "expected: %.1f samples/s, %.0f s of training (%s%s)", out->samples_per_s,
-           out->step_s * (double)(t->schedule.total_steps - t->state.step),
+    LW_TRY(forecast_phases(t, &rates, err, out));
+    double train_s = steps_s(out, t, t->state.step, t->course.total_steps);
+    int64_t steps = t->course.total_steps - t->state.step;
+    out->step_s = steps > 0 ? train_s / (double)steps : out->phase_step_s[0];
+    out->samples_per_s = (double)t->course.global / out->step_s;
+    lw_log(job->run, "expected: %.1f samples/s, %.0f s of training (%s%s)", out->samples_per_s, train_s,
            out->measured            ? "measured before: "
            : out->source[0] != '\0' ? "predicted, calibrated by "
                                     : "predicted, uncalibrated",
@@ -115,13 +136,14 @@ void lw_forecast_summary(const lw_forecast *f, const lw_trainer *t, json_t *summ
     json_t *error = json_object();
     json_object_set_new(error, "memory", lw_json_number((double)f->device_bytes / (double)bytes - 1.0));
     if (f->known) {
-        json_t *predicted = figures(f->step_s, f->samples_per_s, f->step_s * (double)steps, f->device_bytes);
+        double predicted_s = steps_s(f, t, f->first_step, t->state.step);
+        json_t *predicted = figures(predicted_s / (double)steps, (double)t->course.global * (double)steps / predicted_s, predicted_s, f->device_bytes);
         json_object_set_new(predicted, "source", json_string(f->measured ? "measured" : "predicted"));
         json_object_set_new(predicted, "calibration", f->source[0] != '\0' ? json_string(f->source) : json_null());
         json_object_set_new(summary, "predicted", predicted);
-        json_object_set_new(error, "time", lw_json_number(f->step_s / step_s - 1.0));
+        json_object_set_new(error, "time", lw_json_number(predicted_s / train_s - 1.0));
     }
-    json_object_set_new(summary, "measured", figures(step_s, (double)t->schedule.global / step_s, train_s, bytes));
+    json_object_set_new(summary, "measured", figures(step_s, (double)t->course.global / step_s, train_s, bytes));
     json_object_set_new(summary, "prediction_error", error);
 }
 
@@ -129,7 +151,7 @@ void lw_forecast_leave_record(lw_forecast *f, const lw_trainer *t)
 {
     lw_error err;
     int64_t steps = steps_done(f, t);
-    if (!f->known || steps < LW_RECORD_STEPS) {
+    if (!f->known || steps < LW_RECORD_STEPS || t->course.count > 1) { // phases mixed are no shape
         return;
     }
     f->record.step_s = seconds(f, t) / (double)steps;

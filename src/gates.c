@@ -32,7 +32,7 @@ void lw_gate_note(lw_gate_result *out, bool passed, double value, double limit, 
 lw_status lw_gates_run(lw_job *job, lw_eval *eval, lw_error *err, lw_gates *out)
 {
     lw_gates g = {0};
-    if (job->eval.samples[0].task != LW_TASK_ANSWER || job->train.samples[0].task != LW_TASK_ANSWER) {
+    if (job->eval.samples[0].task != LW_TASK_ANSWER || lw_job_answers(job)->samples[0].task != LW_TASK_ANSWER) {
         lw_status refused = lw_fail(err, LW_ERR_UNSUPPORTED,
                                     "the gates need questions and answers, and data.format is "
                                     "\"text\": give them the data of question answering");

@@ -183,7 +183,7 @@ static lw_status measure(lw_job *job, lw_error *err, double *worst)
     lw_arena arena = lw_arena_measure();
     lw_eval_result *result = calloc(1, sizeof *result);
     lw_status status = LW_OK;
-    job->eval = job->train;
+    job->eval = *lw_job_answers(job);
     if (result == NULL) {
         status = lw_fail(err, LW_ERR_MEMORY, "no memory for the figures of a gate");
     }
@@ -217,7 +217,7 @@ lw_status lw_gate_overfit(lw_job *job, lw_error *err, lw_gate_result *out)
     school c;
     int64_t steps = 0;
     double f1 = 0.0;
-    lw_status status = enter(job, &job->train, err, &c);
+    lw_status status = enter(job, lw_job_answers(job), err, &c);
     if (status == LW_OK) {
         status = lw_wire_init(job->dev, &job->wire, (uint64_t)job->config->seed, err);
     }

@@ -60,8 +60,9 @@ lw_status lw_job_open_text(const lw_job *job, lw_llm *m, lw_error *err)
     return LW_OK;
 }
 
-static lw_status read_corpus(lw_job *job, const char *key, const char *path, int64_t limit, lw_error *err,
-                             lw_corpus *out)
+// config: the job's, or that of a phase.
+static lw_status read_corpus(lw_job *job, const lw_config *config, const char *key, const char *path, int64_t limit,
+                             lw_error *err, lw_corpus *out)
 {
     lw_llm_text texts[LW_MAX_MODELS];
     char *cache = NULL;
@@ -74,16 +75,35 @@ static lw_status read_corpus(lw_job *job, const char *key, const char *path, int
     if (job->config->data.cache) {
         LW_TRY(lw_path_join(job->config->run.dir, "cache", err, &cache));
     }
-    lw_data_source source = lw_data_source_of(job->config, path, limit);
-    lw_status status = lw_corpus_read(job->config, &source, job->encoder.tokenizer, texts, cache, err, out);
+    lw_data_source source = lw_data_source_of(config, path, limit);
+    lw_status status = lw_corpus_read(config, &source, job->encoder.tokenizer, texts, cache, err, out);
     free(cache);
     return status;
+}
+
+static lw_status read_phases(lw_job *job, lw_error *err)
+{
+    for (int64_t i = 0; i < job->phase_count; i++) {
+        const lw_config *c = lw_config_phase(job->config, i);
+        lw_status status = read_corpus(job, c, "data.train", c->data.train, c->data.samples, err, &job->train[i]);
+        if (status != LW_OK) {
+            const char *name = lw_config_phase_name(job->config, i);
+            return name[0] != '\0' ? lw_fail_in(err, status, "phase \"%s\"", name) : status;
+        }
+    }
+    return LW_OK;
 }
 
 lw_status lw_job_read(lw_job *job, int what, lw_error *err)
 {
     const lw_config *c = job->config;
     job->llm_count = c->model_count;
+    job->phase_count = lw_config_phase_count(c);
+    job->train = calloc((size_t)job->phase_count, sizeof *job->train);
+    if (job->train == NULL) {
+        job->phase_count = 0;
+        return lw_fail(err, LW_ERR_MEMORY, "no memory for the data of the phases");
+    }
     for (int64_t j = 0; j < job->llm_count; j++) {
         lw_llm *m = &job->llms[j];
         m->name = c->models[j].name;
@@ -98,23 +118,35 @@ lw_status lw_job_read(lw_job *job, int what, lw_error *err)
     }
     LW_TRY(lw_job_read_encoder(job, what, err));
     if ((what & LW_JOB_TRAIN) != 0) {
-        LW_TRY(read_corpus(job, "data.train", c->data.train, c->data.samples, err, &job->train));
+        LW_TRY(read_phases(job, err));
     }
     if ((what & LW_JOB_EVAL) != 0) {
-        LW_TRY(read_corpus(job, "data.eval", c->data.eval, c->data.eval_samples, err, &job->eval));
+        LW_TRY(read_corpus(job, c, "data.eval", c->data.eval, c->data.eval_samples, err, &job->eval));
     }
     return LW_OK;
+}
+
+const lw_corpus *lw_job_answers(const lw_job *job)
+{
+    for (int64_t i = job->phase_count - 1; i >= 0; i--) {
+        if (lw_config_phase(job->config, i)->data.format != LW_DATA_TEXT) {
+            return &job->train[i];
+        }
+    }
+    return &job->train[job->phase_count - 1];
 }
 
 // --- device and models
 
 int64_t lw_job_max_positions(const lw_job *job, int64_t j)
 {
-    int64_t a = lw_corpus_max_positions(&job->train, job->config, j);
-    int64_t b = lw_corpus_max_positions(&job->eval, job->config, j);
+    int64_t most = lw_corpus_max_positions(&job->eval, job->config, j);
     int64_t encoder = lw_job_encoder_positions(job, j);
-    int64_t most = a > b ? a : b;
     most = most > encoder ? most : encoder;
+    for (int64_t i = 0; i < job->phase_count; i++) {
+        int64_t here = lw_corpus_max_positions(&job->train[i], lw_config_phase(job->config, i), j);
+        most = here > most ? here : most;
+    }
     return most > job->min_positions ? most : job->min_positions;
 }
 
@@ -215,7 +247,10 @@ void lw_job_close(lw_job *job)
         lw_arena_free(job->dev, &job->wire_memory);
     }
     lw_wire_free(&job->wire);
-    lw_corpus_free(&job->train);
+    for (int64_t i = 0; i < job->phase_count; i++) {
+        lw_corpus_free(&job->train[i]);
+    }
+    free(job->train);
     lw_corpus_free(&job->eval);
     lw_job_close_encoder(job);
     for (int64_t j = 0; j < LW_MAX_MODELS; j++) {
@@ -354,7 +389,12 @@ lw_status lw_job_describe(lw_job *job, lw_error *err)
         lw_log(job->run, "wire: %s x %lld from %s by encoder %s%s and pooler %s; %.3f M trainable parameters", latents,
                (long long)c->wire.d_z, lw_compress_name(c->wire.compress), lw_encoder_kind_name(c->encoder.kind), shape,
                lw_pooler_kind_name(c->pooler.kind), (double)job->wire.params.elements / 1e6);
-        describe_corpus(job, "training data", &job->train);
+        for (int64_t i = 0; i < job->phase_count; i++) {
+            char what[128];
+            const char *name = lw_config_phase_name(c, i);
+            snprintf(what, sizeof what, "training data%s%s", name[0] != '\0' ? " of phase " : "", name);
+            describe_corpus(job, what, &job->train[i]);
+        }
         describe_corpus(job, "evaluation data", &job->eval);
         describe_backend(job);
     }
@@ -377,9 +417,19 @@ static uint64_t hash_evaluation(const lw_job *job)
     return count > 0 ? lw_xxh64(numbers, sizeof numbers, 0) : 0;
 }
 
+// Of all phases' data; of one phase it is the data's own.
+static uint64_t data_hash(const lw_job *job)
+{
+    uint64_t hash = job->train[0].data.fingerprint;
+    for (int64_t i = 1; i < job->phase_count; i++) {
+        hash = lw_xxh64(&job->train[i].data.fingerprint, sizeof hash, hash);
+    }
+    return hash;
+}
+
 lw_status lw_job_checkpoint_info(const lw_job *job, lw_error *err, lw_checkpoint_info *out)
 {
-    lw_checkpoint_info info = {.data_hash = job->train.data.fingerprint,
+    lw_checkpoint_info info = {.data_hash = data_hash(job),
                                .eval_hash = hash_evaluation(job),
                                .model_count = (int)job->llm_count};
     LW_TRY(lw_config_hash(job->config, err, &info.config_hash));

@@ -31,7 +31,9 @@ typedef struct lw_job {
     lw_llm llms[LW_MAX_MODELS];
     lw_llm encoder;        // what an encoder of kind `llm` reads with
     int64_t encoder_share; // which of the LLMs that is, so that all in it is borrowed; -1: its own
-    lw_corpus train, eval; // count 0 where not asked for
+    lw_corpus *train;    // (phase_count) the data of each phase; count 0 where not asked for
+    int64_t phase_count; // 0: nothing has been read
+    lw_corpus eval;      // count 0 where not asked for
     lw_wire wire;
     lw_arena wire_memory;
     int64_t min_positions; // of the LLMs, where data does not tell
@@ -66,6 +68,9 @@ const lw_encoder_backbone *lw_job_backbone(const lw_job *job, lw_encoder_backbon
 int64_t lw_job_encoder_positions(const lw_job *job, int64_t j);
 // Device bytes of an encoder's own frozen weights. The wire is declared.
 size_t lw_job_encoder_bytes(const lw_job *job);
+
+// Training data with questions: that of the last phase that has such, else of the last one. job has been read. Local.
+const lw_corpus *lw_job_answers(const lw_job *job);
 
 // Shows the resolved job on rank 0: models, shapes, parameters, data, ranks and where they run. Collective.
 lw_status lw_job_describe(lw_job *job, lw_error *err);

@@ -73,7 +73,10 @@ static int64_t longest_source(const lw_corpus *c, int64_t least)
 
 static int64_t positions(const lw_job *job)
 {
-    int64_t longest = longest_source(&job->eval, longest_source(&job->train, job->min_source));
+    int64_t longest = longest_source(&job->eval, job->min_source);
+    for (int64_t i = 0; i < job->phase_count; i++) {
+        longest = longest_source(&job->train[i], longest);
+    }
     return lw_reader_llm_positions(&job->wire.encoder.llm, longest);
 }
 

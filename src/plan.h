@@ -53,7 +53,9 @@ typedef struct lw_plan_layout {
     bool measured;    // the step was timed with this very shape and count on this device
     bool calibrated;  // corrected by a measurement of another one
     char record[256]; // the calibration record that was used; "" for none
-    lw_step_time step;
+    lw_step_time step; // the mean of the run's steps
+    double phase_step_s[LW_MAX_PHASES];
+    int64_t phase_steps[LW_MAX_PHASES];
     int64_t steps;
     double samples_per_s, tokens_per_s, epoch_s, gpu_hours, efficiency;
     double teacher_s; // once, before the first step
@@ -87,9 +89,9 @@ typedef struct lw_plan {
     lw_device_rates rates;
     lw_calibration calibration;
     bool from_data;          // sample sizes are those of the data; else limits and guesses
-    int64_t samples;         // training samples
-    lw_sample_shape mean;    // of the unchanged job
-    lw_teacher_sizes teacher[LW_MAX_MODELS]; // of each LLM, of the unchanged job; all 0 without distillation
+    int64_t samples[LW_MAX_PHASES];      // training samples of each phase
+    lw_sample_shape mean[LW_MAX_PHASES]; // of the unchanged job
+    lw_teacher_sizes teacher[LW_MAX_PHASES][LW_MAX_MODELS]; // of each LLM, of the unchanged job; 0: no distillation
     char note[1024];         // assumptions in words; "" where everything is known
     double deadline_s;       // what is left of it
     char deadline_text[160]; // where it is from

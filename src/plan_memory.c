@@ -24,12 +24,15 @@ static void guess_limits(const lw_config *c, int64_t llm_count, int64_t micro, l
     }
 }
 
-static lw_status step_limits(const lw_plan *plan, const lw_job *job, int64_t answer_factor, int64_t micro,
-                             lw_error *err, lw_step_limits *out)
+// Of phase `phase`.
+static lw_status phase_limits(const lw_plan *plan, const lw_job *job, int64_t phase, int64_t answer_factor,
+                              int64_t micro, lw_error *err, lw_step_limits *out)
 {
+    const lw_config *config = lw_config_phase(job->config, phase);
     if (plan->from_data) {
-        LW_TRY(lw_step_limits_of(job->config, job->train.samples, job->train.view_count, micro, err, out));
-        for (int64_t i = job->train.view_count; i < micro; i++) { // fewer samples than a pass holds: what-if rows
+        const lw_corpus *data = &job->train[phase];
+        LW_TRY(lw_step_limits_of(config, data->samples, data->view_count, micro, err, out));
+        for (int64_t i = data->view_count; i < micro; i++) { // fewer samples than a pass holds: what-if rows
             out->encoder.tokens += out->encoder.max_tokens;
             out->encoder.latents += out->encoder.max_latents;
             int64_t task = out->task_rows > 0 ? 1 : 0;
@@ -40,7 +43,7 @@ static lw_status step_limits(const lw_plan *plan, const lw_job *job, int64_t ans
             }
         }
     } else {
-        guess_limits(job->config, job->llm_count, micro, out);
+        guess_limits(config, job->llm_count, micro, out);
     }
     for (int64_t j = 0; j < job->llm_count; j++) {
         lw_pass_limits *l = &out->llm[j];
@@ -50,6 +53,18 @@ static lw_status step_limits(const lw_plan *plan, const lw_job *job, int64_t ans
         l->rows += more;
         l->supervised += more;
         l->max_len += micro > 0 ? (more + micro - 1) / micro : 0;
+    }
+    return LW_OK;
+}
+
+static lw_status step_limits(const lw_plan *plan, const lw_job *job, int64_t answer_factor, int64_t micro,
+                             lw_error *err, lw_step_limits *out)
+{
+    *out = (lw_step_limits){0};
+    for (int64_t i = 0; i < lw_config_phase_count(job->config); i++) {
+        lw_step_limits limits;
+        LW_TRY(phase_limits(plan, job, i, answer_factor, micro, err, &limits));
+        lw_step_limits_join(out, &limits);
     }
     return LW_OK;
 }
@@ -122,12 +137,17 @@ static lw_status measure_eval(lw_job *job, lw_error *err, lw_plan_memory *out, s
 static lw_status measure_teacher(const lw_plan *plan, lw_job *job, lw_error *err, size_t *bytes)
 {
     *bytes = 0;
-    for (int64_t j = 0; j < job->llm_count && lw_teacher_wanted(job->config); j++) {
+    for (int64_t i = 0; i < lw_config_phase_count(job->config) * job->llm_count; i++) {
+        int64_t phase = i / job->llm_count;
+        int64_t j = i % job->llm_count;
         lw_arena arena = lw_arena_measure();
         lw_decoder_buffers buffers = {0};
         void *indices;
-        lw_status status = lw_teacher_pass_layout(&arena, job->dev, &job->llms[j].config, &plan->teacher[j].limits, err,
-                                                  &indices, &buffers);
+        if (!lw_teacher_wanted(lw_config_phase(job->config, phase))) {
+            continue;
+        }
+        lw_status status = lw_teacher_pass_layout(&arena, job->dev, &job->llms[j].config,
+                                                  &plan->teacher[phase][j].limits, err, &indices, &buffers);
         lw_decoder_buffers_free(&buffers);
         LW_TRY(status);
         *bytes = arena.high_water_bytes > *bytes ? arena.high_water_bytes : *bytes;

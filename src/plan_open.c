@@ -85,9 +85,9 @@ static const char *missing_text(const lw_config *c)
     return NULL;
 }
 
-static lw_status count_samples(const lw_plan *plan, lw_error *err, int64_t *out)
+// c: of a phase.
+static lw_status count_samples(const lw_config *c, lw_error *err, int64_t *out)
 {
-    const lw_config *c = plan->config;
     lw_dataset data = {0};
     if (c->data.samples > 0) {
         *out = c->data.samples;
@@ -141,9 +141,10 @@ static lw_status guess_eval(lw_plan *plan, lw_error *err)
     return LW_OK;
 }
 
-static void guess_mean(lw_plan *plan)
+static void guess_mean(lw_plan *plan, int64_t phase)
 {
-    const lw_config *c = plan->config;
+    const lw_config *c = lw_config_phase(plan->config, phase);
+    lw_sample_shape *mean = &plan->mean[phase];
     const lw_plan_options *o = &plan->options;
     lw_plan_most most = lw_plan_most_of(c);
     bool text = most.task > 0; // windows and what follows them are mostly as long as may be
@@ -160,21 +161,22 @@ static void guess_mean(lw_plan *plan)
     double prompt = suffix + source / 4.0;
     int64_t taught = !lw_teacher_wanted(c) || text ? 0 : c->loss.k < answer ? c->loss.k : answer;
     prompt = prompt < (double)c->prompt.max_prompt_tokens ? prompt : (double)c->prompt.max_prompt_tokens;
-    plan->mean = (lw_sample_shape){.source = source, .latents = (double)lw_encoder_latents(c, (int64_t)source)};
+    *mean = (lw_sample_shape){.source = source, .latents = (double)lw_encoder_latents(c, (int64_t)source)};
     for (int64_t j = 0; j < plan->job.llm_count; j++) {
-        plan->mean.rows[j] = plan->mean.latents + suffix + (double)answer - 1.0;
-        plan->mean.answer[j] = (double)answer;
-        plan->mean.taught[j] = (double)taught;
+        mean->rows[j] = mean->latents + suffix + (double)answer - 1.0;
+        mean->answer[j] = (double)answer;
+        mean->taught[j] = (double)taught;
         if (taught > 0) {
-            plan->teacher[j] = lw_teacher_sizes_guess(c, &plan->job.llms[j].config, plan->job.dev->frozen_type,
-                                                      plan->samples, prompt, (double)answer);
+            plan->teacher[phase][j] = lw_teacher_sizes_guess(c, &plan->job.llms[j].config, plan->job.dev->frozen_type,
+                                                      plan->samples[phase], prompt, (double)answer);
         }
     }
+    const char *name = lw_config_phase_name(plan->config, phase);
     add_note(
         plan,
-        "memory is for the largest samples that prompt.max_* admit, time for a mean of %lld answer tokens and %.0f "
+        "%s%smemory is for the largest samples that prompt.max_* admit, time for a mean of %lld answer tokens and %.0f "
         "source bytes (--answer, --source)",
-        (long long)answer, source);
+        name, name[0] != '\0' ? ": " : "", (long long)answer, source);
 }
 
 static int64_t larger(int64_t a, int64_t b)
@@ -182,30 +184,67 @@ static int64_t larger(int64_t a, int64_t b)
     return a > b ? a : b;
 }
 
+// What is missing in any phase.
+static const char *missing_in_phases(const lw_config *c)
+{
+    const char *missing = NULL;
+    for (int64_t i = 0; i < lw_config_phase_count(c) && missing == NULL; i++) {
+        missing = missing_text(lw_config_phase(c, i));
+    }
+    return missing;
+}
+
+static lw_status guess_phases(lw_plan *plan, lw_error *err)
+{
+    lw_job *job = &plan->job;
+    for (int64_t i = 0; i < job->phase_count; i++) {
+        const lw_config *c = lw_config_phase(plan->config, i);
+        lw_status status = count_samples(c, err, &plan->samples[i]);
+        const char *name = lw_config_phase_name(plan->config, i);
+        if (status != LW_OK) {
+            return name[0] != '\0' ? lw_fail_in(err, status, "phase \"%s\"", name) : status;
+        }
+        guess_mean(plan, i);
+        lw_plan_most most = lw_plan_most_of(c);
+        int64_t longest = larger(most.prompt, most.latents + most.task + most.suffix) +
+                          larger(most.answer, lw_config_new_tokens(c));
+        job->min_source = larger(job->min_source, most.source);
+        job->min_positions = larger(job->min_positions, longest);
+    }
+    return LW_OK;
+}
+
+// What the data of a phase tells.
+static lw_status measure_phase(lw_plan *plan, int64_t i, lw_error *err)
+{
+    const lw_job *job = &plan->job;
+    const lw_config *c = lw_config_phase(plan->config, i);
+    const lw_corpus *data = &job->train[i];
+    plan->samples[i] = data->count;
+    plan->mean[i] = lw_corpus_shape(c, data);
+    for (int64_t j = 0; j < job->llm_count && lw_teacher_wanted(c); j++) {
+        LW_TRY(lw_teacher_sizes_of(c, &job->llms[j].config, job->dev->frozen_type, data->samples, data->count, j, err,
+                                   &plan->teacher[i][j]));
+    }
+    return LW_OK;
+}
+
 static lw_status open_samples(lw_plan *plan, lw_error *err)
 {
     lw_job *job = &plan->job;
     const lw_config *c = plan->config;
-    const char *missing = missing_text(c);
+    const char *missing = missing_in_phases(c);
     if (missing == NULL) {
         LW_TRY(lw_job_read(job, LW_JOB_TRAIN | (lw_eval_wanted(c) ? LW_JOB_EVAL : 0), err));
         plan->from_data = true;
-        plan->samples = job->train.count;
-        plan->mean = lw_corpus_shape(c, &job->train);
-        for (int64_t j = 0; j < job->llm_count && lw_teacher_wanted(c); j++) {
-            LW_TRY(lw_teacher_sizes_of(c, &job->llms[j].config, job->dev->frozen_type, job->train.samples,
-                                       job->train.count, j, err, &plan->teacher[j]));
+        for (int64_t i = 0; i < job->phase_count; i++) {
+            LW_TRY(measure_phase(plan, i, err));
         }
         return LW_OK;
     }
     LW_TRY(lw_job_read(job, LW_JOB_SYNTHETIC, err));
-    LW_TRY(count_samples(plan, err, &plan->samples));
     add_note(plan, "%s", missing);
-    guess_mean(plan);
-    lw_plan_most most = lw_plan_most_of(c);
-    job->min_source = most.source;
-    job->min_positions = larger(most.prompt, most.latents + most.task + most.suffix) +
-                         larger(most.answer, lw_config_new_tokens(c));
+    LW_TRY(guess_phases(plan, err));
     return guess_eval(plan, err);
 }
 

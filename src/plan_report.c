@@ -42,6 +42,22 @@ static json_t *memory_json(const lw_plan *plan, const lw_plan_memory *m)
     return o;
 }
 
+// Their times add up to that of the run.
+static json_t *phases_json(const lw_plan *plan, const lw_plan_layout *l)
+{
+    json_t *list = json_array();
+    for (int64_t i = 0; i < plan->config->phase_count; i++) {
+        json_t *o = json_object();
+        json_object_set_new(o, "name", json_string(plan->config->phases[i].name));
+        json_object_set_new(o, "samples", json_integer(plan->samples[i]));
+        json_object_set_new(o, "steps", json_integer(l->phase_steps[i]));
+        json_object_set_new(o, "step_s", lw_json_number(l->phase_step_s[i]));
+        json_object_set_new(o, "total_s", lw_json_number((double)l->phase_steps[i] * l->phase_step_s[i]));
+        json_array_append_new(list, o);
+    }
+    return list;
+}
+
 static json_t *layout_json(const lw_plan *plan, const lw_plan_layout *l)
 {
     json_t *o = json_object();
@@ -55,6 +71,9 @@ static json_t *layout_json(const lw_plan *plan, const lw_plan_layout *l)
     json_object_set_new(o, "memory_per_gpu_bytes", memory_json(plan, &l->memory));
     json_object_set_new(o, "steps", json_integer(l->steps));
     json_object_set_new(o, "step_s", lw_json_number(l->step.total_s));
+    if (plan->config->phase_count > 0) {
+        json_object_set_new(o, "phases", phases_json(plan, l));
+    }
     json_object_set_new(o, "samples_per_s", lw_json_number(l->samples_per_s));
     json_object_set_new(o, "tokens_per_s", lw_json_number(l->tokens_per_s));
     json_object_set_new(o, "epoch_s", lw_json_number(l->epoch_s));
@@ -97,19 +116,31 @@ static json_t *what_if_json(const lw_plan *plan, const lw_plan_what_if *w)
     return o;
 }
 
+// Of all phases and LLMs; false without distillation.
+static bool teacher_totals(const lw_plan *plan, int64_t *rows, int64_t *file_bytes)
+{
+    bool any = false;
+    *rows = 0;
+    *file_bytes = 0;
+    for (int64_t i = 0; i < lw_config_phase_count(plan->config); i++) {
+        any = any || lw_teacher_wanted(lw_config_phase(plan->config, i));
+        for (int64_t j = 0; j < plan->job.llm_count; j++) {
+            *rows += plan->teacher[i][j].rows;
+            *file_bytes += plan->teacher[i][j].file_bytes;
+        }
+    }
+    return any;
+}
+
 // States of all LLMs; null without distillation.
 static json_t *teacher_json(const lw_plan *plan)
 {
-    json_int_t rows = 0;
-    json_int_t bytes = 0;
-    if (!lw_teacher_wanted(plan->config)) {
+    int64_t rows;
+    int64_t bytes;
+    if (!teacher_totals(plan, &rows, &bytes)) {
         return json_null();
     }
-    for (int64_t j = 0; j < plan->job.llm_count; j++) {
-        rows += (json_int_t)plan->teacher[j].rows;
-        bytes += (json_int_t)plan->teacher[j].file_bytes;
-    }
-    return json_pack("{s:I, s:I}", "states", rows, "file_bytes", bytes);
+    return json_pack("{s:I, s:I}", "states", (json_int_t)rows, "file_bytes", (json_int_t)bytes);
 }
 
 static json_t *device_json(const lw_device_rates *r)
@@ -122,6 +153,15 @@ static json_t *device_json(const lw_device_rates *r)
     json_object_set_new(o, "f32_flop_per_s", lw_json_number(r->f32_flop_per_s));
     json_object_set_new(o, "bytes_per_s", lw_json_number(r->bytes_per_s));
     return o;
+}
+
+static int64_t all_samples(const lw_plan *plan)
+{
+    int64_t sum = 0;
+    for (int64_t i = 0; i < lw_config_phase_count(plan->config); i++) {
+        sum += plan->samples[i];
+    }
+    return sum;
 }
 
 json_t *lw_plan_json(const lw_plan *plan)
@@ -140,7 +180,7 @@ json_t *lw_plan_json(const lw_plan *plan)
     json_object_set_new(o, "config", json_string(plan->config->path));
     json_object_set_new(o, "run_dir", json_string(plan->config->run.dir));
     json_object_set_new(o, "device", device_json(&plan->rates));
-    json_object_set_new(o, "samples", json_integer(plan->samples));
+    json_object_set_new(o, "samples", json_integer(all_samples(plan)));
     json_object_set_new(o, "scaling", json_string(plan->config->batch.per_rank > 0 ? "weak" : "strong"));
     json_object_set_new(o, "assumptions", json_string(plan->note));
     json_object_set_new(o, "teacher", teacher_json(plan));
@@ -179,14 +219,29 @@ static const char *size_text(size_t bytes, char out[16])
     return out;
 }
 
+static void print_phase(const printer *p, const lw_plan *plan, int64_t i)
+{
+    const lw_config *c = lw_config_phase(plan->config, i);
+    const char *name = lw_config_phase_name(plan->config, i);
+    char length[64];
+    if (c->train.max_steps > 0) {
+        snprintf(length, sizeof length, "at most %lld steps", (long long)c->train.max_steps);
+    } else {
+        snprintf(length, sizeof length, "%lld epochs", (long long)c->train.epochs);
+    }
+    say(p, "%s%s%lld samples, %s, %.4g latents x %lld", name, name[0] != '\0' ? ": " : "",
+        (long long)plan->samples[i], length, plan->mean[i].latents, (long long)c->wire.d_z);
+}
+
 static void print_job(const printer *p, const lw_plan *plan)
 {
     const lw_config *c = plan->config;
     bool weak = c->batch.per_rank > 0;
-    say(p, "%s on %s: %lld samples x %lld epochs, %lld samples a step%s, %.4g latents x %lld", c->path,
-        plan->rates.name, (long long)plan->samples, (long long)c->train.epochs,
-        (long long)(weak ? c->batch.per_rank : c->batch.global), weak ? " and rank" : "", plan->mean.latents,
-        (long long)c->wire.d_z);
+    say(p, "%s on %s: %lld samples a step%s", c->path, plan->rates.name,
+        (long long)(weak ? c->batch.per_rank : c->batch.global), weak ? " and rank" : "");
+    for (int64_t i = 0; i < lw_config_phase_count(c); i++) {
+        print_phase(p, plan, i);
+    }
     say(p, "run directory: %s", c->run.dir);
     if (plan->note[0] != '\0') {
         say(p, "assumed: %s", plan->note);
@@ -248,17 +303,15 @@ static void print_times(const printer *p, const lw_plan *plan)
 
 static void print_teacher(const printer *p, const lw_plan *plan)
 {
-    size_t bytes = 0;
+    int64_t rows;
+    int64_t bytes;
     char size[16];
-    if (!lw_teacher_wanted(plan->config)) {
+    if (!teacher_totals(plan, &rows, &bytes)) {
         return;
-    }
-    for (int64_t j = 0; j < plan->job.llm_count; j++) {
-        bytes += (size_t)plan->teacher[j].file_bytes;
     }
     say(p, "%s", "");
     say(p, "distillation: the models read the text prompts once, before the first step; %s GB of states on disk",
-        size_text(bytes, size));
+        size_text((size_t)bytes, size));
     for (int i = 0; i < plan->layout_count; i++) {
         const lw_plan_layout *l = &plan->layouts[i];
         if (l->why_not[0] == '\0') {

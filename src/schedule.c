@@ -1,6 +1,7 @@
 #include <math.h>
 
-#include "trainer.h"
+#include "course.h"
+#include "data.h"
 
 lw_status lw_schedule_make(const lw_config *c, int64_t samples, int ranks, lw_error *err, lw_schedule *out)
 {

@@ -11,23 +11,23 @@ enum {
 };
 
 // "train.jsonl:12" for a row of data.train, whose folder everybody knows; other ids as they are.
-static const char *id_of(const lw_job *job, const lw_schedule *schedule, int64_t position)
+static const char *id_of(const lw_job *job, int64_t phase, const lw_schedule *schedule, int64_t position)
 {
-    const char *id = job->train.data.samples[lw_schedule_sample(schedule, position)].id;
-    const char *file = job->config->data.train;
+    const char *id = job->train[phase].data.samples[lw_schedule_sample(schedule, position)].id;
+    const char *file = lw_config_phase(job->config, phase)->data.train;
     const char *slash = strrchr(file, '/');
     bool is_row = strncmp(id, file, strlen(file)) == 0;
     return is_row && slash != NULL ? id + (slash + 1 - file) : id;
 }
 
 // Ids from position `first` on, as many as fit, `count` at most.
-static void list_ids(const lw_job *job, const lw_schedule *schedule, int64_t first, int64_t count, char *out,
+static void list_ids(const lw_job *job, int64_t phase, const lw_schedule *schedule, int64_t first, int64_t count, char *out,
                      size_t size)
 {
     size_t used = 0;
     out[0] = '\0';
     for (int64_t i = 0; i < count && used < size; i++) {
-        int n = snprintf(out + used, size - used, "%s%.80s", i > 0 ? ", " : "", id_of(job, schedule, first + i));
+        int n = snprintf(out + used, size - used, "%s%.80s", i > 0 ? ", " : "", id_of(job, phase, schedule, first + i));
         used += n > 0 ? (size_t)n : 0;
     }
 }
@@ -48,7 +48,7 @@ static void list_causes(const lw_job *job, const double *loss, double grad_norm,
     }
 }
 
-void lw_skipped_log(const lw_job *job, const lw_schedule *schedule, int64_t step, int64_t first, int64_t count,
+void lw_skipped_log(const lw_job *job, int64_t phase, const lw_schedule *schedule, int64_t step, int64_t first, int64_t count,
                     const double *loss, double grad_norm)
 {
     char causes[LW_MAX_MODELS * 80 + 16];
@@ -56,7 +56,7 @@ void lw_skipped_log(const lw_job *job, const lw_schedule *schedule, int64_t step
     int64_t shown = count < SHOWN_IDS ? count : SHOWN_IDS;
     int64_t logged = count < LOGGED_IDS ? count : LOGGED_IDS;
     list_causes(job, loss, grad_norm, causes, sizeof causes);
-    list_ids(job, schedule, first, shown, ids, sizeof ids);
+    list_ids(job, phase, schedule, first, shown, ids, sizeof ids);
     if (shown < count) {
         lw_log(job->run, "warning: step %lld skipped, not finite: %s; its samples: %s and %lld more, in log.txt",
                (long long)step, causes, ids, (long long)(count - shown));
@@ -65,7 +65,7 @@ void lw_skipped_log(const lw_job *job, const lw_schedule *schedule, int64_t step
     }
     for (int64_t i = shown; i < logged; i += IDS_PER_LINE) {
         int64_t n = logged - i < IDS_PER_LINE ? logged - i : IDS_PER_LINE;
-        list_ids(job, schedule, first + i, n, ids, sizeof ids);
+        list_ids(job, phase, schedule, first + i, n, ids, sizeof ids);
         lw_log_file(job->run, "samples of step %lld: %s", (long long)step, ids);
     }
     if (logged < count) {

@@ -1,6 +1,7 @@
 #include "step.h"
 
 #include <stdlib.h>
+#include <string.h>
 
 #include "file_util.h"
 
@@ -120,6 +121,21 @@ lw_status lw_step_limits_of(const lw_config *config, const lw_step_sample *sampl
     return LW_OK;
 }
 
+// All of them are counts of the same type, and a field that is added here is joined too.
+_Static_assert(sizeof(lw_step_limits) % sizeof(int64_t) == 0, "limits are int64_t");
+
+void lw_step_limits_join(lw_step_limits *into, const lw_step_limits *other)
+{
+    int64_t a[sizeof *into / sizeof(int64_t)];
+    int64_t b[sizeof *into / sizeof(int64_t)];
+    memcpy(a, into, sizeof a);
+    memcpy(b, other, sizeof b);
+    for (size_t i = 0; i < sizeof a / sizeof a[0]; i++) {
+        a[i] = a[i] > b[i] ? a[i] : b[i];
+    }
+    memcpy(into, a, sizeof a);
+}
+
 // --- buffers
 
 lw_status lw_step_layout(lw_arena *arena, lw_device *dev, const lw_wire *wire, const lw_hf_config *const *configs,
@@ -163,18 +179,25 @@ static lw_status make_staging(lw_step *step, lw_error *err)
 lw_status lw_step_start(lw_step *step, const lw_config *config, lw_wire *wire, lw_decoder *const *decoders,
                         const lw_step_loss *loss, lw_error *err)
 {
-    step->config = config;
     step->wire = wire;
-    step->loss = *loss;
     LW_TRY(lw_encoder_buffers_start(step->dev, &wire->encoder, &step->encoder, err));
     LW_TRY(lw_encoder_batch_create(&step->encoder.limits, &step->encoder.on, err, &step->batch));
     for (int64_t j = 0; j < wire->llm_count; j++) {
         step->decoders[j] = decoders[j];
         LW_TRY(lw_packing_create(&step->limits.llm[j], step->indices[j], err, &step->packing[j]));
-        step->packing[j].tau = loss->kd_weight > 0.0 ? (float)loss->kd_tau : 1.0F;
     }
+    lw_step_configure(step, config, loss);
     LW_TRY(make_staging(step, err));
     return step->dev->ops->sync(step->dev, err);
+}
+
+void lw_step_configure(lw_step *step, const lw_config *config, const lw_step_loss *loss)
+{
+    step->config = config;
+    step->loss = *loss;
+    for (int64_t j = 0; j < step->wire->llm_count; j++) {
+        step->packing[j].tau = loss->kd_weight > 0.0 ? (float)loss->kd_tau : 1.0F;
+    }
 }
 
 lw_status lw_step_reclaim(lw_step *step, lw_error *err)
@@ -366,7 +389,8 @@ static void replay(lw_step *step, void (*enqueue)(void *context), int64_t llm, c
 {
     part p = {.step = step, .llm = llm};
     const uint64_t layout[] = {(uint64_t)(uintptr_t)step->dz, (uint64_t)llm,
-                               lw_xxh64(&step->limits, sizeof step->limits, 0)};
+                               lw_xxh64(&step->limits, sizeof step->limits, 0),
+                               lw_xxh64(&step->loss.kd_tau, sizeof step->loss.kd_tau, 0)}; // an argument of the loss
     if (step->after != NULL) {
         enqueue(&p); // somebody wants to be told between its phases
         return;

@@ -95,12 +95,17 @@ typedef struct lw_step {
 lw_status lw_step_limits_of(const lw_config *config, const lw_step_sample *samples, int64_t count, int64_t micro,
                             lw_error *err, lw_step_limits *out);
 
+// `into` becomes the larger of the two, in everything.
+void lw_step_limits_join(lw_step_limits *into, const lw_step_limits *other);
+
 // Places all buffers; configs[j] are the LLMs' shapes. Measuring needs no weights. Frees what an earlier call left.
 lw_status lw_step_layout(lw_arena *arena, lw_device *dev, const lw_wire *wire, const lw_hf_config *const *configs,
                          const lw_step_limits *limits, lw_error *err, lw_step *step);
 // Once the memory is there: config and decoders[j] are borrowed.
 lw_status lw_step_start(lw_step *step, const lw_config *config, lw_wire *wire, lw_decoder *const *decoders,
                         const lw_step_loss *loss, lw_error *err);
+// Another phase of a run: from the next micro-batch on. config is borrowed.
+void lw_step_configure(lw_step *step, const lw_config *config, const lw_step_loss *loss);
 // When other work has used the step's memory: puts back what a step expects to find there. Allocates nothing.
 lw_status lw_step_reclaim(lw_step *step, lw_error *err);
 void lw_step_free(lw_step *step);

@@ -219,7 +219,8 @@ static lw_status create_llm(lw_teacher *t, int64_t j, lw_error *err)
     return make_path(t, l->layout.key, err, &l->path);
 }
 
-lw_status lw_teacher_create(lw_job *job, const lw_step_sample *samples, int64_t count, lw_error *err, lw_teacher **out)
+lw_status lw_teacher_create(lw_job *job, const lw_config *config, const lw_step_sample *samples, int64_t count,
+                            lw_error *err, lw_teacher **out)
 {
     int64_t chunks = 0;
     int64_t bytes = 0;
@@ -228,7 +229,7 @@ lw_status lw_teacher_create(lw_job *job, const lw_step_sample *samples, int64_t 
     if (t == NULL) {
         return lw_fail(err, LW_ERR_MEMORY, "no memory for a teacher");
     }
-    *t = (lw_teacher){.job = job, .samples = samples, .count = count, .loss = lw_step_loss_of(job->config)};
+    *t = (lw_teacher){.job = job, .samples = samples, .count = count, .loss = lw_step_loss_of(config)};
     for (int64_t j = 0; j < job->llm_count && status == LW_OK; j++) {
         status = create_llm(t, j, err);
         chunks = larger(chunks, t->llms[j].layout.chunks);

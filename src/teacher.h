@@ -40,8 +40,9 @@ lw_teacher_sizes lw_teacher_sizes_guess(const lw_config *config, const lw_hf_con
 lw_status lw_teacher_pass_layout(lw_arena *arena, lw_device *dev, const lw_hf_config *llm, const lw_pass_limits *limits,
                                  lw_error *err, void **indices, lw_decoder_buffers *out);
 
-// The teachers of a data set; samples are borrowed. job is open. Local.
-lw_status lw_teacher_create(lw_job *job, const lw_step_sample *samples, int64_t count, lw_error *err, lw_teacher **out);
+// The teachers of a data set; samples are borrowed. job is open, config its own or that of a phase. Local.
+lw_status lw_teacher_create(lw_job *job, const lw_config *config, const lw_step_sample *samples, int64_t count,
+                            lw_error *err, lw_teacher **out);
 void lw_teacher_destroy(lw_teacher **teacher);
 // Places the buffers of its passes; measuring and placing as everywhere. Local.
 lw_status lw_teacher_layout_buffers(lw_arena *arena, lw_teacher *teacher, lw_error *err);

@@ -9,24 +9,44 @@
 #include "rates.h"
 #include "skipped.h"
 
+static lw_status make_course(const lw_job *job, lw_error *err, lw_course *out)
+{
+    int64_t samples[LW_MAX_PHASES];
+    for (int64_t i = 0; i < job->phase_count; i++) {
+        samples[i] = job->train[i].count;
+    }
+    return lw_course_make(job->config, samples, job->ranks, err, out);
+}
+
+// The most that a pass of any phase needs.
+static lw_status make_limits(lw_trainer *t, lw_error *err)
+{
+    for (int64_t i = 0; i < t->course.count; i++) {
+        const lw_corpus *c = &t->job->train[i];
+        lw_step_limits limits;
+        LW_TRY(lw_step_limits_of(t->course.legs[i].config, c->samples, c->view_count, t->course.micro, err, &limits));
+        lw_step_limits_join(&t->step.limits, &limits);
+    }
+    return LW_OK;
+}
+
 lw_status lw_trainer_create(lw_job *job, lw_error *err, lw_trainer *out)
 {
-    lw_trainer t = {.job = job, .last_saved = -1, .mean_loss = NAN, .best_nll = INFINITY};
+    lw_trainer t = {.job = job, .leg = -1, .last_saved = -1, .mean_loss = NAN, .best_nll = INFINITY};
     for (int64_t j = 0; j < LW_MAX_MODELS; j++) {
         t.loss[j] = NAN; // no step yet
     }
-    LW_TRY(lw_schedule_make(job->config, job->train.count, job->ranks, err, &t.schedule));
+    LW_TRY(make_course(job, err, &t.course));
     LW_TRY(lw_job_checkpoint_info(job, err, &t.state));
     t.state.eval_nll = NAN;
-    lw_status status = lw_step_limits_of(job->config, job->train.samples, job->train.view_count, t.schedule.micro, err,
-                                         &t.step.limits);
-    LW_TRY(status);
-    t.micro_batch = calloc((size_t)t.schedule.micro, sizeof *t.micro_batch);
+    LW_TRY(make_limits(&t, err));
+    t.micro_batch = calloc((size_t)t.course.micro, sizeof *t.micro_batch);
     t.host = calloc((size_t)job->wire.params.elements, 3 * sizeof *t.host);
-    status = lw_wire_views(&job->wire, err, &t.views);
+    lw_status status = lw_wire_views(&job->wire, err, &t.views);
     if (status == LW_OK) {
-        int64_t warmup = (int64_t)(job->config->train.warmup * (double)t.schedule.total_steps);
-        status = lw_collapse_create(job, t.schedule.micro, warmup, err, &t.collapse);
+        const lw_leg *first = &t.course.legs[0];
+        int64_t warmup = (int64_t)(first->config->train.warmup * (double)first->schedule.total_steps);
+        status = lw_collapse_create(job, t.course.micro, warmup, err, &t.collapse);
     }
     if (status == LW_OK && (t.micro_batch == NULL || t.host == NULL)) {
         status = lw_fail(err, LW_ERR_MEMORY, "no memory for the trainer's tables");
@@ -34,8 +54,11 @@ lw_status lw_trainer_create(lw_job *job, lw_error *err, lw_trainer *out)
     if (status == LW_OK) {
         status = lw_trainer_open_disk(&t, err);
     }
-    if (status == LW_OK && lw_teacher_wanted(job->config)) {
-        status = lw_teacher_create(job, job->train.samples, job->train.count, err, &t.teacher);
+    for (int64_t i = 0; i < t.course.count && status == LW_OK; i++) {
+        const lw_config *c = t.course.legs[i].config;
+        if (lw_teacher_wanted(c)) {
+            status = lw_teacher_create(job, c, job->train[i].samples, job->train[i].count, err, &t.teachers[i]);
+        }
     }
     if (status != LW_OK) {
         lw_trainer_free(&t);
@@ -52,11 +75,15 @@ lw_status lw_trainer_layout(lw_arena *arena, lw_trainer *t, lw_error *err)
     for (int64_t j = 0; j < t->job->llm_count; j++) {
         configs[j] = &t->job->llms[j].config;
     }
-    lw_sample_shape shape = lw_corpus_shape(t->job->config, &t->job->train);
-    t->flop_per_sample = lw_step_flop(&t->job->wire, configs, &shape);
-    if (t->teacher != NULL) { // runs before the first step, in the same memory
+    for (int64_t i = 0; i < t->course.count; i++) {
+        lw_sample_shape shape = lw_corpus_shape(t->course.legs[i].config, &t->job->train[i]);
+        t->flop_per_sample[i] = lw_step_flop(&t->job->wire, configs, &shape);
+    }
+    for (int64_t i = 0; i < t->course.count; i++) { // they run before the first step, in the same memory
         lw_arena_mark mark = lw_arena_save(arena);
-        LW_TRY(lw_teacher_layout_buffers(arena, t->teacher, err));
+        if (t->teachers[i] != NULL) {
+            LW_TRY(lw_teacher_layout_buffers(arena, t->teachers[i], err));
+        }
         lw_arena_rewind(arena, mark);
     }
     return lw_step_layout(arena, t->job->dev, &t->job->wire, configs, &limits, err, &t->step);
@@ -64,7 +91,30 @@ lw_status lw_trainer_layout(lw_arena *arena, lw_trainer *t, lw_error *err)
 
 lw_status lw_trainer_teach(lw_trainer *t, lw_error *err)
 {
-    return t->teacher != NULL ? lw_teacher_run(t->teacher, err) : LW_OK;
+    for (int64_t i = 0; i < t->course.count; i++) {
+        if (t->teachers[i] != NULL) {
+            LW_TRY(lw_teacher_run(t->teachers[i], err));
+        }
+    }
+    return LW_OK;
+}
+
+bool lw_trainer_teachers(const lw_trainer *t, lw_teacher_figures *out)
+{
+    bool any = false;
+    *out = (lw_teacher_figures){0};
+    for (int64_t i = 0; i < t->course.count; i++) {
+        if (t->teachers[i] != NULL) {
+            lw_teacher_figures f = lw_teacher_figures_of(t->teachers[i]);
+            any = true;
+            out->samples += f.samples;
+            out->made += f.made;
+            out->file_bytes += f.file_bytes;
+            out->check_s += f.check_s;
+            out->made_s += f.made_s;
+        }
+    }
+    return any;
 }
 
 void lw_trainer_free(lw_trainer *t)
@@ -72,7 +122,9 @@ void lw_trainer_free(lw_trainer *t)
     lw_checkpoint_writer_destroy(&t->writer); // ends what it has begun, and reads the buffers until then
     lw_step_free(&t->step);
     lw_collapse_free(&t->collapse);
-    lw_teacher_destroy(&t->teacher);
+    for (int64_t i = 0; i < LW_MAX_PHASES; i++) {
+        lw_teacher_destroy(&t->teachers[i]);
+    }
     free(t->micro_batch);
     free(t->host);
     free(t->views);
@@ -81,18 +133,42 @@ void lw_trainer_free(lw_trainer *t)
 
 // --- one step
 
-// The sample at `position` of the run.
+// The sample at `position` of the phase.
 static const lw_step_sample *sample_at(const lw_trainer *t, int64_t position)
 {
-    int64_t index = lw_schedule_sample(&t->schedule, position);
-    return lw_corpus_sample(&t->job->train, index, (uint64_t)t->job->config->seed, position);
+    const lw_schedule *s = &t->course.legs[t->leg].schedule;
+    return lw_corpus_sample(&t->job->train[t->leg], lw_schedule_sample(s, position), s->seed, position);
+}
+
+static const lw_leg *leg_of(const lw_trainer *t, int64_t step)
+{
+    return &t->course.legs[lw_course_leg(&t->course, step)];
+}
+
+// Sets the step up for the phase that comes next.
+static void enter_leg(lw_trainer *t)
+{
+    int64_t i = lw_course_leg(&t->course, t->state.step);
+    const lw_leg *leg = &t->course.legs[i];
+    if (i == t->leg) {
+        return;
+    }
+    lw_step_loss loss = lw_step_loss_of(leg->config);
+    lw_step_configure(&t->step, leg->config, &loss);
+    t->step.states_context = t->teachers[i];
+    t->leg = i;
+    if (t->course.count > 1) {
+        lw_log(t->job->run, "phase %s: steps %lld to %lld, on %s", leg->name, (long long)(leg->first_step + 1),
+               (long long)(leg->first_step + leg->schedule.total_steps), leg->config->data.train);
+    }
 }
 
 // Answer tokens of the whole step for each LLM, how many of them have a teacher, and rows that the LLMs process: every
 // rank counts them all, which costs less than asking.
 static void count_tokens(lw_trainer *t, int64_t first, int64_t count, int64_t *answer_tokens, int64_t *rows)
 {
-    const lw_step_loss loss = lw_step_loss_of(t->job->config);
+    const lw_leg *leg = &t->course.legs[t->leg];
+    const lw_step_loss loss = lw_step_loss_of(leg->config);
     int64_t taught[LW_MAX_MODELS] = {0};
     for (int64_t j = 0; j < t->job->llm_count; j++) {
         answer_tokens[j] = 0;
@@ -103,7 +179,7 @@ static void count_tokens(lw_trainer *t, int64_t first, int64_t count, int64_t *a
         for (int64_t j = 0; j < t->job->llm_count; j++) {
             answer_tokens[j] += s->answer[j].count;
             taught[j] += lw_step_taught(&loss, s, j);
-            *rows += lw_step_sample_rows(t->job->config, s, j);
+            *rows += lw_step_sample_rows(leg->config, s, j);
         }
     }
     for (int64_t j = 0; j < t->job->llm_count; j++) { // the inverse of kl_weight, over the positions (step.h)
@@ -115,11 +191,12 @@ static void count_tokens(lw_trainer *t, int64_t first, int64_t count, int64_t *a
 static lw_status run_share(lw_trainer *t, const int64_t *answer_tokens, lw_error *err)
 {
     lw_job *job = t->job;
+    const lw_leg *leg = &t->course.legs[t->leg];
     int64_t first;
     int64_t count;
-    lw_schedule_share(&t->schedule, t->state.step, job->rank, job->ranks, &first, &count);
+    lw_schedule_share(&leg->schedule, t->state.step - leg->first_step, job->rank, job->ranks, &first, &count);
     for (int64_t done = 0; done < count;) {
-        int64_t n = count - done < t->schedule.micro ? count - done : t->schedule.micro;
+        int64_t n = count - done < t->course.micro ? count - done : t->course.micro;
         for (int64_t i = 0; i < n; i++) {
             t->micro_batch[i] = sample_at(t, first + done + i);
         }
@@ -178,7 +255,7 @@ static lw_status count_skipped(lw_trainer *t, int64_t first, int64_t count, lw_e
     lw_job *job = t->job;
     t->state.skipped++;
     t->state.skipped_in_row++;
-    lw_skipped_log(job, &t->schedule, t->state.step, first, count, t->loss, t->grad_norm);
+    lw_skipped_log(job, t->leg, &t->course.legs[t->leg].schedule, t->state.step, first, count, t->loss, t->grad_norm);
     if (t->state.skipped_in_row < job->config->train.max_skipped) {
         return LW_OK;
     }
@@ -197,15 +274,16 @@ static void stop_all(lw_trainer *t, lw_status status, const lw_error *err)
 // not known, and they are counted: the updates are then a little smaller than they might be.
 static lw_update_rate rate_of(const lw_trainer *t, lw_rate rate)
 {
-    const lw_config *c = t->job->config;
-    int64_t moved = lw_schedule_moved(c, &t->schedule, rate, t->state.step);
-    return (lw_update_rate){.lr = lw_schedule_rate(c, &t->schedule, rate, t->state.step),
-                            .step = 1 + moved - (moved == t->state.step ? t->state.skipped : 0)};
+    const lw_leg *leg = &t->course.legs[t->leg];
+    int64_t moved = lw_course_moved(&t->course, rate, t->state.step);
+    return (lw_update_rate){
+        .lr = lw_schedule_rate(leg->config, &leg->schedule, rate, t->state.step - leg->first_step),
+        .step = 1 + moved - (moved == t->state.step ? t->state.skipped : 0)};
 }
 
 static void update(lw_trainer *t)
 {
-    const lw_config *c = t->job->config;
+    const lw_config *c = t->course.legs[t->leg].config;
     lw_update u = {.beta1 = c->train.beta1,
                    .beta2 = c->train.beta2,
                    .eps = c->train.eps,
@@ -224,8 +302,10 @@ static lw_status run_step(lw_trainer *t, lw_error *err, int64_t *rows)
     int64_t answer_tokens[LW_MAX_MODELS];
     int64_t first;
     int64_t count;
+    enter_leg(t);
+    const lw_leg *leg = &t->course.legs[t->leg];
     lw_comm_phase(job->comm, "step %lld", (long long)(t->state.step + 1));
-    lw_schedule_step(&t->schedule, t->state.step, &first, &count);
+    lw_schedule_step(&leg->schedule, t->state.step - leg->first_step, &first, &count);
     count_tokens(t, first, count, answer_tokens, rows);
     job->dev->ops->zero(job->dev, (size_t)wire->reduce_elements * sizeof(float), wire->params.grad);
     stop_all(t, run_share(t, answer_tokens, err), err);
@@ -236,7 +316,7 @@ static lw_status run_step(lw_trainer *t, lw_error *err, int64_t *rows)
     t->state.step++;
     t->state.eval_nll = NAN;
     t->state.samples += count;
-    t->state.epoch = t->state.samples / t->schedule.samples;
+    t->state.epoch = (t->state.samples - leg->first_sample) / leg->schedule.samples;
     if (isfinite(t->grad_norm)) {
         t->state.skipped_in_row = 0;
         return LW_OK;
@@ -274,7 +354,12 @@ static lw_status log_metrics(lw_trainer *t, const lw_interval *in, double now_s,
     lw_metric m[24 + 3 * LW_MAX_MODELS];
     int n = 0;
     double wall_s = now_s - in->start_s;
+    const lw_leg *leg = leg_of(t, t->state.step - 1);
+    int64_t step = t->state.step - 1 - leg->first_step;
     m[n++] = LW_METRIC_COUNT("step", t->state.step);
+    if (t->course.count > 1) {
+        m[n++] = LW_METRIC_STRING("phase", leg->name);
+    }
     m[n++] = LW_METRIC_COUNT("epoch", t->state.epoch);
     m[n++] = LW_METRIC_COUNT("samples", t->state.samples);
     m[n++] = LW_METRIC_NUMBER("loss", t->mean_loss);
@@ -282,16 +367,14 @@ static lw_status log_metrics(lw_trainer *t, const lw_interval *in, double now_s,
         snprintf(keys[0][j], sizeof keys[0][j], "loss_%s", job->llms[j].name);
         m[n++] = LW_METRIC_NUMBER(keys[0][j], t->loss[j]);
     }
-    for (int64_t j = 0; j < job->llm_count && t->teacher != NULL; j++) {
+    for (int64_t j = 0; j < job->llm_count && t->teachers[t->leg] != NULL; j++) {
         snprintf(keys[2][j], sizeof keys[2][j], "kd_loss_%s", job->llms[j].name);
         m[n++] = LW_METRIC_NUMBER(keys[2][j], t->kl[j]);
     }
     m[n++] = LW_METRIC_NUMBER("grad_norm", t->grad_norm);
-    m[n++] = LW_METRIC_NUMBER("lr", lw_schedule_lr(job->config, &t->schedule, t->state.step - 1));
-    m[n++] = LW_METRIC_NUMBER("lr_encoder",
-                              lw_schedule_rate(job->config, &t->schedule, LW_RATE_ENCODER, t->state.step - 1));
-    m[n++] = LW_METRIC_NUMBER("lr_adapter",
-                              lw_schedule_rate(job->config, &t->schedule, LW_RATE_ADAPTER, t->state.step - 1));
+    m[n++] = LW_METRIC_NUMBER("lr", lw_schedule_lr(leg->config, &leg->schedule, step));
+    m[n++] = LW_METRIC_NUMBER("lr_encoder", lw_schedule_rate(leg->config, &leg->schedule, LW_RATE_ENCODER, step));
+    m[n++] = LW_METRIC_NUMBER("lr_adapter", lw_schedule_rate(leg->config, &leg->schedule, LW_RATE_ADAPTER, step));
     m[n++] = LW_METRIC_NUMBER("samples_per_s", (double)in->samples / wall_s);
     m[n++] = LW_METRIC_NUMBER("tokens_per_s", (double)in->rows / wall_s);
     m[n++] = LW_METRIC_NUMBER("step_s", wall_s / (double)in->steps);
@@ -324,10 +407,10 @@ static void write_row(lw_trainer *t, const lw_interval *in, double now_s)
 static void show_progress(const lw_trainer *t, const lw_interval *in, double now_s)
 {
     double rate = now_s > in->start_s ? (double)in->samples / (now_s - in->start_s) : 0.0;
-    double left = (double)(t->schedule.total_samples - t->state.samples);
+    double left = (double)(t->course.total_samples - t->state.samples);
     lw_run_dir_progress(t->job->run, &(lw_progress_state){.label = "step",
                                                           .done = t->state.step,
-                                                          .total = t->schedule.total_steps,
+                                                          .total = t->course.total_steps,
                                                           .loss = t->mean_loss,
                                                           .samples_per_s = rate,
                                                           .left_s = rate > 0.0 ? left / rate : -1.0});
@@ -344,7 +427,8 @@ static lw_status look_at_latents(lw_trainer *t, lw_error *err)
 {
     int64_t first;
     int64_t count;
-    lw_schedule_share(&t->schedule, t->state.step - 1, t->job->rank, t->job->ranks, &first, &count);
+    const lw_leg *leg = leg_of(t, t->state.step - 1);
+    lw_schedule_share(&leg->schedule, t->state.step - 1 - leg->first_step, t->job->rank, t->job->ranks, &first, &count);
     int64_t samples = count > 0 ? t->step.batch.samples : 0; // else it is an earlier step's
     LW_TRY(lw_collapse_cosine(&t->collapse, t->step.encoder.z, t->step.batch.at.z_start, samples, err,
                               &t->latent_cosine));
@@ -373,7 +457,7 @@ static lw_status evaluate(lw_trainer *t, lw_error *err)
 static bool evaluation_due(const lw_trainer *t)
 {
     int64_t every = t->job->config->eval.every_steps;
-    return t->eval != NULL && every > 0 && due(t->state.step, every, t->schedule.total_steps);
+    return t->eval != NULL && every > 0 && due(t->state.step, every, t->course.total_steps);
 }
 
 // Takes note of a new least of the held-out loss.
@@ -412,12 +496,12 @@ static lw_status make_up_evaluation(lw_trainer *t, lw_error *err)
 static lw_status save_when_due(lw_trainer *t, lw_interval *in, double now_s, lw_error *err)
 {
     const lw_config *c = t->job->config;
-    bool last = t->state.step == t->schedule.total_steps;
+    bool last = t->state.step == t->course.total_steps;
     // While steps are skipped the parameters may be what is wrong: the checkpoint from before stays the newest.
     bool sound = t->state.skipped_in_row == 0 || last;
     bool best = sound && is_best(t);
     bool stops = t->signal != LW_SIGNAL_NONE;
-    if (stops || best || (sound && due(t->state.step, c->checkpoint.every_steps, t->schedule.total_steps))) {
+    if (stops || best || (sound && due(t->state.step, c->checkpoint.every_steps, t->course.total_steps))) {
         LW_TRY(lw_trainer_save(t, last || stops, err));
         in->start_s += lw_now_s() - now_s; // what a checkpoint takes is not a step's time
     }
@@ -435,7 +519,7 @@ static lw_status after_step(lw_trainer *t, lw_interval *in, lw_error *err)
         return lw_trainer_leave(t, err);
     }
     show_progress(t, in, now_s);
-    if (evaluates || due(t->state.step, c->log.every_steps, t->schedule.total_steps)) {
+    if (evaluates || due(t->state.step, c->log.every_steps, t->course.total_steps)) {
         LW_TRY(look_at_latents(t, err));
         if (evaluates && t->signal == LW_SIGNAL_NONE) {
             LW_TRY(evaluate(t, err));
@@ -461,7 +545,6 @@ lw_status lw_trainer_run(lw_trainer *t, lw_error *err)
     if (status == LW_OK) {
         status = lw_step_start(&t->step, job->config, &job->wire, decoders, &loss, err);
         t->step.states = lw_teacher_states; // asked only where there is distillation
-        t->step.states_context = t->teacher;
     }
     if (status == LW_OK) {
         lw_gemm largest = lw_step_largest_product(&t->step);
@@ -473,7 +556,7 @@ lw_status lw_trainer_run(lw_trainer *t, lw_error *err)
     LW_TRY(make_up_evaluation(t, err));
     lw_interval interval = {.start_s = lw_now_s()};
     double last_s = interval.start_s;
-    while (t->state.step < t->schedule.total_steps && t->signal == LW_SIGNAL_NONE) {
+    while (t->state.step < t->course.total_steps && t->signal == LW_SIGNAL_NONE) {
         int64_t samples = t->state.samples;
         int64_t rows = 0;
         status = run_step(t, err, &rows);
@@ -483,7 +566,7 @@ lw_status lw_trainer_run(lw_trainer *t, lw_error *err)
         interval.steps++;
         interval.samples += t->state.samples - samples;
         interval.rows += rows;
-        interval.flop += t->flop_per_sample * (double)(t->state.samples - samples);
+        interval.flop += t->flop_per_sample[t->leg] * (double)(t->state.samples - samples);
         double evaluated_s = t->evaluated_s;
         if (status == LW_OK) {
             status = after_step(t, &interval, err);
@@ -495,7 +578,7 @@ lw_status lw_trainer_run(lw_trainer *t, lw_error *err)
         return LW_OK;
     }
     lw_log(job->run, "stopped by %s after step %lld of %lld; a checkpoint is written, start again to go on",
-           lw_signal_name(t->signal), (long long)t->state.step, (long long)t->schedule.total_steps);
+           lw_signal_name(t->signal), (long long)t->state.step, (long long)t->course.total_steps);
     err->text[0] = '\0'; // told already
     return lw_signal_to_status(t->signal);
 }

@@ -1,40 +1,15 @@
-// trainer.h: the training loop: which samples a step sees, the step over ranks, state, checkpoints, metrics.
+// trainer.h: the training loop: the steps of all phases over ranks, state, checkpoints, metrics.
 #ifndef LW_TRAINER_H
 #define LW_TRAINER_H
 
 #include "checkpoint_writer.h"
 #include "collapse.h"
+#include "course.h"
 #include "eval.h"
 #include "job.h"
 #include "signals.h"
 #include "step.h"
 #include "teacher.h"
-
-// Which samples are seen when: a function of the configuration, the data and the number of ranks.
-typedef struct lw_schedule {
-    int64_t samples;       // in the data set
-    int64_t global;        // samples of a step over all ranks
-    int64_t micro;         // most samples of a pass on this rank
-    int64_t total_samples; // of the run: samples * epochs, less where max_steps ends it
-    int64_t total_steps;   // the last step may be smaller than the others
-    uint64_t seed;
-} lw_schedule;
-
-// LW_ERR_CONFIG when there are more ranks than samples in a step or in the data.
-lw_status lw_schedule_make(const lw_config *config, int64_t samples, int ranks, lw_error *err, lw_schedule *out);
-// Sample number `position` of the run, counted over all epochs.
-int64_t lw_schedule_sample(const lw_schedule *schedule, int64_t position);
-// First position and count of `rank`'s share of step `step` (from 0). Shares differ by one sample at most.
-void lw_schedule_share(const lw_schedule *schedule, int64_t step, int rank, int ranks, int64_t *first, int64_t *count);
-// Positions of the whole step.
-void lw_schedule_step(const lw_schedule *schedule, int64_t step, int64_t *first, int64_t *count);
-// Linear warm-up, then cosine to min_lr * lr (Loshchilov & Hutter 2017). step from 0.
-double lw_schedule_lr(const lw_config *config, const lw_schedule *schedule, int64_t step);
-// The same of one part of the parameters. That of the encoder is 0 in the first encoder_start of the steps, and then
-// rises to the curve within as many steps as the warm-up has.
-double lw_schedule_rate(const lw_config *config, const lw_schedule *schedule, lw_rate rate, int64_t step);
-// How many of the first `steps` steps move that part.
-int64_t lw_schedule_moved(const lw_config *config, const lw_schedule *schedule, lw_rate rate, int64_t steps);
 
 // What checkpoints took of the time of this process. On rank 0.
 typedef struct lw_saves {
@@ -51,7 +26,8 @@ typedef struct lw_saves {
 typedef struct lw_trainer {
     lw_job *job;
     lw_eval *eval; // borrowed; of eval.every_steps; NULL: none
-    lw_schedule schedule;
+    lw_course course;
+    int64_t leg; // that the step is set for; -1: none yet
     lw_step step;
     lw_checkpoint_info state;     // steps done, samples, skipped, time; and the fingerprints
     int64_t last_saved;           // step of the newest checkpoint that was asked for; -1: none
@@ -63,7 +39,7 @@ typedef struct lw_trainer {
     lw_status disk_status; // rank 0: why the run has to end at the next step boundary
     lw_error disk_error;
     bool disk_failed;           // rank 0 has such a reason: known to all
-    lw_teacher *teacher;        // NULL: no distillation
+    lw_teacher *teachers[LW_MAX_PHASES]; // NULL: no distillation in that phase
     double loss[LW_MAX_MODELS]; // of the last step, distillation included
     double kl[LW_MAX_MODELS];   // mean over the positions that have a teacher; NAN: none has
     double kl_factor[LW_MAX_MODELS]; // to that mean from the step's sum
@@ -74,7 +50,7 @@ typedef struct lw_trainer {
     double evaluated_s;   // time of all evaluations, which is no step's
     lw_collapse collapse;
     lw_signal signal; // agreed by all ranks
-    double flop_per_sample;
+    double flop_per_sample[LW_MAX_PHASES]; // of each leg
     double gemm_flop_per_s;             // products' rate of this device, measured at the start
     const lw_step_sample **micro_batch; // (micro)
     lw_flat_view *views;
@@ -89,6 +65,8 @@ void lw_trainer_free(lw_trainer *t);
 
 // Continues the newest checkpoint of the run directory that verifies, if there is one. Collective.
 lw_status lw_trainer_resume(lw_trainer *t, lw_error *err);
+// What the teachers of all phases took together; false where there is no distillation. Local.
+bool lw_trainer_teachers(const lw_trainer *t, lw_teacher_figures *out);
 // Finds or makes the teacher's states, where there is distillation. Collective.
 lw_status lw_trainer_teach(lw_trainer *t, lw_error *err);
 // A trial write of a checkpoint, unless checkpoint.trial is false. Collective.

@@ -230,21 +230,24 @@ static lw_status recall_losses(lw_trainer *t, lw_error *err)
 // The step number alone says which samples come next, so the steps so far must be steps of this schedule.
 static lw_status check_same_steps(const lw_trainer *t, const lw_checkpoint_info *found, lw_error *err)
 {
-    const lw_schedule *s = &t->schedule;
+    const lw_leg *leg = &t->course.legs[lw_course_leg(&t->course, found->step)];
+    const lw_schedule *s = &leg->schedule;
+    int64_t steps = found->step - leg->first_step; // of the phase
+    int64_t samples = found->samples - leg->first_sample;
     int64_t whole = 0;
-    bool fits = !__builtin_mul_overflow(found->step, s->global, &whole);
-    if (fits && found->samples == whole) {
+    bool fits = !__builtin_mul_overflow(steps, s->global, &whole);
+    if (fits && samples == whole) {
         return LW_OK; // and if it is beyond the end, there is nothing left to do
     }
-    if (fits && found->step == s->total_steps && found->samples == s->total_samples) {
+    if (fits && steps == s->total_steps && samples == s->total_samples) {
         return LW_OK; // the last step is a smaller one
     }
-    if (fits && found->samples < whole && found->samples > whole - s->global) {
+    if (fits && samples < whole && samples > whole - s->global) {
         return lw_fail(err, LW_ERR_FORMAT,
                        "it is the end of a shorter run, whose last step had %lld samples where this run has %lld; a run "
                        "is lengthened from the checkpoint before (checkpoint.keep = 2 leaves one), or from an end with a "
                        "whole step (train.max_steps)",
-                       (long long)(found->samples - (whole - s->global)), (long long)s->global);
+                       (long long)(samples - (whole - s->global)), (long long)s->global);
     }
     return lw_fail(
         err, LW_ERR_CONFIG,
@@ -319,7 +322,7 @@ static lw_status load_newest(lw_trainer *t, lw_error *err, bool *found)
         t->state.model_count = now.model_count;
         snprintf(t->state.lwmpi_version, sizeof t->state.lwmpi_version, "%s", now.lwmpi_version);
         lw_log(job->run, "continuing %s: step %lld of %lld", path, (long long)info.step,
-               (long long)t->schedule.total_steps);
+               (long long)t->course.total_steps);
     }
     free(path);
     lw_comm_alive(job->comm);

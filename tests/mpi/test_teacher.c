@@ -78,13 +78,13 @@ static void open_job(bench *b, const char *k, const char *tau)
     must(lw_config_load("configs/tiny.cfg", sizeof overrides / sizeof overrides[0], overrides, &err, &b->job.config),
          &err, "configuration");
     must(lw_job_open(&b->job, LW_JOB_TRAIN, &err), &err, "job");
-    CHECK(b->job.train.count == SAMPLES);
+    CHECK(b->job.train[0].count == SAMPLES);
 }
 
 static void open_teacher(bench *b)
 {
     lw_arena arena = lw_arena_measure();
-    must(lw_teacher_create(&b->job, b->job.train.samples, b->job.train.count, &err, &b->teacher), &err, "teacher");
+    must(lw_teacher_create(&b->job, b->job.config, b->job.train[0].samples, b->job.train[0].count, &err, &b->teacher), &err, "teacher");
     must(lw_teacher_layout_buffers(&arena, b->teacher, &err), &err, "layout");
     must(lw_arena_alloc(b->job.dev, &arena, "teacher", &err, &b->teacher_memory), &err, "memory");
     memset(b->teacher_memory.base, 0xFF, b->teacher_memory.size_bytes);
@@ -111,7 +111,7 @@ static void close_job(bench *b)
 static void reference_logits(bench *b, int64_t j, int64_t i, float *out)
 {
     const lw_llm *m = &b->job.llms[j];
-    const lw_step_sample *s = &b->job.train.samples[i];
+    const lw_step_sample *s = &b->job.train[0].samples[i];
     lw_device *dev = b->job.dev;
     int64_t rows = s->prompt[j].count + s->answer[j].count;
     const lw_pass_limits limits = {.sequences = 1, .rows = rows, .supervised = K, .max_len = rows};
@@ -204,7 +204,7 @@ static void after_phase(void *context, lw_step_phase phase, int64_t j)
     const float *cached = z + p->supervised * vocab;
     for (int64_t i = 0; i < b->count; i++) {
         const lw_step_sample *s = b->batch[i];
-        const float *teacher = b->reference[j] + (s - b->job.train.samples) * K * vocab;
+        const float *teacher = b->reference[j] + (s - b->job.train[0].samples) * K * vocab;
         for (int64_t t = 0; t < s->answer[j].count; t++, z += vocab) {
             double nll = log_sum_exp(z, vocab, 1.0) - (double)z[s->answer[j].ids[t]];
             b->loss[j] += (1.0 + (t == 0 ? c->loss.first_weight : 0.0)) * nll;
@@ -269,7 +269,7 @@ static void open_step(bench *b)
         configs[j] = &job->llms[j].config;
         decoders[j] = job->llms[j].decoder;
     }
-    must(lw_step_limits_of(job->config, job->train.samples, SAMPLES, MICRO, &err, &limits), &err, "limits");
+    must(lw_step_limits_of(job->config, job->train[0].samples, SAMPLES, MICRO, &err, &limits), &err, "limits");
     must(lw_step_layout(&arena, job->dev, &job->wire, configs, &limits, &err, &b->step), &err, "layout");
     must(lw_arena_alloc(job->dev, &arena, "step", &err, &b->step_memory), &err, "memory");
     memset(b->step_memory.base, 0xFF, b->step_memory.size_bytes);
@@ -286,7 +286,7 @@ static void run_step(bench *b, const int64_t *tokens)
     for (int64_t first = 0; first < SAMPLES; first += MICRO) {
         b->count = SAMPLES - first < MICRO ? SAMPLES - first : MICRO;
         for (int64_t i = 0; i < b->count; i++) {
-            b->batch[i] = &b->job.train.samples[first + i];
+            b->batch[i] = &b->job.train[0].samples[first + i];
         }
         must(lw_step_run(&b->step, b->batch, b->count, tokens, &err), &err, "step");
     }
@@ -307,7 +307,7 @@ static void compare(bench *b)
     int64_t tokens[LW_MAX_MODELS] = {0};
     for (int64_t j = 0; j < b->job.llm_count; j++) {
         for (int64_t i = 0; i < SAMPLES; i++) {
-            tokens[j] += b->job.train.samples[i].answer[j].count;
+            tokens[j] += b->job.train[0].samples[i].answer[j].count;
         }
     }
     b->step.states = lw_teacher_states;
@@ -414,8 +414,8 @@ static void test_damage_while_running(bench *b)
     find_file(b, path, sizeof path);
     damage(path, PAGE + HEAD + 8 + 5);
     if (b->job.rank == 0) {
-        lw_status one = lw_teacher_states(b->teacher, 0, &b->job.train.samples[0], &said, rows);
-        lw_status two = lw_teacher_states(b->teacher, 1, &b->job.train.samples[0], &said, rows);
+        lw_status one = lw_teacher_states(b->teacher, 0, &b->job.train[0].samples[0], &said, rows);
+        lw_status two = lw_teacher_states(b->teacher, 1, &b->job.train[0].samples[0], &said, rows);
         CHECK((one == LW_ERR_FORMAT) != (two == LW_ERR_FORMAT)); // one of the two files
         CHECK(strstr(said.text, "start again") != NULL);
     }
