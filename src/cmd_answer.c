@@ -15,10 +15,10 @@
 
 // One question about one text.
 typedef struct task {
-    int64_t item;         // of the wire file
-    const char *question; // borrowed; "" where there is none
-    char *id;             // borrowed
-    lw_tokens suffix;     // of the model at hand
+    int64_t item;             // of the wire file
+    const char *question;     // borrowed; "" where there is none
+    char *id;                 // borrowed
+    lw_tokens suffix;         // of the model at hand
     json_t *answers, *tokens; // by model
 } task;
 
@@ -77,8 +77,9 @@ static lw_status read_wires(receiver *r, const char *path, lw_error *err)
                        name);
     }
     if (r->wires.d_z != c->wire.d_z || r->wires.compress != c->wire.compress) {
-        return lw_fail(err, LW_ERR_CONFIG, "%s: made with wire.d_z = %lld and wire.compress = \"%s\", here %lld and \"%s\"",
-                       name, (long long)r->wires.d_z, lw_compress_name(r->wires.compress), (long long)c->wire.d_z,
+        return lw_fail(err, LW_ERR_CONFIG,
+                       "%s: made with wire.d_z = %lld and wire.compress = \"%s\", here %lld and \"%s\"", name,
+                       (long long)r->wires.d_z, lw_compress_name(r->wires.compress), (long long)c->wire.d_z,
                        lw_compress_name(c->wire.compress));
     }
     return LW_OK;
@@ -158,9 +159,9 @@ static lw_status make_tasks(receiver *r, const char *questions, lw_error *err)
     for (int64_t i = 0; i < n; i++) {
         task *t = &r->tasks[i];
         if (t->question[0] == '\0' && r->wires.compress == LW_COMPRESS_CONTEXT) {
-            return lw_fail(err, LW_ERR_FORMAT,
-                           "no question about the text \"%s\": it did not come with the latents, so give --questions FILE",
-                           t->id);
+            return lw_fail(
+                err, LW_ERR_FORMAT,
+                "no question about the text \"%s\": it did not come with the latents, so give --questions FILE", t->id);
         }
         t->answers = json_object();
         t->tokens = json_object();
@@ -185,7 +186,8 @@ static void close_reader(receiver *r, reader *m)
     lw_tokenizer_destroy(&m->llm->tokenizer);
 }
 
-static lw_status append_suffix(const receiver *r, reader *m, lw_tokenizer_scratch *scratch, const task *t, lw_error *err)
+static lw_status append_suffix(const receiver *r, reader *m, lw_tokenizer_scratch *scratch, const task *t,
+                               lw_error *err)
 {
     char *text = NULL;
     const lw_sample sample = {.id = t->id, .context = "", .question = (char *)(uintptr_t)t->question}; // only read

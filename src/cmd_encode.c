@@ -14,9 +14,9 @@
 typedef struct sender {
     lw_wire_end end;
     lw_text_lines lines;
-    lw_ids ids;     // sources of all texts
-    int64_t *start; // (texts + 1) into ids
-    int64_t cut;    // texts that had to be cut
+    lw_ids ids;                    // sources of all texts
+    int64_t *start;                // (texts + 1) into ids
+    int64_t cut;                   // texts that had to be cut
     lw_tokenizer_scratch *scratch; // NULL: the encoder reads bytes
     lw_arena memory;
     lw_encoder_buffers buffers;

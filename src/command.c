@@ -238,6 +238,18 @@ static const lw_command commands[] = {
         .run = lw_cmd_checkpoint,
     },
     {
+        .name = "report",
+        .summary = "a run as one HTML page with plots",
+        .usage = "report RUN_DIR [--output FILE]",
+        .text = "Writes RUN_DIR/report.html: what was trained, with its configuration and checkpoints; losses and rates over "
+                "the steps; the figures of the evaluation, F1 against bytes and against latents where they were measured. "
+                "One file that needs no network and no script. Works while the run goes on; what is missing is named.",
+        .options = {{"--output FILE", "there instead; - is standard output"}},
+        .exits = {EXIT_DONE, EXIT_FAILED, EXIT_USAGE},
+        .examples = {{"lwmpi report runs/tiny", ""}},
+        .run = lw_cmd_report,
+    },
+    {
         .name = "doctor",
         .summary = "what this build and this machine can do, and what is missing",
         .usage = "doctor",

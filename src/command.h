@@ -24,6 +24,7 @@ lw_command_run lw_cmd_slurm;
 lw_command_run lw_cmd_checkpoint;
 lw_command_run lw_cmd_encode;
 lw_command_run lw_cmd_answer;
+lw_command_run lw_cmd_report;
 lw_command_run lw_cmd_doctor;
 
 typedef struct lw_help_item {

@@ -60,24 +60,21 @@ lw_status lw_wire_file_print(const lw_wire_set *set, FILE *out, const char *name
     char *items = NULL;
     bool packed = set->bits < 16;
     int64_t columns = packed ? lw_quantise_row_bytes(set->bits, set->d_z) : set->d_z;
-    const lw_tensor_source tensors[] = {{.name = "latents",
-                                         .dtype = set->bits == 32 ? LW_F32 : LW_F16,
-                                         .bytes = packed,
-                                         .rank = 2,
-                                         .dims = {set->z_start[set->count], columns},
-                                         .data = set->data},
-                                        {.name = "z_start",
-                                         .dtype = LW_I32,
-                                         .rank = 1,
-                                         .dims = {set->count + 1},
-                                         .data = set->z_start}};
+    const lw_tensor_source tensors[] = {
+        {.name = "latents",
+         .dtype = set->bits == 32 ? LW_F32 : LW_F16,
+         .bytes = packed,
+         .rank = 2,
+         .dims = {set->z_start[set->count], columns},
+         .data = set->data},
+        {.name = "z_start", .dtype = LW_I32, .rank = 1, .dims = {set->count + 1}, .data = set->z_start}};
     LW_TRY(items_text(set, err, &items));
     snprintf(bits, sizeof bits, "%d", (int)set->bits);
     snprintf(d_z, sizeof d_z, "%lld", (long long)set->d_z);
     snprintf(encoder, sizeof encoder, "%016" PRIx64, set->encoder);
-    const char *const metadata[] = {"lwmpi_wire", "1",       "bits", bits,  "d_z",
-                                    d_z,          "compress", lw_compress_name(set->compress), "encoder", encoder,
-                                    "items",      items,     NULL};
+    const char *const metadata[] = {
+        "lwmpi_wire", "1",     "bits",  bits,  "d_z", d_z, "compress", lw_compress_name(set->compress),
+        "encoder",    encoder, "items", items, NULL};
     lw_status status = lw_safetensors_print(out, name, tensors, 2, metadata, err);
     free(items);
     return status;

@@ -28,7 +28,8 @@ static void make(int64_t bits, const float *z, lw_wire_set *out)
 {
     lw_error err = {{0}};
     static const char *const ids[TEXTS] = {"a", "\"quoted\" \xC3\xA9", "3"};
-    *out = (lw_wire_set){.count = TEXTS, .bits = bits, .d_z = D_Z, .compress = LW_COMPRESS_CONTEXT, .encoder = 0xFEDCBA9876543210};
+    *out = (lw_wire_set){
+        .count = TEXTS, .bits = bits, .d_z = D_Z, .compress = LW_COMPRESS_CONTEXT, .encoder = 0xFEDCBA9876543210};
     out->items = calloc(TEXTS, sizeof *out->items);
     out->z_start = malloc(sizeof starts);
     out->data = malloc((size_t)(ROWS * lw_quantise_row_bytes(bits, D_Z)));
@@ -91,8 +92,8 @@ static lw_status read_forged(const forged *f, lw_error *err)
     const lw_tensor_source tensors[] = {
         {.name = "latents", .dtype = LW_F32, .rank = 2, .dims = {f->rows, D_Z}, .data = z},
         {.name = "z_start", .dtype = LW_I32, .rank = 1, .dims = {3}, .data = f->start}};
-    const char *const metadata[] = {"lwmpi_wire", "1",         "bits",     f->bits,     "d_z",   f->d_z, "encoder",
-                                    f->encoder,   "compress", f->compress, "items",    f->items, NULL};
+    const char *const metadata[] = {"lwmpi_wire", "1",        "bits",      f->bits, "d_z",    f->d_z, "encoder",
+                                    f->encoder,   "compress", f->compress, "items", f->items, NULL};
     FILE *file = tmpfile();
     assert_non_null(file);
     assert_int_equal(lw_safetensors_print(file, "forged", tensors, 2, metadata, err), LW_OK);
