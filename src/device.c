@@ -1,32 +1,10 @@
-// device.c: element types and the registry of devices.
+// device.c: the registry of devices.
 #include "device.h"
 
 #include <string.h>
 
 #include "device_cpu.h"
 #include "device_cuda.h"
-
-size_t lw_dtype_bytes(lw_dtype type)
-{
-    switch (type) {
-    case LW_F32:
-    case LW_I32: return 4;
-    case LW_BF16:
-    case LW_F16: return 2;
-    }
-    return 0;
-}
-
-const char *lw_dtype_name(lw_dtype type)
-{
-    switch (type) {
-    case LW_F32: return "F32";
-    case LW_BF16: return "BF16";
-    case LW_F16: return "F16";
-    case LW_I32: return "I32";
-    }
-    return "unknown";
-}
 
 lw_status lw_device_open(const char *kind, int index, int threads, lw_error *err, lw_device **out)
 {

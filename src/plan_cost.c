@@ -1,5 +1,7 @@
 #include "plan_cost.h"
 
+#include "teacher.h"
+
 // Adds up the time of one phase.
 typedef struct clock {
     const lw_device_rates *rates;

@@ -9,7 +9,6 @@
 #include "device_table.h"
 #include "flops.h"
 #include "step.h"
-#include "teacher.h"
 #include "wire.h"
 
 // Raised when the cost functions change: older calibration records no longer compare.

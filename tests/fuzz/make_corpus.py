@@ -201,6 +201,14 @@ def token_cache():
     put("token_cache", "lies", cache(2**60, [([0, 2**40], [5, -1]), ([3, 1], [3]), ([0, 0], [])], 1000))
 
 
+def teacher():
+    # The target puts what follows the header behind a right one, and makes the head of the first chunk right.
+    chunk = b"LWCHUNK\0" + struct.pack("<QqQ", 7, 0, 1) + struct.pack("<Q", 2) + struct.pack("<6f", *range(6))
+    put("teacher", "chunk", chunk)
+    put("teacher", "two", chunk.ljust(4096, b"\0") + b"LWCHUNK\0" + struct.pack("<QqQ", 7, 1, 1) + b"\1" * 40)
+    put("teacher", "header", b"LWTEACH\0" + struct.pack("<IIQQQqqqqqq", 0x01020304, 1, 7, 1, 2, 0, 3, 2, 3, 4, 1))
+
+
 def calibration():
     folder = TREE / "runs/calibration"
     record = next(iter(sorted(folder.glob("*.json"))), None)
@@ -215,6 +223,6 @@ def calibration():
 
 
 if __name__ == "__main__":
-    for make in [safetensors, index, tokenizer, encode, lines, pattern, rows, config, hf_config, manifest, token_cache,
+    for make in [safetensors, index, tokenizer, encode, lines, pattern, rows, config, hf_config, manifest, token_cache, teacher,
                  calibration]:
         make()
