@@ -76,6 +76,7 @@ static void test_defaults(void **state)
     assert_int_equal(c->gpus, LW_GPUS_ALL);
     assert_int_equal(c->wire.latents, 32);
     assert_int_equal(c->encoder.ffn, 1024);
+    assert_int_equal(c->encoder.layers, 2); // auto, of the byte encoder
     assert_int_equal(c->pooler.ffn, 1024);
     assert_int_equal(c->adapter.hidden, 1024);
     assert_true(c->train.lr == 1e-4);
@@ -158,6 +159,12 @@ static void test_cross_checks(void **state)
                "tiny.cfg:3: batch.per_rank");
     file_fails(MODELS "batch: { global = 0; };", "batch.global = 0 is out of range", "at least 1");
     file_fails(GOOD "encoder: { width = 250; heads = 4; };", "encoder.heads = 4", "encoder.width = 250");
+    file_fails(GOOD "encoder: { kind = \"llm\"; };", "encoder.kind = \"llm\"", "encoder.path");
+    file_fails(GOOD "encoder: { kind = \"llm\"; path = \"a\"; share = \"a\"; };", "encoder.share", "not both");
+    file_fails(GOOD "encoder: { kind = \"llm\"; share = \"nobody\"; };", "encoder.share = \"nobody\"", "no entry of models");
+    file_fails(GOOD "encoder: { kind = \"llm\"; path = \"a\"; layers = 0; };", "encoder.layers = 0", "at least one layer");
+    file_fails(GOOD "encoder: { lora_rank = 4; };", "encoder.lora_rank = 4", "not \"llm\"");
+    file_fails(GOOD "encoder: { kind = \"llm\"; path = \"a\"; window = 7; };", "encoder.window = 7", "at least 8");
     file_fails(GOOD "wire: { d_z = 12; }; pooler: { heads = 4; };", "pooler.heads = 4", "even");
     file_fails(GOOD "prompt: { question = \"Q\"; };", "prompt.question = \"Q\"", "{question} exactly once");
     file_fails(GOOD "prompt: { answer = \"{answer}{answer}\"; };", "prompt.answer", "exactly once");
