@@ -40,7 +40,7 @@ lw_status lw_comm_rendezvous(lw_comm *comm, lw_status mine, lw_error *err);
 
 int lw_comm_rank(const lw_comm *comm);
 int lw_comm_size(const lw_comm *comm);
-int lw_comm_local_rank(const lw_comm *comm);  // among the ranks of this node (MPI_Comm_split_type, shared)
+int lw_comm_local_rank(const lw_comm *comm); // among the ranks of this node (MPI_Comm_split_type, shared)
 int lw_comm_local_size(const lw_comm *comm);
 const char *lw_comm_host(const lw_comm *comm);
 void lw_comm_set_timeout(lw_comm *comm, double timeout_s); // once the configuration is known. Local
@@ -59,7 +59,7 @@ lw_beat lw_comm_beat(lw_comm *comm);
 // same bits at the same rank count.
 lw_status lw_comm_barrier(lw_comm *comm, lw_error *err);
 lw_status lw_comm_broadcast(lw_comm *comm, int root, void *host_data, int64_t bytes, lw_error *err);
-lw_status lw_comm_sum_f64(lw_comm *comm, double *host_values, int64_t n, lw_error *err);   // in place, all ranks
+lw_status lw_comm_sum_f64(lw_comm *comm, double *host_values, int64_t n, lw_error *err); // in place, all ranks
 lw_status lw_comm_sum_i64(lw_comm *comm, int64_t *host_values, int64_t n, lw_error *err);
 lw_status lw_comm_max_f64(lw_comm *comm, double *host_values, int64_t n, lw_error *err);
 // Gathers `bytes` from each rank into host_out (size * bytes) on root (NULL elsewhere).

@@ -47,20 +47,20 @@ struct lw_comm {
     char phase[LW_PHASE_BYTES];
     int64_t sequence; // collectives entered so far: the same on all ranks that are at the same place
     // The data plane, while a device is attached (data_plane.c):
-    lw_device *dev;   // borrowed
-    lw_nccl *nccl;    // NULL: MPI carries the data
-    float *staging;   // (staging_elements): the buffer's copy in host memory, where the device has its own
+    lw_device *dev; // borrowed
+    lw_nccl *nccl;  // NULL: MPI carries the data
+    float *staging; // (staging_elements): the buffer's copy in host memory, where the device has its own
     int64_t staging_elements;
-    float *work;      // what the ring receives into (ring.c)
+    float *work;                  // what the ring receives into (ring.c)
     lw_sign *signs;               // (size)
     lw_note notes[LW_NOTE_KINDS]; // being sent
     double told_s;                // when this rank last sent notes
     double looked_s;              // and, while it worked, looked for some
     double progress_s;            // when another rank was last heard to work, or to be at another place
-    const lw_error *untold; // what this rank failed of, while it is not agreed; NULL
-    bool noted;       // this rank has told the others that it waits in the current collective
-    bool told_to_end; // lw_comm_told_to_end has spoken
-    bool owns_mpi;    // started here, so ended here
+    const lw_error *untold;       // what this rank failed of, while it is not agreed; NULL
+    bool noted;                   // this rank has told the others that it waits in the current collective
+    bool told_to_end;             // lw_comm_told_to_end has spoken
+    bool owns_mpi;                // started here, so ended here
 };
 
 // Writes "lwmpi: " text newline to stderr at once, so that lines of several ranks do not mix.

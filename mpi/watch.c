@@ -218,9 +218,10 @@ void lw_comm_told_to_end(lw_comm *comm, double waited_s, const char *what)
     }
     comm->told_to_end = true;
     if (call_all(comm, answer_s, silent, sizeof silent) > 0) {
-        lw_comm_say("rank %d on %s: SIGTERM after %.1f s of waiting in phase \"%s\" (%s) for %s, without a sign of life: "
-                    "it died, or is busy",
-                    comm->rank, lw_comm_host(comm), waited_s, comm->phase, what, silent);
+        lw_comm_say(
+            "rank %d on %s: SIGTERM after %.1f s of waiting in phase \"%s\" (%s) for %s, without a sign of life: "
+            "it died, or is busy",
+            comm->rank, lw_comm_host(comm), waited_s, comm->phase, what, silent);
     }
 }
 
@@ -239,9 +240,10 @@ void lw_comm_missed_deadline(lw_comm *comm, double waited_s, const char *what)
                     "comm.timeout_s if its work may stand still for so long",
                     comm->rank, lw_comm_host(comm), waited_s, comm->phase, what, missing, comm->timeout_s);
     } else {
-        lw_comm_say("rank %d on %s: waited %.1f s in phase \"%s\" (%s) although every rank is there, and nothing has "
-                    "moved for %.1f s (comm.timeout_s): the network is stuck or the ranks do not call the same operation",
-                    comm->rank, lw_comm_host(comm), waited_s, comm->phase, what, comm->timeout_s);
+        lw_comm_say(
+            "rank %d on %s: waited %.1f s in phase \"%s\" (%s) although every rank is there, and nothing has "
+            "moved for %.1f s (comm.timeout_s): the network is stuck or the ranks do not call the same operation",
+            comm->rank, lw_comm_host(comm), waited_s, comm->phase, what, comm->timeout_s);
     }
     lw_comm_abandon_device(comm);
     lw_comm_kill(lw_status_exit_code(LW_ERR_TIMEOUT));

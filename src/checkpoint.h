@@ -39,15 +39,15 @@ typedef struct lw_flat_state {
     float *param;     // (elements)
     float *adam_m;    // (elements); both moments NULL: parameters alone, for loading to evaluate
     float *adam_v;    // (elements)
-    lw_beat beat;     // told while a checkpoint is verified and loaded, by the caller's thread; not while one is written
+    lw_beat beat; // told while a checkpoint is verified and loaded, by the caller's thread; not while one is written
 } lw_flat_state;
 
 enum { LW_CHECKPOINT_MAX_MODELS = 17 }; // frozen LLMs, and the encoder's
 
 typedef struct lw_checkpoint_model {
     char name[LW_MODEL_NAME_MAX + 1]; // `models[i].name`
-    uint64_t weights_hash;   // of the frozen weights
-    uint64_t tokenizer_hash; // of tokenizer.json
+    uint64_t weights_hash;            // of the frozen weights
+    uint64_t tokenizer_hash;          // of tokenizer.json
 } lw_checkpoint_model;
 
 // What a manifest says beside the list of files. Order and randomness are functions of (seed, step), so these and the

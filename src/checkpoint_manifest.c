@@ -95,13 +95,13 @@ static json_t *to_json(const lw_checkpoint_info *info, const lw_checkpoint_file 
     char created[LW_UTC_BYTES];
     lw_utc_now(created);
     json_t *manifest = json_pack(
-        "{s:s, s:i, s:s, s:s, s:I, s:I, s:I, s:I, s:I, s:f, s:o, s:o, s:o, s:o, s:o, s:o}", "format", format_name, "version",
-        FORMAT_VERSION, "lwmpi_version", info->lwmpi_version, "created", created, "step", (json_int_t)info->step,
-        "samples", (json_int_t)info->samples, "epoch", (json_int_t)info->epoch, "skipped", (json_int_t)info->skipped,
-        "skipped_in_row", (json_int_t)info->skipped_in_row, "train_s", info->train_s, "eval_nll",
-        isfinite(info->eval_nll) ? json_real(info->eval_nll) : json_null(), "eval_hash",
-        hash_text(info->eval_hash), "config_hash", hash_text(info->config_hash),
-        "data_hash", hash_text(info->data_hash), "models", models_to_json(info), "files", files_to_json(files, count));
+        "{s:s, s:i, s:s, s:s, s:I, s:I, s:I, s:I, s:I, s:f, s:o, s:o, s:o, s:o, s:o, s:o}", "format", format_name,
+        "version", FORMAT_VERSION, "lwmpi_version", info->lwmpi_version, "created", created, "step",
+        (json_int_t)info->step, "samples", (json_int_t)info->samples, "epoch", (json_int_t)info->epoch, "skipped",
+        (json_int_t)info->skipped, "skipped_in_row", (json_int_t)info->skipped_in_row, "train_s", info->train_s,
+        "eval_nll", isfinite(info->eval_nll) ? json_real(info->eval_nll) : json_null(), "eval_hash",
+        hash_text(info->eval_hash), "config_hash", hash_text(info->config_hash), "data_hash",
+        hash_text(info->data_hash), "models", models_to_json(info), "files", files_to_json(files, count));
     uint64_t hash = 0;
     if (manifest == NULL || !hash_of_rest(manifest, &hash) ||
         json_object_set_new(manifest, self_key, hash_text(hash)) != 0) {
@@ -214,8 +214,8 @@ static lw_status check_contents(const char *path, int64_t bytes, uint64_t hash, 
 }
 
 // One row of "files".
-static lw_status check_file(const char *dir, const char *name, const lw_json *at, lw_manifest_depth depth, const lw_beat *beat,
-                            lw_error *err, int64_t *total_bytes)
+static lw_status check_file(const char *dir, const char *name, const lw_json *at, lw_manifest_depth depth,
+                            const lw_beat *beat, lw_error *err, int64_t *total_bytes)
 {
     int64_t bytes = 0;
     uint64_t hash = 0;
@@ -234,8 +234,8 @@ static lw_status check_file(const char *dir, const char *name, const lw_json *at
     return status;
 }
 
-static lw_status check_files(const char *dir, const lw_json *at, lw_manifest_depth depth, const lw_beat *beat, lw_error *err,
-                             int64_t *total_bytes)
+static lw_status check_files(const char *dir, const lw_json *at, lw_manifest_depth depth, const lw_beat *beat,
+                             lw_error *err, int64_t *total_bytes)
 {
     const json_t *files = NULL;
     LW_TRY(lw_json_child(at, "files", err, &files));

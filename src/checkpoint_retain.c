@@ -159,8 +159,7 @@ static int64_t find_best(const char *checkpoints, const lw_checkpoint_entry *ent
         char *dir = NULL;
         bool better = lw_path_join(checkpoints, entries[i].name, &ignored, &dir) == LW_OK &&
                       lw_manifest_read(dir, LW_MANIFEST_ALONE, NULL, &ignored, &info) == LW_OK &&
-                      isfinite(info.eval_nll) && info.eval_nll <= least &&
-                      (best < 0 || info.eval_hash == evaluation);
+                      isfinite(info.eval_nll) && info.eval_nll <= least && (best < 0 || info.eval_hash == evaluation);
         if (better && is_good(checkpoints, &entries[i], known, to, &info)) {
             least = info.eval_nll;
             evaluation = info.eval_hash;

@@ -33,7 +33,10 @@ static lw_status load(lw_job *job, const char *path, lw_error *err)
         status = lw_wire_views(&job->wire, err, &views);
     }
     if (status == LW_OK && job->rank == 0) {
-        lw_flat_state state = {.views = views, .view_count = p->count, .elements = p->elements, .param = host,
+        lw_flat_state state = {.views = views,
+                               .view_count = p->count,
+                               .elements = p->elements,
+                               .param = host,
                                .beat = lw_comm_beat(job->comm)};
         status = lw_checkpoint_load(path, &state, err, &info);
     }

@@ -302,8 +302,13 @@ int main(void)
     char timeout_word[40];
     char seconds[16];
     // Six steps.
-    const char *const words[] = {"train.epochs=1",    "data.samples=42", "data.eval_samples=4", "checkpoint.every_steps=2",
-                                 "checkpoint.keep=3", timeout_word,      NULL};
+    const char *const words[] = {"train.epochs=1",
+                                 "data.samples=42",
+                                 "data.eval_samples=4",
+                                 "checkpoint.every_steps=2",
+                                 "checkpoint.keep=3",
+                                 timeout_word,
+                                 NULL};
     // A deadline that a busy machine keeps, and that a hang may take.
     snprintf(seconds, sizeof seconds, "%.0f", launch_sanitized() ? 12.0 : launch_patience_s(4.0));
     snprintf(timeout_word, sizeof timeout_word, "comm.timeout_s=%s", seconds);

@@ -116,10 +116,22 @@ sed -n 's/.*"nll_per_answer_token": \([^,]*\),*/\1/p' "$scratch/held1/eval.json"
     awk '{ print $1, $2 }' >"$scratch/at_end"
 tail -n 1 "$scratch/held1.rows" | awk '{ print $3, $4 }' >"$scratch/on_the_way"
 same_numbers "the last held-out loss is that of the evaluation at the end" 1e-9 "$scratch/on_the_way" "$scratch/at_end"
-job part 2 0 eval.every_steps=5 eval.loss_samples=4 comm.timeout_s=3
+job part 2 0 eval.every_steps=5 eval.loss_samples=4
 says part 'step 5: held-out loss [0-9.]+ per answer token, on 4 samples'
 job none 0 2 eval.every_steps=5 data.eval=\"\"
 says none 'eval\.every_steps.* set data\.eval'
+
+# The best is one of the same evaluation: on other samples it starts anew, on the same it stays, however bad the rest.
+
+for name in same other; do
+    job "$name" 0 0 eval.every_steps=6 train.max_steps=6
+    [ "$(cat "$scratch/$name/best")" = step-000006 ] || fail "$name: best is $(cat "$scratch/$name/best")"
+done
+worse=(eval.every_steps=6 train.lr=10 run.accept_changes=true)
+job same 0 0 "${worse[@]}"
+job other 0 0 "${worse[@]}" data.eval_samples=9
+[ "$(cat "$scratch/same/best")" = step-000006 ] || fail "same: best is $(cat "$scratch/same/best")"
+[ "$(cat "$scratch/other/best")" = step-000012 ] || fail "other: best is $(cat "$scratch/other/best")"
 
 # --- collapse: a wire that was trained to say nothing is told of once, one that learns is not
 
