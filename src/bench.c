@@ -148,7 +148,11 @@ static lw_status one_step(lw_bench *b, lw_bench_clock *phases, double *enqueued_
     if (phases != NULL) {
         after_phase(phases, LW_PHASE_REDUCE, -1);
     }
-    lw_wire_update(job->dev, wire, &(lw_update){.rate = {{1e-6, 1}, {1e-6, 1}}, .beta1 = 0.9, .beta2 = 0.999, .eps = 1e-8});
+    lw_update update = {.beta1 = 0.9, .beta2 = 0.999, .eps = 1e-8};
+    for (int i = 0; i < LW_RATE_COUNT; i++) {
+        update.rate[i] = (lw_update_rate){.lr = 1e-6, .step = 1};
+    }
+    lw_wire_update(job->dev, wire, &update);
     if (phases != NULL) {
         after_phase(phases, LW_PHASE_UPDATE, -1);
     }

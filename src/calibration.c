@@ -50,7 +50,8 @@ static uint64_t hash_shape(const lw_workload *w, uint64_t models)
         hash = hash_i64(hash, llm, sizeof llm / sizeof llm[0]);
     }
     for (int64_t j = 0; j < w->wire->llm_count; j++) {
-        const int64_t sample[] = {rounded(w->shape.rows[j]), rounded(w->shape.answer[j])};
+        const double share = lw_llm_share(&w->shape);
+        const int64_t sample[] = {rounded(share * w->shape.rows[j]), rounded(share * w->shape.answer[j])};
         hash = hash_i64(hash, sample, 2);
         if (w->shape.taught[j] > 0.0) {
             const int64_t taught = rounded(w->shape.taught[j]);

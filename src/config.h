@@ -17,6 +17,7 @@ typedef enum lw_comm_backend { LW_COMM_AUTO, LW_COMM_NCCL, LW_COMM_MPI } lw_comm
 typedef enum lw_compress { LW_COMPRESS_PROMPT, LW_COMPRESS_CONTEXT } lw_compress;
 typedef enum lw_encoder_kind { LW_ENCODER_BYTE, LW_ENCODER_BERT, LW_ENCODER_LLM } lw_encoder_kind;
 typedef enum lw_pooler_kind { LW_POOLER_QUERIES, LW_POOLER_MEAN } lw_pooler_kind;
+typedef enum lw_turns { LW_SCHEDULE_ALL, LW_SCHEDULE_ALTERNATE } lw_turns;
 typedef enum lw_bos { LW_BOS_AUTO, LW_BOS_YES, LW_BOS_NO } lw_bos;
 typedef enum lw_data_format { LW_DATA_JSONL, LW_DATA_SQUAD, LW_DATA_HOTPOT, LW_DATA_TEXT } lw_data_format;
 typedef enum lw_model_init {
@@ -105,6 +106,7 @@ typedef struct lw_config {
     struct {
         int64_t epochs;
         int64_t max_steps; // 0: what the epochs give; else the run ends at the earlier of the two
+        lw_turns schedule;
         double lr;
         double encoder_lr, adapter_lr; // 0: lr
         double encoder_start;          // fraction of the steps before encoder and pooler move

@@ -9,6 +9,7 @@ static const char *const backend_words[] = {"auto", "nccl", "mpi", NULL};
 static const char *const compress_words[] = {"prompt", "context", NULL};
 static const char *const encoder_words[] = {"byte", "bert", "llm", NULL};
 static const char *const pooler_words[] = {"queries", "mean", NULL};
+static const char *const schedule_words[] = {"all", "alternate", NULL};
 static const char *const bos_words[] = {"auto", "yes", "no", NULL};
 static const char *const format_words[] = {"jsonl", "squad", "hotpot", "text", NULL};
 const char *const lw_model_init_words[] = {"load", "random", NULL};
@@ -126,6 +127,9 @@ static const lw_key keys[] = {
         "the longer run from the step that it is at, and so jumps up"),
     INT(train.max_steps, 0, 0, BIG, LW_KEY_LONGER | LW_KEY_PHASE,
         "end after N steps even if epochs are left; 0: no limit; may be raised likewise"),
+    CHOICE(train.schedule, lw_turns, LW_SCHEDULE_ALL, schedule_words, LW_KEY_PHASE,
+           "all: every model in every step; alternate: one a step in turn, whose side of the wire alone then learns, with "
+           "the encoder"),
     FLOAT(train.lr, 1e-4, 0, 100, LW_KEY_PHASE, "highest learning rate"),
     FLOAT(train.encoder_lr, 0, 0, 100, LW_KEY_PHASE, "the same of encoder and pooler; 0: train.lr"),
     FLOAT(train.adapter_lr, 0, 0, 100, LW_KEY_PHASE, "the same of the adapters; 0: train.lr"),

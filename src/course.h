@@ -26,7 +26,9 @@ void lw_schedule_share(const lw_schedule *schedule, int64_t step, int rank, int 
 void lw_schedule_step(const lw_schedule *schedule, int64_t step, int64_t *first, int64_t *count);
 // Linear warm-up, then cosine to min_lr * lr (Loshchilov & Hutter 2017). step from 0.
 double lw_schedule_lr(const lw_config *config, const lw_schedule *schedule, int64_t step);
-// The same of one part of the parameters. That of the encoder is 0 in the first encoder_start of the steps, and then
+// The LLM that alone runs in this step; -1: all do.
+int64_t lw_schedule_only(const lw_config *config, int64_t step);
+// The same of one part of the parameters; 0 in a step that is another LLM's. That of the encoder is 0 in the first encoder_start of the steps, and then
 // rises to the curve within as many steps as the warm-up has.
 double lw_schedule_rate(const lw_config *config, const lw_schedule *schedule, lw_rate rate, int64_t step);
 // How many of the first `steps` steps move that part.

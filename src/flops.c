@@ -2,7 +2,7 @@
 
 lw_sample_shape lw_sample_shape_of(const lw_config *config, const lw_step_sample *samples, int64_t count)
 {
-    lw_sample_shape s = {0};
+    lw_sample_shape s = {.turns = config->train.schedule == LW_SCHEDULE_ALTERNATE ? config->model_count : 0};
     const lw_step_loss loss = lw_step_loss_of(config);
     for (int64_t i = 0; i < count; i++) {
         int64_t latents = lw_encoder_latents(config, samples[i].source.count);
@@ -60,12 +60,13 @@ double lw_step_flop(const lw_wire *wire, const lw_hf_config *const *configs, con
     double latents = shape->latents;
     double flop = layers(&e->byte.stack, shape->source, shape->source) + encoder_llm(&e->llm, shape->source);
     flop += layers(&e->pooler.stack, latents, shape->source) + linear(&e->pooler.linear, latents);
+    double share = lw_llm_share(shape);
     for (int64_t j = 0; j < wire->llm_count; j++) {
         const lw_adapter *a = &wire->adapters[j];
         const lw_hf_config *c = configs[j];
-        flop += linear(&a->up, latents) + linear(&a->down, latents) + linear(&a->skip, latents);
-        flop += 4.0 * layer_weights(c) * shape->rows[j];
-        flop += (double)c->d * (double)c->vocab * (4.0 * shape->answer[j] + 2.0 * shape->taught[j]);
+        flop += share * (linear(&a->up, latents) + linear(&a->down, latents) + linear(&a->skip, latents));
+        flop += share * 4.0 * layer_weights(c) * shape->rows[j];
+        flop += share * (double)c->d * (double)c->vocab * (4.0 * shape->answer[j] + 2.0 * shape->taught[j]);
     }
     return flop;
 }

@@ -12,7 +12,14 @@ typedef struct lw_sample_shape {
     double rows[LW_MAX_MODELS];   // latents, suffix and answer but its last token
     double answer[LW_MAX_MODELS]; // supervised rows
     double taught[LW_MAX_MODELS]; // of these, rows with a teacher's
+    int64_t turns; // N: of N LLMs each runs in every Nth step alone, and what follows is of the mean step; 0: all run
 } lw_sample_shape;
+
+// Of a step's work in the LLMs and their adapters, how much a mean step does.
+static inline double lw_llm_share(const lw_sample_shape *shape)
+{
+    return shape->turns > 0 ? 1.0 / (double)shape->turns : 1.0;
+}
 
 lw_sample_shape lw_sample_shape_of(const lw_config *config, const lw_step_sample *samples, int64_t count);
 

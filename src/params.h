@@ -11,10 +11,11 @@
 
 #include "device.h"
 
-enum { LW_PARAM_NAME_BYTES = 96, LW_MAX_PARAM_RANGES = 16 };
+enum { LW_PARAM_NAME_BYTES = 96, LW_MAX_PARAM_RANGES = 80 };
 
-// Which learning rate a tensor has.
-typedef enum lw_rate { LW_RATE_ENCODER, LW_RATE_ADAPTER, LW_RATE_COUNT } lw_rate;
+// Which learning rate a tensor has: that of encoder and pooler, or that of LLM j's side of the wire, LW_RATE_ADAPTER + j.
+enum { LW_RATE_ENCODER, LW_RATE_ADAPTER, LW_RATE_COUNT = LW_RATE_ADAPTER + 16 };
+typedef int lw_rate;
 
 typedef struct lw_param lw_param;
 
@@ -33,7 +34,7 @@ struct lw_param {
     double offsets[4];
     int64_t group;
     bool decay;          // AdamW's weight decay applies
-    lw_rate rate;        // encoder and pooler, unless somebody says otherwise
+    lw_rate rate;        // LW_RATE_ENCODER, unless somebody says otherwise
     int64_t elements;
     int64_t offset; // from the start of the flat buffer, in elements; set by lw_params_place
 };

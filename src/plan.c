@@ -124,7 +124,7 @@ static double rows_of(const lw_workload *w)
 {
     double rows = 0.0;
     for (int64_t j = 0; j < w->wire->llm_count; j++) {
-        rows += w->shape.rows[j];
+        rows += lw_llm_share(&w->shape) * w->shape.rows[j];
     }
     return rows;
 }

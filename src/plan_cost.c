@@ -246,14 +246,15 @@ static void add_pass(const lw_device_rates *rates, const lw_workload *w, double 
     double z = samples * w->shape.latents;
     p[LW_PHASE_ENCODER_FORWARD] += encoder(rates, &w->wire->encoder, samples, &w->shape, false);
     p[LW_PHASE_ENCODER_BACKWARD] += encoder(rates, &w->wire->encoder, samples, &w->shape, true);
+    double share = lw_llm_share(&w->shape);
     for (int64_t j = 0; j < w->wire->llm_count; j++) {
         llm_shape m = shape_of(rates, w->configs[j], samples, w->shape.rows[j], w->shape.answer[j]);
         m.taught = samples * w->shape.taught[j];
-        p[LW_PHASE_ADAPTER_FORWARD] += adapter(rates, &w->wire->adapters[j], z, false);
-        p[LW_PHASE_LLM_FORWARD] += llm_forward(rates, &m);
-        p[LW_PHASE_HEAD] += llm_head(rates, &m);
-        p[LW_PHASE_LLM_BACKWARD] += llm_backward(rates, &m);
-        p[LW_PHASE_ADAPTER_BACKWARD] += adapter(rates, &w->wire->adapters[j], z, true);
+        p[LW_PHASE_ADAPTER_FORWARD] += share * adapter(rates, &w->wire->adapters[j], z, false);
+        p[LW_PHASE_LLM_FORWARD] += share * llm_forward(rates, &m);
+        p[LW_PHASE_HEAD] += share * llm_head(rates, &m);
+        p[LW_PHASE_LLM_BACKWARD] += share * llm_backward(rates, &m);
+        p[LW_PHASE_ADAPTER_BACKWARD] += share * adapter(rates, &w->wire->adapters[j], z, true);
     }
 }
 

@@ -88,10 +88,22 @@ static double highest(const lw_config *c, lw_rate rate)
     return own > 0.0 ? own : c->train.lr;
 }
 
+// One LLM a step in turn: whether this step is not that of the LLM whose rate it is.
+static bool rests(const lw_config *c, lw_rate rate, int64_t step)
+{
+    int64_t only = lw_schedule_only(c, step);
+    return only >= 0 && rate != LW_RATE_ENCODER && rate - LW_RATE_ADAPTER != only;
+}
+
+int64_t lw_schedule_only(const lw_config *c, int64_t step)
+{
+    return c->train.schedule == LW_SCHEDULE_ALTERNATE ? step % c->model_count : -1;
+}
+
 double lw_schedule_rate(const lw_config *c, const lw_schedule *s, lw_rate rate, int64_t step)
 {
     int64_t first = first_move(c, s, rate);
-    if (step < first) {
+    if (step < first || rests(c, rate, step)) {
         return 0.0;
     }
     double lr = curve(c, s, highest(c, rate), step);
@@ -103,5 +115,10 @@ double lw_schedule_rate(const lw_config *c, const lw_schedule *s, lw_rate rate, 
 int64_t lw_schedule_moved(const lw_config *c, const lw_schedule *s, lw_rate rate, int64_t steps)
 {
     int64_t first = first_move(c, s, rate);
-    return steps > first && highest(c, rate) > 0.0 ? steps - first : 0;
+    int64_t moved = steps > first && highest(c, rate) > 0.0 ? steps - first : 0;
+    if (c->train.schedule != LW_SCHEDULE_ALTERNATE || rate == LW_RATE_ENCODER) {
+        return moved;
+    }
+    int64_t turn = rate - LW_RATE_ADAPTER; // its first step
+    return moved > turn ? (moved - turn - 1) / c->model_count + 1 : 0;
 }

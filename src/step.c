@@ -186,6 +186,8 @@ lw_status lw_step_start(lw_step *step, const lw_config *config, lw_wire *wire, l
         step->decoders[j] = decoders[j];
         LW_TRY(lw_packing_create(&step->limits.llm[j], step->indices[j], err, &step->packing[j]));
     }
+    step->only = -1;
+    step->encoder_rests = false;
     lw_step_configure(step, config, loss);
     LW_TRY(make_staging(step, err));
     return step->dev->ops->sync(step->dev, err);
@@ -249,7 +251,7 @@ static lw_status pack(lw_step *step, int64_t j, const lw_step_sample *const *sam
                       lw_error *err)
 {
     lw_packing *p = &step->packing[j];
-    double scale = 1.0 / ((double)tokens * (double)step->wire->llm_count);
+    double scale = 1.0 / ((double)tokens * (double)(step->only >= 0 ? 1 : step->wire->llm_count));
     lw_packing_clear(p);
     for (int64_t i = 0; i < count; i++) {
         const lw_tokens *answer = &samples[i]->answer[j];
@@ -412,6 +414,9 @@ lw_status lw_step_run(lw_step *step, const lw_step_sample *const *samples, int64
     replay(step, encoder_forward, -1, source, LW_ENCODER_SHAPES);
     for (int64_t j = 0; j < step->wire->llm_count; j++) {
         lw_packing *p = &step->packing[j];
+        if (step->only >= 0 && step->only != j) {
+            continue;
+        }
         LW_TRY(pack(step, j, samples, count, tokens[j], err));
         lw_packing_upload(p, dev);
         LW_TRY(upload_states(step, j, samples, count, err));
@@ -420,7 +425,9 @@ lw_status lw_step_run(lw_step *step, const lw_step_sample *const *samples, int64
                                   p->max_q,     p->max_k, p->teachers,    batch->z_rows, step->task_rows};
         replay(step, llm_pass, j, shapes, sizeof shapes / sizeof *shapes);
     }
-    replay(step, encoder_backward, -2, source, LW_ENCODER_SHAPES);
+    if (!step->encoder_rests) {
+        replay(step, encoder_backward, -2, source, LW_ENCODER_SHAPES);
+    }
     return LW_OK;
 }
 

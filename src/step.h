@@ -77,6 +77,8 @@ typedef struct lw_step {
     lw_decoder *decoders[LW_MAX_MODELS];    // borrowed
     lw_step_limits limits;
     lw_step_loss loss;
+    int64_t only;       // the LLM that alone runs, and whose loss is all; -1: all of them, the mean of whose losses it is
+    bool encoder_rests; // no gradient of encoder and pooler is wanted
     lw_encoder_buffers encoder;
     lw_encoder_batch batch;
     lw_adapter_buffers adapters[LW_MAX_MODELS];

@@ -163,6 +163,27 @@ static void enter_leg(lw_trainer *t)
     }
 }
 
+// Whether LLM j is in the step, and how many are.
+static bool runs(const lw_trainer *t, int64_t j)
+{
+    return t->step.only < 0 || t->step.only == j;
+}
+
+static double running(const lw_trainer *t)
+{
+    return t->step.only < 0 ? (double)t->job->llm_count : 1.0;
+}
+
+// What the step is, beside its samples.
+static void set_up_step(lw_trainer *t)
+{
+    enter_leg(t);
+    const lw_leg *leg = &t->course.legs[t->leg];
+    int64_t step = t->state.step - leg->first_step;
+    t->step.only = lw_schedule_only(leg->config, step);
+    t->step.encoder_rests = lw_schedule_rate(leg->config, &leg->schedule, LW_RATE_ENCODER, step) == 0.0;
+}
+
 // Answer tokens of the whole step for each LLM, how many of them have a teacher, and rows that the LLMs process: every
 // rank counts them all, which costs less than asking.
 static void count_tokens(lw_trainer *t, int64_t first, int64_t count, int64_t *answer_tokens, int64_t *rows)
@@ -179,11 +200,11 @@ static void count_tokens(lw_trainer *t, int64_t first, int64_t count, int64_t *a
         for (int64_t j = 0; j < t->job->llm_count; j++) {
             answer_tokens[j] += s->answer[j].count;
             taught[j] += lw_step_taught(&loss, s, j);
-            *rows += lw_step_sample_rows(leg->config, s, j);
+            *rows += runs(t, j) ? lw_step_sample_rows(leg->config, s, j) : 0;
         }
     }
     for (int64_t j = 0; j < t->job->llm_count; j++) { // the inverse of kl_weight, over the positions (step.h)
-        double divisor = (double)answer_tokens[j] * (double)t->job->llm_count;
+        double divisor = (double)answer_tokens[j] * running(t);
         t->kl_factor[j] = taught[j] > 0 ? divisor / (loss.kd_weight * (double)taught[j]) : NAN;
     }
 }
@@ -234,10 +255,14 @@ static lw_status read_back(lw_trainer *t, lw_error *err)
     LW_TRY(job->dev->ops->sync(job->dev, err));
     t->grad_norm = sqrt((double)sqnorm);
     t->mean_loss = 0.0;
-    double tau = job->config->loss.kd_tau;
+    double tau = t->step.loss.kd_tau;
     for (int64_t j = 0; j < job->llm_count; j++) {
+        if (!runs(t, j)) {
+            continue; // its loss is that of its last step
+        }
         double loss = (double)stats[LW_STAT_LOSS + j] + tau * tau * (double)stats[LW_STAT_KL + j];
-        t->loss[j] = loss * (double)job->llm_count;
+        t->loss[j] = loss * running(t);
+        t->loss_step[j] = t->state.step + 1;
         t->kl[j] = (double)stats[LW_STAT_KL + j] * t->kl_factor[j];
         t->mean_loss += loss;
     }
@@ -253,9 +278,13 @@ static lw_status read_back(lw_trainer *t, lw_error *err)
 static lw_status count_skipped(lw_trainer *t, int64_t first, int64_t count, lw_error *err)
 {
     lw_job *job = t->job;
+    double loss[LW_MAX_MODELS] = {0.0}; // of those in the step
+    for (int64_t j = 0; j < job->llm_count; j++) {
+        loss[j] = runs(t, j) ? t->loss[j] : 0.0;
+    }
     t->state.skipped++;
     t->state.skipped_in_row++;
-    lw_skipped_log(job, t->leg, &t->course.legs[t->leg].schedule, t->state.step, first, count, t->loss, t->grad_norm);
+    lw_skipped_log(job, t->leg, &t->course.legs[t->leg].schedule, t->state.step, first, count, loss, t->grad_norm);
     if (t->state.skipped_in_row < job->config->train.max_skipped) {
         return LW_OK;
     }
@@ -290,7 +319,7 @@ static void update(lw_trainer *t)
                    .weight_decay = c->train.weight_decay,
                    .clip = c->train.clip};
     for (int i = 0; i < LW_RATE_COUNT; i++) {
-        u.rate[i] = rate_of(t, (lw_rate)i);
+        u.rate[i] = rate_of(t, i);
     }
     lw_wire_update(t->job->dev, &t->job->wire, &u);
 }
@@ -302,7 +331,7 @@ static lw_status run_step(lw_trainer *t, lw_error *err, int64_t *rows)
     int64_t answer_tokens[LW_MAX_MODELS];
     int64_t first;
     int64_t count;
-    enter_leg(t);
+    set_up_step(t);
     const lw_leg *leg = &t->course.legs[t->leg];
     lw_comm_phase(job->comm, "step %lld", (long long)(t->state.step + 1));
     lw_schedule_step(&leg->schedule, t->state.step - leg->first_step, &first, &count);
@@ -363,9 +392,14 @@ static lw_status log_metrics(lw_trainer *t, const lw_interval *in, double now_s,
     m[n++] = LW_METRIC_COUNT("epoch", t->state.epoch);
     m[n++] = LW_METRIC_COUNT("samples", t->state.samples);
     m[n++] = LW_METRIC_NUMBER("loss", t->mean_loss);
-    for (int64_t j = 0; j < job->llm_count; j++) {
-        snprintf(keys[0][j], sizeof keys[0][j], "loss_%s", job->llms[j].name);
-        m[n++] = LW_METRIC_NUMBER(keys[0][j], t->loss[j]);
+    if (t->step.only >= 0) {
+        m[n++] = LW_METRIC_STRING("model", job->llms[t->step.only].name); // whose step it was
+    }
+    for (int64_t j = 0; j < job->llm_count; j++) { // a model that had no step since the last row has no value
+        if (t->loss_step[j] > t->state.step - in->steps) {
+            snprintf(keys[0][j], sizeof keys[0][j], "loss_%s", job->llms[j].name);
+            m[n++] = LW_METRIC_NUMBER(keys[0][j], t->loss[j]);
+        }
     }
     for (int64_t j = 0; j < job->llm_count && t->teachers[t->leg] != NULL; j++) {
         snprintf(keys[2][j], sizeof keys[2][j], "kd_loss_%s", job->llms[j].name);
@@ -374,7 +408,8 @@ static lw_status log_metrics(lw_trainer *t, const lw_interval *in, double now_s,
     m[n++] = LW_METRIC_NUMBER("grad_norm", t->grad_norm);
     m[n++] = LW_METRIC_NUMBER("lr", lw_schedule_lr(leg->config, &leg->schedule, step));
     m[n++] = LW_METRIC_NUMBER("lr_encoder", lw_schedule_rate(leg->config, &leg->schedule, LW_RATE_ENCODER, step));
-    m[n++] = LW_METRIC_NUMBER("lr_adapter", lw_schedule_rate(leg->config, &leg->schedule, LW_RATE_ADAPTER, step));
+    lw_rate adapter = LW_RATE_ADAPTER + (t->step.only >= 0 ? (lw_rate)t->step.only : 0);
+    m[n++] = LW_METRIC_NUMBER("lr_adapter", lw_schedule_rate(leg->config, &leg->schedule, adapter, step));
     m[n++] = LW_METRIC_NUMBER("samples_per_s", (double)in->samples / wall_s);
     m[n++] = LW_METRIC_NUMBER("tokens_per_s", (double)in->rows / wall_s);
     m[n++] = LW_METRIC_NUMBER("step_s", wall_s / (double)in->steps);

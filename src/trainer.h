@@ -40,7 +40,8 @@ typedef struct lw_trainer {
     lw_error disk_error;
     bool disk_failed;           // rank 0 has such a reason: known to all
     lw_teacher *teachers[LW_MAX_PHASES]; // NULL: no distillation in that phase
-    double loss[LW_MAX_MODELS]; // of the last step, distillation included
+    double loss[LW_MAX_MODELS];       // of the last step of each, distillation included
+    int64_t loss_step[LW_MAX_MODELS]; // which that was, from 1
     double kl[LW_MAX_MODELS];   // mean over the positions that have a teacher; NAN: none has
     double kl_factor[LW_MAX_MODELS]; // to that mean from the step's sum
     double mean_loss;

@@ -19,27 +19,37 @@ void lw_wire_set_embedding_rms(lw_wire *wire, int64_t j, float rms)
     }
 }
 
+_Static_assert(LW_RATE_COUNT == LW_RATE_ADAPTER + LW_MAX_MODELS, "a rate for each LLM");
+
+// Tensors from `first` on are of LLM j's side.
+static void set_rate(lw_wire *wire, int64_t first, int64_t j)
+{
+    for (int64_t i = first; i < wire->params.count; i++) {
+        wire->params.list[i].rate = LW_RATE_ADAPTER + (lw_rate)j;
+    }
+}
+
 lw_status lw_wire_declare(const lw_config *config, const int64_t *d, const lw_encoder_backbone *backbone, lw_error *err,
                           lw_wire *out)
 {
     *out = (lw_wire){.llm_count = config->model_count};
     lw_status status = lw_encoder_declare(config, backbone, &out->params, err, &out->encoder);
-    int64_t encoder_tensors = out->params.count;
     for (int64_t j = 0; j < config->model_count && status == LW_OK; j++) {
+        int64_t first = out->params.count;
         out->adapters[j] = lw_adapter_declare(&out->params, config->models[j].name, config->wire.d_z,
                                               config->adapter.hidden, d[j]);
         if (out->adapters[j].gain < 0) {
             status = lw_fail(err, LW_ERR_MEMORY, "no memory for the table of parameters");
         }
+        set_rate(out, first, j);
     }
     for (int64_t j = 0; j < config->model_count && status == LW_OK; j++) {
+        int64_t first = out->params.count;
         out->task[j] = -1;
         if (lw_config_reads_text(config)) {
             status = declare_task(out, config->models[j].name, d[j], j, err);
         }
-    }
-    for (int64_t i = encoder_tensors; i < out->params.count; i++) {
-        out->params.list[i].rate = LW_RATE_ADAPTER;
+        set_rate(out, first, j);
     }
     if (status == LW_OK) {
         status = lw_params_place(&out->params, err);

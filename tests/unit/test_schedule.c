@@ -220,6 +220,29 @@ static void test_rates_of_the_parts(void **state)
     }
 }
 
+static void test_one_model_a_step_in_turn(void **state)
+{
+    (void)state;
+    lw_config c = {.batch.global = 1,
+                   .model_count = 3,
+                   .train = {.epochs = 1, .lr = 1e-3, .min_lr = 0.1, .schedule = LW_SCHEDULE_ALTERNATE}};
+    lw_schedule s = make(&c, 20, 1);
+    int64_t moved[3] = {0};
+    for (int64_t step = 0; step < 20; step++) {
+        assert_int_equal(lw_schedule_only(&c, step), step % 3);
+        assert_true(lw_schedule_rate(&c, &s, LW_RATE_ENCODER, step) == lw_schedule_lr(&c, &s, step));
+        assert_int_equal(lw_schedule_moved(&c, &s, LW_RATE_ENCODER, step), step);
+        for (int j = 0; j < 3; j++) {
+            double rate = lw_schedule_rate(&c, &s, LW_RATE_ADAPTER + j, step);
+            assert_true(rate == (step % 3 == j ? lw_schedule_lr(&c, &s, step) : 0.0));
+            assert_int_equal(lw_schedule_moved(&c, &s, LW_RATE_ADAPTER + j, step), moved[j]);
+            moved[j] += rate > 0.0;
+        }
+    }
+    c.train.schedule = LW_SCHEDULE_ALL;
+    assert_int_equal(lw_schedule_only(&c, 4), -1);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -231,6 +254,7 @@ int main(void)
         cmocka_unit_test(test_learning_rate),
         cmocka_unit_test(test_learning_rate_at_the_edges),
         cmocka_unit_test(test_rates_of_the_parts),
+        cmocka_unit_test(test_one_model_a_step_in_turn),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -79,7 +79,9 @@ static void remember(fixture *f)
 
 static lw_update update_of(double encoder, double adapter, int64_t step)
 {
-    return (lw_update){.rate = {[LW_RATE_ENCODER] = {encoder, step}, [LW_RATE_ADAPTER] = {adapter, step}},
+    return (lw_update){.rate = {[LW_RATE_ENCODER] = {encoder, step},
+                                [LW_RATE_ADAPTER] = {adapter, step},
+                                [LW_RATE_ADAPTER + 1] = {adapter, step}},
                        .beta1 = 0.9,
                        .beta2 = 0.98,
                        .eps = 1e-8,
@@ -94,7 +96,7 @@ static void test_ranges_cover_everything_once(void **state)
     open_fixture(&f);
     const lw_params *p = &f.wire.params;
     int64_t end = 0;
-    assert_int_equal(p->range_count, 4); // encoder and adapters, with and without decay
+    assert_int_equal(p->range_count, 6); // encoder and two adapters, with and without decay
     for (int i = 0; i < p->range_count; i++) {
         assert_int_equal(p->ranges[i].first, end);
         end += p->ranges[i].count;
@@ -102,8 +104,9 @@ static void test_ranges_cover_everything_once(void **state)
     assert_int_equal(end, p->elements);
     for (int64_t i = 0; i < p->count; i++) {
         const lw_param *q = &p->list[i];
-        bool adapter = strncmp(q->name, "adapter.", 8) == 0;
-        assert_int_equal(q->rate, adapter ? LW_RATE_ADAPTER : LW_RATE_ENCODER);
+        assert_int_equal(q->rate, strncmp(q->name, "adapter.llama.", 14) == 0  ? LW_RATE_ADAPTER
+                                  : strncmp(q->name, "adapter.qwen.", 13) == 0 ? LW_RATE_ADAPTER + 1
+                                                                               : LW_RATE_ENCODER);
         for (int r = 0; r < p->range_count; r++) {
             const lw_param_range *range = &p->ranges[r];
             bool inside = q->offset >= range->first && q->offset + q->elements <= range->first + range->count;
@@ -156,6 +159,7 @@ static void test_a_rate_of_nothing_moves_nothing(void **state)
     (void)state;
     check_frozen(LW_RATE_ENCODER);
     check_frozen(LW_RATE_ADAPTER);
+    check_frozen(LW_RATE_ADAPTER + 1);
 }
 
 static void test_equal_rates_are_one_rate(void **state)
