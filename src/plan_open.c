@@ -161,7 +161,8 @@ static void guess_mean(lw_plan *plan, int64_t phase)
     double prompt = suffix + source / 4.0;
     int64_t taught = !lw_teacher_wanted(c) || text ? 0 : c->loss.k < answer ? c->loss.k : answer;
     prompt = prompt < (double)c->prompt.max_prompt_tokens ? prompt : (double)c->prompt.max_prompt_tokens;
-    *mean = (lw_sample_shape){.source = source, .latents = (double)lw_encoder_latents(c, (int64_t)source),
+    double read = c->encoder.kind == LW_ENCODER_BYTE ? source : source / 4.0;
+    *mean = (lw_sample_shape){.source = read, .latents = (double)lw_encoder_latents(c, (int64_t)read),
                               .turns = c->train.schedule == LW_SCHEDULE_ALTERNATE ? c->model_count : 0};
     for (int64_t j = 0; j < plan->job.llm_count; j++) {
         mean->rows[j] = mean->latents + suffix + (double)answer - 1.0;

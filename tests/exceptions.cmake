@@ -17,6 +17,7 @@ set(LW_LABELS_fault_kills slow)
 set(LW_TIMEOUT_fault_peers 400) # deadlines that have to pass
 set(LW_LABELS_fault_peers slow)
 set(LW_TIMEOUT_fault_disks 300)
+set(LW_TIMEOUT_grad_wire 240)
 set(LW_TIMEOUT_mpi_encoder_llm 240) # eight runs
 set(LW_TIMEOUT_softgpu_ops 300)
 set(LW_TIMEOUT_softgpu_train 600) # four runs of two ranks with every GPU thread emulated
