@@ -138,8 +138,9 @@ done:
 static void shorten(lw_config *c)
 {
     c->data.samples = LW_GATE_ITEMS;
-    c->data.eval_samples =
-        c->data.eval_samples > 0 && c->data.eval_samples < LW_GATE_ITEMS ? c->data.eval_samples : LW_GATE_ITEMS;
+    if (c->data.eval_samples == 0 || c->data.eval_samples > LW_GATE_SAMPLES) {
+        c->data.eval_samples = LW_GATE_SAMPLES;
+    }
     c->eval.quantise = c->eval.curve = c->eval.joint = false;
     c->eval.bootstrap = 0;
 }

@@ -11,16 +11,14 @@
 
 // --- one chunk
 
-// Leaves the latents that `system` reads in e->latents. Queries give all of theirs, of which the first are read.
-static lw_status encode(lw_job *job, lw_eval *e, int64_t first, int64_t count, const lw_eval_system *system,
-                        lw_error *err)
+lw_status lw_eval_encode(lw_job *job, lw_eval *e, const int64_t *which, int64_t count, const lw_eval_system *system,
+                         lw_error *err)
 {
     static const lw_eval_system all = {.mode = LW_EVAL_LATENT};
     const lw_eval_system *pooled = job->config->pooler.kind == LW_POOLER_MEAN ? system : &all;
     lw_encoder_batch_clear(&e->batch);
-    for (int64_t i = first; i < first + count; i++) {
-        int64_t from = system->mode == LW_EVAL_SHUFFLED && e->partner[i] >= 0 ? e->partner[i] : i;
-        lw_tokens source = job->eval.samples[from].source;
+    for (int64_t i = 0; i < count; i++) {
+        lw_tokens source = job->eval.samples[which[i]].source;
         if (lw_encoder_batch_add(&e->batch, source, lw_eval_latents(job->config, pooled, source.count)) < 0) {
             return lw_fail(err, LW_ERR_INTERNAL, "an evaluation chunk exceeds the limits it was sized for");
         }
@@ -29,6 +27,16 @@ static lw_status encode(lw_job *job, lw_eval *e, int64_t first, int64_t count, c
     lw_encoder_forward(job->dev, &job->wire.params, &job->wire.encoder, &e->batch, &e->encoder);
     e->latents = e->encoder.z;
     return LW_OK;
+}
+
+static lw_status encode(lw_job *job, lw_eval *e, int64_t first, int64_t count, const lw_eval_system *system,
+                        lw_error *err)
+{
+    for (int64_t i = 0; i < count; i++) {
+        int64_t partner = system->mode == LW_EVAL_SHUFFLED ? e->partner[first + i] : -1;
+        e->which[i] = partner >= 0 ? partner : first + i;
+    }
+    return lw_eval_encode(job, e, e->which, count, system, err);
 }
 
 // What comes through a wire of `bits` bits takes the place of the latents.

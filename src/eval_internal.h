@@ -34,6 +34,7 @@ struct lw_eval {
     lw_adapter_buffers adapters[LW_MAX_MODELS];
     lw_generator generators[LW_MAX_MODELS];
     int64_t *partner;       // (samples) whose latents the shuffled control reads; -1: none
+    int64_t *which;         // (chunk) whose latents are encoded
     uint64_t *context_hash; // (samples) of the context; of the question where there is none
     int64_t *cluster;       // (samples) samples with one context are one cluster
     int64_t clusters;
@@ -96,6 +97,11 @@ bool lw_eval_same_latents(const lw_config *config, const lw_eval_system *a, cons
 lw_status lw_eval_joint_chunk(lw_job *job, lw_eval *e, int64_t first, int64_t count, lw_error *err);
 // The author whose answer has the largest sum over the readers, the first one of equals.
 int64_t lw_eval_joint_choice(const lw_job *job, const lw_eval *e, int64_t i);
+
+// Leaves the latents that `system` reads of samples which[0 .. count - 1], at most e->chunk of them, in e->latents. Queries
+// give all of theirs, of which the first are read. After lw_eval_start.
+lw_status lw_eval_encode(lw_job *job, lw_eval *e, const int64_t *which, int64_t count, const lw_eval_system *system,
+                         lw_error *err);
 
 // Runs e->task on samples first .. + count - 1, at most e->chunk of them, and leaves their records. After lw_eval_start.
 lw_status lw_eval_chunk(lw_job *job, lw_eval *e, int64_t first, int64_t count, lw_error *err);

@@ -98,12 +98,13 @@ static bool allocate(const lw_job *job, lw_eval *e)
     int64_t chunks = (job->eval.count + e->chunk - 1) / e->chunk;
     e->own = (chunks + ranks - 1) / ranks * e->chunk;
     e->partner = calloc(n, sizeof *e->partner);
+    e->which = calloc((size_t)e->chunk, sizeof *e->which);
     e->context_hash = calloc(n, sizeof *e->context_hash);
     e->cluster = calloc(n, sizeof *e->cluster);
     e->records = calloc(n * llms * count, LW_RECORD_COUNT * sizeof *e->records);
     e->joint = calloc(n * llms * llms, sizeof *e->joint);
     e->ids = calloc(count * (size_t)e->own * llms, (size_t)c->eval.max_new_tokens * sizeof *e->ids);
-    bool done = e->partner != NULL && e->context_hash != NULL && e->cluster != NULL && e->records != NULL &&
+    bool done = e->partner != NULL && e->which != NULL && e->context_hash != NULL && e->cluster != NULL && e->records != NULL &&
                 e->joint != NULL && e->ids != NULL;
     if (done && c->eval.quantise) {
         size_t rows = (size_t)(e->chunk * most_latents(job));
@@ -186,6 +187,7 @@ void lw_eval_destroy(lw_eval **eval)
         }
         lw_ids_free(&e->candidate);
         free(e->partner);
+        free(e->which);
         free(e->context_hash);
         free(e->cluster);
         free(e->records);

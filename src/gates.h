@@ -31,9 +31,10 @@ typedef struct lw_gates {
     int failed;
 } lw_gates;
 
-enum { LW_GATE_ITEMS = 32 };
+// Of training samples that are learned by heart; of evaluation samples that are looked through for different texts.
+enum { LW_GATE_ITEMS = 32, LW_GATE_SAMPLES = 128 };
 
-// job is open with training and evaluation data, of which LW_GATE_ITEMS samples are enough, and its wire holds the
+// job is open with that much training and evaluation data at most, and its wire holds the
 // parameters to be looked at; `eval` is laid out. Every rank does the same work. The last gate trains: it starts from
 // initial parameters, which it leaves changed. Stopped by a signal as an evaluation is. Collective.
 lw_status lw_gates_run(lw_job *job, lw_eval *eval, lw_error *err, lw_gates *out);

@@ -11,6 +11,7 @@ enum { MOST = 8 }; // samples that are looked at
 typedef struct lab {
     lw_job *job;
     int64_t j, count;
+    lw_hf_config config; // without end tokens: what comes after one has to be the same too
     lw_generator g;
     lw_arena memory;
     int64_t prompt_rows;
@@ -44,7 +45,7 @@ static lw_pass_limits limits_of(lab *l)
 static lw_status layout(lab *l, lw_arena *arena, lw_error *err)
 {
     lw_job *job = l->job;
-    const lw_hf_config *config = &job->llms[l->j].config;
+    const lw_hf_config *config = &l->config;
     lw_pass_limits limits = limits_of(l);
     l->ids = LW_TAKE(arena, l->prompt_rows, int32_t);
     l->soft = LW_TAKE(arena, l->prompt_rows * config->d, float);
@@ -79,6 +80,8 @@ static lw_status embed_prompts(lab *l, lw_error *err)
 static lw_status enter(lw_job *job, int64_t j, lw_error *err, lab *l)
 {
     *l = (lab){.job = job, .j = j, .count = job->eval.count < MOST ? job->eval.count : MOST};
+    l->config = job->llms[j].config;
+    l->config.eos_count = 0;
     lw_arena arena = lw_arena_measure();
     LW_TRY(layout(l, &arena, err));
     LW_TRY(lw_arena_alloc(job->dev, &arena, "work space of a gate", err, &l->memory));
@@ -110,7 +113,7 @@ static lw_status answer_prompts(lab *l, bool soft, lw_error *err)
         }
         first += prompt.count;
     }
-    return lw_generator_run(&l->g, l->soft, l->job->llms[l->j].eos, err);
+    return lw_generator_run(&l->g, l->soft, -1, err);
 }
 
 // Answers that differ between the two ways, and the largest difference of their gold answers' loss per token.
