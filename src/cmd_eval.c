@@ -138,6 +138,9 @@ done:
 static void shorten(lw_config *c)
 {
     c->data.samples = LW_GATE_ITEMS;
+    for (int64_t i = 0; i < c->phase_count; i++) {
+        c->phases[i].view->data.samples = LW_GATE_ITEMS;
+    }
     if (c->data.eval_samples == 0 || c->data.eval_samples > LW_GATE_SAMPLES) {
         c->data.eval_samples = LW_GATE_SAMPLES;
     }
