@@ -152,8 +152,8 @@ void lw_decoder_backward(const lw_decoder *decoder, const lw_packing *packing, l
 // scored rows in buffers->states. params: those of the layout.
 void lw_decoder_states(const lw_decoder *decoder, const lw_params *params, const lw_packing *packing,
                        lw_decoder_buffers *buffers);
-// From d_states (supervised, d) to the gradients of the low-rank updates, which accumulate. The buffers (mode LW_PASS_TRAIN)
-// hold the pass of the same packing.
+// From d_states (supervised, d) to the gradients of the low-rank updates, which accumulate. The buffers (mode
+// LW_PASS_TRAIN) hold the pass of the same packing.
 void lw_decoder_states_backward(const lw_decoder *decoder, const lw_params *params, const lw_packing *packing,
                                 const float *d_states, lw_decoder_buffers *buffers);
 

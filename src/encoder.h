@@ -1,7 +1,8 @@
 // encoder.h: text -> latents Z. A reader turns the text's tokens into states, one per token; a LayerNorm and a pooler
 // turn a text's states into its latents.
 //
-// Reader by encoder.kind: `byte` (reader_byte.h), `llm` (reader_llm.h). Parameters live in the caller's lw_params. Local.
+// Reader by encoder.kind: `byte` (reader_byte.h), `llm` (reader_llm.h). Parameters live in the caller's lw_params.
+// Local.
 #ifndef LW_ENCODER_H
 #define LW_ENCODER_H
 

@@ -61,8 +61,8 @@ void lw_lora_start(lw_device *dev, const lw_params *params, const lw_lora *lora,
 void lw_lora_forward(lw_device *dev, const lw_params *params, const lw_lora *lora, int64_t layer, lw_lora_map map,
                      int64_t rows, const void *x, void *y, lw_dtype y_type, const lw_lora_buffers *b);
 
-// dy (rows, out) and x (rows, in) of the frozen type. The gradients of A and B accumulate; dx (rows, in) of dx_type += its
-// part, NULL: not wanted.
+// dy (rows, out) and x (rows, in) of the frozen type. The gradients of A and B accumulate; dx (rows, in) of dx_type +=
+// its part, NULL: not wanted.
 void lw_lora_backward(lw_device *dev, const lw_params *params, const lw_lora *lora, int64_t layer, lw_lora_map map,
                       int64_t rows, const void *x, const void *dy, void *dx, lw_dtype dx_type,
                       const lw_lora_buffers *b);

@@ -30,8 +30,9 @@ static lw_error err;
 static void lay_out(fixture *f, lw_arena *arena, const lw_encoder_limits *limits)
 {
     lw_encoder_buffers_free(&f->buffers);
-    assert_int_equal(lw_encoder_layout(arena, f->dev, &f->params, &f->encoder, LW_PASS_INFER, limits, &err, &f->buffers),
-                     LW_OK);
+    lw_status status =
+        lw_encoder_layout(arena, f->dev, &f->params, &f->encoder, LW_PASS_INFER, limits, &err, &f->buffers);
+    assert_int_equal(status, LW_OK);
 }
 
 static lw_config *parse(const char *encoder)
@@ -114,7 +115,8 @@ static void upload(fixture *f, const int32_t *ids, const int64_t *lengths, int64
     assert_int_equal(lw_encoder_upload(f->dev, &f->encoder, &f->batch, &err, &f->buffers), LW_OK);
 }
 
-// Windows of at most 8 positions, one of them for begin-of-text: as few as possible, of lengths that differ by one at most.
+// Windows of at most 8 positions, one of them for begin-of-text: as few as possible, of lengths that differ by one at
+// most.
 static void test_windows(void **state)
 {
     (void)state;
