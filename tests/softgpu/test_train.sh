@@ -4,7 +4,9 @@
 
 state=checkpoints/step-000012/state.safetensors
 steps=12
-[ "${LWMPI_SANITIZED:-0}" = 1 ] && steps=4 # and only the first part
+# With distillation: each device makes its own states, of its own type, once for all runs.
+kd=(loss.kd_weight=0.5 loss.kd_tau=2 loss.k=2 loss.kd_cache="$scratch/states")
+[ "${LWMPI_SANITIZED:-0}" = 1 ] && steps=4 && kd=() # and only the first part
 
 # On real GPUs: their number, in LWMPI_GPUS. Two ranks share one by sums through the host.
 backend=auto
@@ -15,7 +17,7 @@ begin() {
     local words
     mapfile -t words < <(small_job "$scratch/$1")
     "${launcher[@]}" -np 2 "$LWMPI_BIN" train "${words[@]}" device="$2" train.max_steps=$steps eval.at_end=false \
-        comm.backend=$backend \
+        comm.backend=$backend "${kd[@]}" \
         >"$scratch/$1.out" 2>&1 &
     job=$!
 }
