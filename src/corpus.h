@@ -32,8 +32,8 @@ lw_status lw_corpus_read(const lw_config *config, const lw_data_source *source, 
                          const lw_llm_text *llms, const char *cache_dir, lw_error *err, lw_corpus *out);
 void lw_corpus_free(lw_corpus *corpus);
 
-// Sample `index` as it is trained at place `counter` of the run: whether a window is continued or repeated is a function
-// of seed and counter, so that it is the same at any number of ranks and after a restart. Borrowed.
+// Sample `index` as it is trained at place `counter` of the run: whether a window is continued or repeated is a
+// function of seed and counter, so that it is the same at any number of ranks and after a restart. Borrowed.
 const lw_step_sample *lw_corpus_sample(const lw_corpus *corpus, int64_t index, uint64_t seed, int64_t counter);
 
 // Mean sizes of a sample as it is trained.

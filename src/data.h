@@ -53,12 +53,12 @@ lw_data_source lw_data_source_of(const lw_config *config, const char *path, int6
 // "answer": "..."; other keys are ignored. Read as a stream, lines of at most 64 MiB; CRLF, a BOM, blank lines and a
 // missing last newline are fine. Pipes and devices are refused, as every rank reads the file.
 // squad: the v1.1 layout; a question without answers (v2) is a malformed row, "no answer".
-// hotpot: HotpotQA, an array of items, or items one after another (a line each):
-// {"_id" or "id", "question", "answer", "context": [[title, [sentence, ...]], ...] or
-// {"title": [...], "sentences": [[...], ...]}}; other keys, the supporting facts among them, are ignored. The context is a line a paragraph,
-// "Title: sentences", a space between two sentences that have none.
-// text: documents, cut into windows. A file *.jsonl holds one a line, {"text": ...}; a file *.json is in SQuAD's layout and
-// each of its contexts is one; any other file is plain text, one document, or several with form feeds between them.
+// hotpot: HotpotQA, an array of items, or items one after another (a line each): {"_id" or "id", "question", "answer",
+// "context": [[title, [sentence, ...]], ...] or {"title": [...], "sentences": [[...], ...]}}; other keys, the supporting
+// facts among them, are ignored. The context is a line a paragraph, "Title: sentences", a space between two sentences
+// that have none.
+// text: documents, cut into windows. A file *.jsonl holds one a line, {"text": ...}; a file *.json is in SQuAD's layout
+// and each of its contexts is one; any other file is plain text, one document, or several with form feeds between them.
 // While more than one and a half windows of window_bytes are left of a document, a window is cut from it; what is left
 // then is halved: its first half is the last window. Cuts are before white space where there is some in the second half
 // of a window, else between any two characters. A window has no white space around it; its answer is what follows it in

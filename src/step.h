@@ -28,7 +28,8 @@ typedef struct lw_step_limits {
     lw_pass_limits llm[LW_MAX_MODELS];
 } lw_step_limits;
 
-// Rows of the sequence that LLM j reads of a sample: latents, task token, suffix, and the answer but for its last token.
+// Rows of the sequence that LLM j reads of a sample: latents, task token, suffix, and the answer but for its last
+// token.
 int64_t lw_step_sample_rows(const lw_config *config, const lw_step_sample *sample, int64_t j);
 
 typedef struct lw_step_loss {

@@ -183,7 +183,12 @@ static void give(lw_ids *ids, lw_token_list *list)
 static lw_status tokenise(const lw_config *config, const lw_dataset *dataset, const lw_tokenizer *tokenizer,
                           int32_t bos, int32_t eos, lw_error *err, lw_token_set *set)
 {
-    maker m = {.config = config, .tokenizer = tokenizer, .bos = bos, .eos = eos, .target_tokens = dataset->target_tokens, .set = set};
+    maker m = {.config = config,
+               .tokenizer = tokenizer,
+               .bos = bos,
+               .eos = eos,
+               .target_tokens = dataset->target_tokens,
+               .set = set};
     size_t starts = (size_t)dataset->count + 1;
     lw_status status = LW_OK;
     set->count = dataset->count;

@@ -50,8 +50,8 @@ lw_status lw_wire_declare(const lw_config *config, const int64_t *d, const lw_en
                           lw_wire *out);
 void lw_wire_free(lw_wire *wire);
 
-// The RMS of LLM j's embedding table: the scale of its soft tokens, and of the first values of its task tokens. Once the
-// LLM is loaded, before lw_wire_init.
+// The RMS of LLM j's embedding table: the scale of its soft tokens, and of the first values of its task tokens. Once
+// the LLM is loaded, before lw_wire_init.
 void lw_wire_set_embedding_rms(lw_wire *wire, int64_t j, float rms);
 
 // Places parameters, gradients and, with `optimizer`, the moments.
