@@ -100,6 +100,7 @@ static lw_status put(lw_dataset_builder *builder, lw_sample_kind kind, const cha
         return status;
     }
     set->samples[set->count++] = sample;
+    lw_beat_tell(&set->beat);
     return LW_OK;
 }
 
@@ -197,7 +198,7 @@ lw_status lw_dataset_read(const lw_data_source *source, lw_error *err, lw_datase
     if (path[0] == '\0') {
         return lw_fail(err, LW_ERR_CONFIG, "no data file: set data.train (and data.eval to evaluate)");
     }
-    lw_dataset_builder builder = {.source = source};
+    lw_dataset_builder builder = {.source = source, .set.beat = source->beat};
     lw_status status = LW_ERR_INTERNAL;
     switch (source->format) {
     case LW_DATA_JSONL: status = lw_dataset_read_jsonl(path, &builder, err); break;

@@ -5,6 +5,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#include "beat.h"
 #include "config.h"
 #include "status.h"
 #include "tokenizer.h"
@@ -32,6 +33,7 @@ typedef struct lw_dataset {
     uint64_t fingerprint; // of the samples' content, in order
     int64_t target_tokens; // the source's for windows of text, else 0
     double repeated;
+    lw_beat beat; // the source's; told of every sample whose tokens are made
 } lw_dataset;
 
 // What is read. `limit` samples at most (0: all; reading ends there), max_bad_rows malformed rows passed over at most.
@@ -42,6 +44,7 @@ typedef struct lw_data_source {
     int64_t window_bytes;  // format `text`: longest window; at least 8
     int64_t target_tokens; // format `text`: longest continuation or repetition that is trained
     double repeated;       // format `text`: share of the windows that are repeated, the others are continued; 0 .. 1
+    lw_beat beat;          // told of every sample that is read
 } lw_data_source;
 
 // `path` as the configuration's `data` says: its format and its limits. Local.
