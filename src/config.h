@@ -107,6 +107,8 @@ typedef struct lw_config {
         int64_t epochs;
         int64_t max_steps; // 0: what the epochs give; else the run ends at the earlier of the two
         lw_turns schedule;
+        double latent_dropout;
+        int64_t nested_from; // 0: no nesting
         double lr;
         double encoder_lr, adapter_lr; // 0: lr
         double encoder_start;          // fraction of the steps before encoder and pooler move

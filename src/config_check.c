@@ -144,6 +144,18 @@ static lw_status check_text(const lw_config_loader *loader, lw_error *err)
     return LW_OK;
 }
 
+static lw_status check_nested(const lw_config_loader *loader, lw_error *err)
+{
+    const lw_config *config = loader->config;
+    if (config->train.nested_from > 0 && config->pooler.kind == LW_POOLER_MEAN) {
+        return lw_fail(err, LW_ERR_CONFIG,
+                       "%s = %lld, but the first latents of pooler.kind = \"mean\" are those of the text's beginning: set "
+                       "it to 0, or take phases with a ratio each",
+                       where(loader, "train.nested_from").text, (long long)config->train.nested_from);
+    }
+    return LW_OK;
+}
+
 static lw_status check_heads(const lw_config_loader *loader, const char *width_key, int64_t width,
                              const char *heads_key, int64_t heads, lw_error *err)
 {
@@ -224,6 +236,7 @@ static lw_status check_phase(const lw_config_loader *loader, lw_error *err)
     LW_TRY(check_distillation(loader, err));
     LW_TRY(check_supported(loader, err));
     LW_TRY(check_text(loader, err));
+    LW_TRY(check_nested(loader, err));
     LW_TRY(check_heads(loader, "encoder.width", config->encoder.width, "encoder.heads", config->encoder.heads, err));
     LW_TRY(check_heads(loader, "wire.d_z", config->wire.d_z, "pooler.heads", config->pooler.heads, err));
     LW_TRY(check_template(loader, "prompt.context", config->prompt.context, "{context}", err));

@@ -130,6 +130,11 @@ static const lw_key keys[] = {
     CHOICE(train.schedule, lw_turns, LW_SCHEDULE_ALL, schedule_words, LW_KEY_PHASE,
            "all: every model in every step; alternate: one a step in turn, whose side of the wire alone then learns, with "
            "the encoder"),
+    FLOAT(train.latent_dropout, 0, 0, 1, LW_KEY_OPEN_HI | LW_KEY_PHASE,
+          "probability that a latent vector is left out of a sample in training, never all of them; 0: none"),
+    INT(train.nested_from, 0, 0, 65536, LW_KEY_PHASE,
+        "nested latents: a sample in training has the first N, 2 N, 4 N, ... or all, drawn anew each time, so that the "
+        "first of them say most; 0: always all"),
     FLOAT(train.lr, 1e-4, 0, 100, LW_KEY_PHASE, "highest learning rate"),
     FLOAT(train.encoder_lr, 0, 0, 100, LW_KEY_PHASE, "the same of encoder and pooler; 0: train.lr"),
     FLOAT(train.adapter_lr, 0, 0, 100, LW_KEY_PHASE, "the same of the adapters; 0: train.lr"),

@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "file_util.h"
+#include "random.h"
 
 // --- sizes
 
@@ -187,6 +188,7 @@ lw_status lw_step_start(lw_step *step, const lw_config *config, lw_wire *wire, l
         LW_TRY(lw_packing_create(&step->limits.llm[j], step->indices[j], err, &step->packing[j]));
     }
     step->only = -1;
+    step->places = NULL;
     step->encoder_rests = false;
     lw_step_configure(step, config, loss);
     LW_TRY(make_staging(step, err));
@@ -226,24 +228,69 @@ static double token_weight(const lw_step_loss *loss, int64_t t)
     return 1.0 + (t == 0 ? loss->first_weight : 0.0) + (t < loss->k ? loss->k_weight : 0.0);
 }
 
+// How many of a sample's latents may be used: all, or the first n, 2 n, 4 n, ...
+static int64_t nested(const lw_step *step, int64_t i, int64_t latents)
+{
+    int64_t from = step->config->train.nested_from;
+    uint64_t choices = 1;
+    for (int64_t n = from; from > 0 && n < latents; n *= 2) {
+        choices++;
+    }
+    uint64_t choice = lw_random_u64(step->seed, lw_random_stream("nested"), (uint64_t)step->places[i]) % choices;
+    return choice + 1 == choices ? latents : from << choice;
+}
+
+// Whether a sample has latent k; `kept` it has in any case.
+static bool has_latent(const lw_step *step, int64_t i, int64_t k, int64_t kept)
+{
+    uint64_t stream = lw_random_u64(lw_random_stream("latent dropout"), (uint64_t)step->places[i], 0);
+    return k == kept || lw_random_uniform(step->seed, stream, (uint64_t)k) >= step->config->train.latent_dropout;
+}
+
+// The sequence's latents, the same for all LLMs. False beyond the limits.
+static bool pack_latents(lw_step *step, lw_packing *p, int64_t i)
+{
+    const int32_t *z_start = step->batch.at.z_start;
+    int64_t latents = z_start[i + 1] - z_start[i];
+    if (step->places == NULL) {
+        return lw_packing_add(p, z_start[i], latents, NULL, 0, 0) >= 0;
+    }
+    latents = nested(step, i, latents);
+    uint64_t stream = lw_random_stream("latent kept");
+    int64_t kept = (int64_t)(lw_random_u64(step->seed, stream, (uint64_t)step->places[i]) % (uint64_t)latents);
+    bool begun = false;
+    for (int64_t k = 0; k < latents; k++) {
+        if (has_latent(step, i, k, kept)) {
+            bool fits = begun ? lw_packing_extend_soft(p, z_start[i] + k)
+                              : lw_packing_add(p, z_start[i] + k, 1, NULL, 0, 0) >= 0;
+            if (!fits) {
+                return false;
+            }
+            begun = true;
+        }
+    }
+    return true;
+}
+
 // [latents | task token | suffix | answer but for its last token]: the row of the first answer token, or -1 beyond the
 // limits.
 static int64_t pack_sequence(lw_step *step, int64_t j, const lw_step_sample *s, int64_t i)
 {
     lw_packing *p = &step->packing[j];
-    const int32_t *z_start = step->batch.at.z_start;
-    int64_t latents = z_start[i + 1] - z_start[i];
     lw_tokens suffix = s->suffix[j];
     lw_tokens answer = s->answer[j];
-    if (s->task == LW_TASK_ANSWER) {
-        int64_t first = lw_packing_add(p, z_start[i], latents, suffix.ids, suffix.count, 0);
-        return first < 0 ? -1 : lw_packing_extend(p, answer.ids, answer.count - 1);
-    }
-    if (lw_packing_add(p, z_start[i], latents, NULL, 0, 0) < 0 ||
-        !lw_packing_extend_soft(p, step->batch.z_rows + i) || lw_packing_extend(p, suffix.ids, suffix.count) < 0) {
+    if (!pack_latents(step, p, i)) {
         return -1;
     }
-    p->at.task[i] = (int32_t)s->task - 1;
+    if (s->task != LW_TASK_ANSWER) {
+        if (!lw_packing_extend_soft(p, step->batch.z_rows + i)) {
+            return -1;
+        }
+        p->at.task[i] = (int32_t)s->task - 1;
+    }
+    if (lw_packing_extend(p, suffix.ids, suffix.count) < 0) {
+        return -1;
+    }
     return lw_packing_extend(p, answer.ids, answer.count - 1);
 }
 
@@ -368,6 +415,9 @@ static void llm_pass(void *context)
         dev->ops->dot(dev, p->supervised, p->on.kl_weight, step->llm[j].kl, wire->stats + LW_STAT_KL + j);
     }
     tell(step, LW_PHASE_HEAD, j);
+    if (p->prefix_rows < step->batch.z_rows + step->task_rows) { // rows that no sequence has get no gradient
+        dev->ops->zero(dev, (size_t)((step->batch.z_rows + step->task_rows) * d) * sizeof(float), adapter->d_soft);
+    }
     lw_decoder_backward(step->decoders[j], p, &step->llm[j], adapter->d_soft);
     tell(step, LW_PHASE_LLM_BACKWARD, j);
     if (step->task_rows > 0) {

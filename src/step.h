@@ -79,6 +79,10 @@ typedef struct lw_step {
     lw_step_limits limits;
     lw_step_loss loss;
     int64_t only;       // the LLM that alone runs, and whose loss is all; -1: all of them, the mean of whose losses it is
+    // Places in the run of the samples of the next micro-batch, that say which latents each of them has with
+    // train.latent_dropout and train.nested_from, and the seed; NULL: all. Borrowed.
+    const int64_t *places;
+    uint64_t seed;
     bool encoder_rests; // no gradient of encoder and pooler is wanted
     lw_encoder_buffers encoder;
     lw_encoder_batch batch;

@@ -41,6 +41,7 @@ lw_status lw_trainer_create(lw_job *job, lw_error *err, lw_trainer *out)
     t.state.eval_nll = NAN;
     LW_TRY(make_limits(&t, err));
     t.micro_batch = calloc((size_t)t.course.micro, sizeof *t.micro_batch);
+    t.places = calloc((size_t)t.course.micro, sizeof *t.places);
     t.host = calloc((size_t)job->wire.params.elements, 3 * sizeof *t.host);
     lw_status status = lw_wire_views(&job->wire, err, &t.views);
     if (status == LW_OK) {
@@ -48,7 +49,7 @@ lw_status lw_trainer_create(lw_job *job, lw_error *err, lw_trainer *out)
         int64_t warmup = (int64_t)(first->config->train.warmup * (double)first->schedule.total_steps);
         status = lw_collapse_create(job, t.course.micro, warmup, err, &t.collapse);
     }
-    if (status == LW_OK && (t.micro_batch == NULL || t.host == NULL)) {
+    if (status == LW_OK && (t.micro_batch == NULL || t.places == NULL || t.host == NULL)) {
         status = lw_fail(err, LW_ERR_MEMORY, "no memory for the trainer's tables");
     }
     if (status == LW_OK) {
@@ -126,6 +127,7 @@ void lw_trainer_free(lw_trainer *t)
         lw_teacher_destroy(&t->teachers[i]);
     }
     free(t->micro_batch);
+    free(t->places);
     free(t->host);
     free(t->views);
     *t = (lw_trainer){0};
@@ -156,6 +158,8 @@ static void enter_leg(lw_trainer *t)
     lw_step_loss loss = lw_step_loss_of(leg->config);
     lw_step_configure(&t->step, leg->config, &loss);
     t->step.states_context = t->teachers[i];
+    t->step.places = leg->config->train.latent_dropout > 0.0 || leg->config->train.nested_from > 0 ? t->places : NULL;
+    t->step.seed = leg->schedule.seed;
     t->leg = i;
     if (t->course.count > 1) {
         lw_log(t->job->run, "phase %s: steps %lld to %lld, on %s", leg->name, (long long)(leg->first_step + 1),
@@ -220,6 +224,7 @@ static lw_status run_share(lw_trainer *t, const int64_t *answer_tokens, lw_error
         int64_t n = count - done < t->course.micro ? count - done : t->course.micro;
         for (int64_t i = 0; i < n; i++) {
             t->micro_batch[i] = sample_at(t, first + done + i);
+            t->places[i] = first + done + i;
         }
         LW_TRY(lw_step_run(&t->step, t->micro_batch, n, answer_tokens, err));
         done += n;

@@ -54,6 +54,7 @@ typedef struct lw_trainer {
     double flop_per_sample[LW_MAX_PHASES]; // of each leg
     double gemm_flop_per_s;             // products' rate of this device, measured at the start
     const lw_step_sample **micro_batch; // (micro)
+    int64_t *places;                    // (micro) of these in the phase
     lw_flat_view *views;
     float *host; // (3 * elements) parameters and moments on their way from disk, and being written
 } lw_trainer;

@@ -95,6 +95,7 @@ typedef struct bench {
     lw_decoder *decoders[LLMS];
     const lw_hf_config *configs[LLMS];
     lw_config *config;
+    bool drops; // latents are left out
     lw_wire wire;
     lw_arena wire_memory, step_memory;
     lw_step step;
@@ -205,6 +206,7 @@ static void lay_out_step(bench *b, int64_t micro)
     must(lw_step_start(&b->step, b->config, &b->wire, b->decoders, &b->loss, &err), &err, "start");
     b->step.states = give_states;
     b->step.states_context = b;
+    b->drops = b->config->train.latent_dropout > 0.0 || b->config->train.nested_from > 0;
     b->step.after = after_phase;
     b->step.after_context = b;
 }
@@ -281,11 +283,14 @@ static double run(bench *b, int64_t micro)
     b->sum = 0.0;
     for (int64_t first = 0; first < SAMPLES; first += micro) {
         const lw_step_sample *batch[SAMPLES];
+        int64_t places[SAMPLES];
         int64_t n = SAMPLES - first < micro ? SAMPLES - first : micro;
         for (int64_t i = 0; i < n; i++) {
             batch[i] = &samples[first + i];
+            places[i] = first + i;
         }
         b->first_sample = first;
+        b->step.places = b->drops ? places : NULL;
         must(lw_step_run(&b->step, batch, n, tokens, &err), &err, "step");
     }
     must(b->dev->ops->sync(b->dev, &err), &err, "sync");
@@ -489,6 +494,14 @@ int main(void)
                "wire: { ratio = 3; d_z = 8; };",
                (lw_step_loss){.first_weight = 1.0});
     // The second LLM reads for the encoder too, longer texts in several windows.
+    check_case("latents left out",
+               "train: { latent_dropout = 0.4; }; pooler: { layers = 1; heads = 2; ffn = 7; };"
+               "encoder: { layers = 0; width = 12; heads = 2; ffn = 10; };",
+               plain);
+    check_case("windows of text, nested latents",
+               "data: { format = \"text\"; }; train: { nested_from = 1; latent_dropout = 0.2; };"
+               "encoder: { layers = 0; width = 12; heads = 2; ffn = 10; }; pooler: { layers = 1; heads = 2; ffn = 7; };",
+               plain);
     check_case("llm with updates, bidirectional, windows, mean",
                "encoder: { kind = \"llm\"; share = \"two\"; causal = false; window = 8; lora_rank = 2; lora_alpha = 3.0; "
                "}; pooler: { kind = \"mean\"; };",

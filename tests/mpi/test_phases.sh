@@ -6,7 +6,8 @@
 steps=15 # 30 samples twice in steps of 7, then six steps on 50 samples
 curve=(step epoch samples loss loss_llama loss_qwen lr lr_encoder lr_adapter skipped)
 two='phases=( { name = "first"; samples = 30; epochs = 2; lr = 3e-3; },
-    { name = "second"; samples = 50; steps = 6; lr = 1e-3; encoder_lr = 2e-3; warmup = 0.1; encoder_start = 0.4; } )'
+    { name = "second"; samples = 50; steps = 6; lr = 1e-3; encoder_lr = 2e-3; warmup = 0.1; encoder_start = 0.4;
+      latent_dropout = 0.3; nested_from = 2; } )'
 
 # train NAME RANKS CODE [KEY=VALUE...]
 train() {
