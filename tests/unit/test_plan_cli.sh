@@ -16,6 +16,8 @@ complain() {
     head -5 out err 2>/dev/null
 }
 
+recipe="$LWMPI_SOURCE_DIR/configs/llama8b-qwen7b-recipe.cfg"
+
 # plan CODE ARGUMENT ...
 plan() {
     local code=$1 got=0
@@ -28,6 +30,12 @@ has() { grep -qE -- "$2" "$1" || complain "$1 lacks: $2"; }
 
 # number FILE KEY [N]: the N-th value of a key in indented JSON
 number() { sed -n "s/^ *\"$2\": \([-0-9.e+]*\),\{0,1\}$/\1/p" "$1" | sed -n "${3:-1}p"; }
+
+# --- the recipe of two phases
+plan 0 "$recipe"
+has out '^decision: [0-9]+ GPU'
+has out '^text: 500000 samples, at most 15000 steps'
+has out '^qa: 87000 samples, 2 epochs'
 
 # --- the seed job, of which only config.json files are there
 plan 0 "$seed"
