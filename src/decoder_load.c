@@ -2,14 +2,10 @@
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
-#include <string.h>
-#include <xxhash.h>
 
 #include "clock.h"
 #include "decoder_internal.h"
-#include "safetensors.h"
-#include "signals.h"
-#include "weight_reader.h"
+#include "frozen_weights.h"
 
 // --- layout
 
@@ -63,45 +59,13 @@ size_t lw_decoder_weight_bytes(const lw_hf_config *config, lw_dtype type, int64_
 
 // --- what there is to load
 
-// One tensor of the file and its place on the device.
-typedef struct lw_weight {
-    char name[128];
-    int rank;
-    int64_t dims[2];
-    int64_t elements;
-    float mean; // of random weights
-    lw_dtype type;
-    void *out;
-    const lw_tensor_view *view;
-} lw_weight;
-
-typedef struct lw_weight_list {
-    lw_weight *items;
-    int64_t count, capacity;
-} lw_weight_list;
-
 enum { WEIGHTS_BESIDE_LAYERS = 3, WEIGHTS_OF_LAYER = 16 };
-
-static void add(lw_weight_list *l, const char *name, int rank, const int64_t *dims, float mean, lw_dtype type, void *out)
-{
-    int64_t i = l->count++;
-    if (i < l->capacity) {
-        lw_weight *w = &l->items[i];
-        *w = (lw_weight){.rank = rank, .mean = mean, .type = type, .out = out};
-        snprintf(w->name, sizeof w->name, "%s", name);
-        w->elements = 1;
-        for (int k = 0; k < rank; k++) {
-            w->dims[k] = dims[k];
-            w->elements *= dims[k];
-        }
-    }
-}
 
 static void add_norm(lw_weight_list *l, int64_t layer, const char *suffix, int64_t d, float *out)
 {
     char name[128];
     snprintf(name, sizeof name, "model.layers.%lld.%s", (long long)layer, suffix);
-    add(l, name, 1, &d, 1.0F, LW_F32, out);
+    lw_weight_list_add(l, name, 1, &d, 1.0F, LW_F32, out);
 }
 
 // Parts stacked into one matrix (and one bias): "self_attn.q_proj" and so on, of `rows[i]` rows each.
@@ -113,10 +77,10 @@ static void add_stacked(lw_weight_list *l, lw_dtype type, int64_t layer, int par
         char name[128];
         snprintf(name, sizeof name, "model.layers.%lld.%s.weight", (long long)layer, names[i]);
         unsigned char *target = (unsigned char *)weight + (size_t)(row * columns) * lw_dtype_bytes(type);
-        add(l, name, 2, (int64_t[]){rows[i], columns}, 0.0F, type, target);
+        lw_weight_list_add(l, name, 2, (int64_t[]){rows[i], columns}, 0.0F, type, target);
         if (bias != NULL) {
             snprintf(name, sizeof name, "model.layers.%lld.%s.bias", (long long)layer, names[i]);
-            add(l, name, 1, &rows[i], 0.0F, LW_F32, bias + row);
+            lw_weight_list_add(l, name, 1, &rows[i], 0.0F, LW_F32, bias + row);
         }
         row += rows[i];
     }
@@ -134,8 +98,8 @@ static void add_layer(lw_weight_list *l, const lw_decoder *m, int64_t i)
                 (int64_t[]){q_width, kv_width, kv_width}, c->d, w->qkv, w->qkv_bias);
     add_stacked(l, type, i, 1, (const char *const[]){"self_attn.o_proj"}, &c->d, q_width, w->o, w->o_bias);
     add_norm(l, i, "post_attention_layernorm.weight", c->d, w->mlp_norm);
-    add_stacked(l, type, i, 2, (const char *const[]){"mlp.gate_proj", "mlp.up_proj"}, (int64_t[]){c->ffn, c->ffn},
-                c->d, w->gate_up, w->gate_up_bias);
+    add_stacked(l, type, i, 2, (const char *const[]){"mlp.gate_proj", "mlp.up_proj"}, (int64_t[]){c->ffn, c->ffn}, c->d,
+                w->gate_up, w->gate_up_bias);
     add_stacked(l, type, i, 1, (const char *const[]){"mlp.down_proj"}, &c->d, c->ffn, w->down, w->down_bias);
 }
 
@@ -145,180 +109,18 @@ static lw_status list_weights(const lw_decoder *m, lw_error *err, lw_weight_list
     const lw_hf_config *c = &m->config;
     lw_dtype type = m->dev->frozen_type;
     const int64_t table[] = {c->vocab, c->d};
-    lw_weight_list l = {.capacity = WEIGHTS_BESIDE_LAYERS + WEIGHTS_OF_LAYER * c->layers};
-    l.items = calloc((size_t)l.capacity, sizeof *l.items);
-    if (l.items == NULL) {
-        return lw_fail(err, LW_ERR_MEMORY, "no memory for a list of %lld tensors", (long long)l.capacity);
-    }
-    add(&l, "model.embed_tokens.weight", 2, table, 0.0F, type, m->embedding);
+    lw_weight_list l;
+    LW_TRY(lw_weight_list_create(WEIGHTS_BESIDE_LAYERS + WEIGHTS_OF_LAYER * c->layers, err, &l));
+    lw_weight_list_add(&l, "model.embed_tokens.weight", 2, table, 0.0F, type, m->embedding);
     if (!c->tied) {
-        add(&l, "lm_head.weight", 2, table, 0.0F, type, m->lm_head);
+        lw_weight_list_add(&l, "lm_head.weight", 2, table, 0.0F, type, m->lm_head);
     }
-    add(&l, "model.norm.weight", 1, &c->d, 1.0F, LW_F32, m->final_norm);
+    lw_weight_list_add(&l, "model.norm.weight", 1, &c->d, 1.0F, LW_F32, m->final_norm);
     for (int64_t i = 0; i < c->layers; i++) {
         add_layer(&l, m, i);
     }
-    if (l.count > l.capacity) {
-        free(l.items);
-        return lw_fail(err, LW_ERR_INTERNAL, "a layer has more tensors than were counted");
-    }
     *out = l;
     return LW_OK;
-}
-
-// --- weights of a file
-
-// Everything that can be wrong with the list is found before the first of many gigabytes is read.
-static lw_status find_all(const lw_safetensors *file, lw_weight_list *l, lw_error *err, size_t *bytes)
-{
-    for (int64_t i = 0; i < l->count; i++) {
-        lw_weight *w = &l->items[i];
-        LW_TRY(lw_safetensors_require(file, w->name, w->rank, w->dims, err, &w->view));
-        if (w->view->dtype == LW_I32) {
-            return lw_fail(err, LW_ERR_UNSUPPORTED,
-                           "%s: tensor %s: cannot read dtype %s as floating point; expected F32, BF16 or F16",
-                           lw_safetensors_path(file), w->name, w->view->dtype_name);
-        }
-        *bytes += w->view->bytes;
-    }
-    return LW_OK;
-}
-
-static lw_status upload_all(lw_decoder *m, const lw_weight_list *l, lw_weight_reader *reader)
-{
-    lw_weight_chunk c;
-    while (lw_weight_reader_next(reader, &c)) {
-        const lw_weight *w = &l->items[c.span];
-        size_t element = lw_dtype_bytes(w->view->dtype);
-        unsigned char *target = (unsigned char *)w->out + c.offset / element * lw_dtype_bytes(w->type);
-        m->dev->ops->upload_as(m->dev, (int64_t)(c.bytes / element), c.data, w->view->dtype, target, w->type);
-        lw_beat_tell(&m->dev->beat);
-        LW_TRY(lw_signal_check(LW_OK)); // large weights take minutes
-    }
-    m->fingerprint = lw_weight_reader_hash(reader);
-    return LW_OK;
-}
-
-static lw_status load_file(lw_decoder *m, const char *dir, lw_weight_list *l, lw_error *err)
-{
-    lw_safetensors *file = NULL;
-    lw_weight_reader *reader = NULL;
-    lw_weight_span *spans = calloc((size_t)l->count, sizeof *spans);
-    lw_status status = spans == NULL ? lw_fail(err, LW_ERR_MEMORY, "no memory to read weights") : LW_OK;
-    if (status == LW_OK) {
-        status = lw_safetensors_open(dir, err, &file);
-    }
-    if (status == LW_OK) {
-        status = find_all(file, l, err, &m->loaded.bytes);
-    }
-    for (int64_t i = 0; status == LW_OK && i < l->count; i++) {
-        spans[i] = (lw_weight_span){l->items[i].view->data, l->items[i].view->bytes};
-    }
-    if (status == LW_OK) {
-        status = lw_weight_reader_start(spans, l->count, err, &reader);
-    }
-    if (status == LW_OK) {
-        status = upload_all(m, l, reader);
-    }
-    lw_weight_reader_stop(&reader);
-    lw_safetensors_close(&file);
-    free(spans);
-    return status;
-}
-
-// --- random weights
-
-static lw_status make_random(lw_decoder *m, const lw_weight_list *l, uint64_t seed)
-{
-    for (int64_t i = 0; i < l->count; i++) {
-        const lw_weight *w = &l->items[i];
-        m->dev->ops->random_normal(m->dev, w->elements, seed, (uint64_t)(i + 1), w->mean, 0.02F, w->type, w->out);
-        lw_beat_tell(&m->dev->beat);
-        LW_TRY(lw_signal_check(LW_OK));
-    }
-    m->fingerprint = XXH3_64bits(&seed, sizeof seed);
-    return LW_OK;
-}
-
-// --- what was loaded, seen from the device
-
-// An exponent of all ones is infinity or NaN.
-static bool is_finite_at(const unsigned char *values, lw_dtype type, int64_t i)
-{
-    uint32_t bits = 0;
-    if (type == LW_BF16) {
-        uint16_t half;
-        memcpy(&half, values + 2 * i, sizeof half);
-        bits = (uint32_t)half << 16;
-    } else {
-        memcpy(&bits, values + 4 * i, sizeof bits);
-    }
-    return (bits & 0x7f800000U) != 0x7f800000U;
-}
-
-// A look at every element, for the rare tensor whose sum of squares overflows.
-static lw_status look_at(lw_device *dev, const lw_weight *w, lw_error *err, bool *finite)
-{
-    size_t element = lw_dtype_bytes(w->type);
-    int64_t most = LW_WEIGHT_CHUNK_BYTES / (int64_t)element;
-    unsigned char *host = malloc(LW_WEIGHT_CHUNK_BYTES);
-    lw_status status = host == NULL ? lw_fail(err, LW_ERR_MEMORY, "no memory to check weights") : LW_OK;
-    *finite = true;
-    for (int64_t first = 0; status == LW_OK && *finite && first < w->elements; first += most) {
-        int64_t n = w->elements - first < most ? w->elements - first : most;
-        dev->ops->download(dev, (const unsigned char *)w->out + (size_t)first * element, (size_t)n * element, host);
-        status = dev->ops->sync(dev, err);
-        for (int64_t i = 0; status == LW_OK && i < n; i++) {
-            *finite = *finite && is_finite_at(host, w->type, i);
-        }
-    }
-    free(host);
-    return status;
-}
-
-// Sums of squares tell non-finite numbers, and the scale of the embedding table.
-static lw_status check_sums(lw_decoder *m, const char *from, const lw_weight_list *l, const float *sums, lw_error *err)
-{
-    for (int64_t i = 0; i < l->count; i++) {
-        bool finite = !isnan(sums[i]);
-        if (isinf(sums[i])) {
-            LW_TRY(look_at(m->dev, &l->items[i], err, &finite));
-        }
-        if (!finite) {
-            return lw_fail(err, LW_ERR_FORMAT,
-                           "%s: tensor %s holds a non-finite number; the file is damaged or was saved from a diverged run",
-                           from, l->items[i].name);
-        }
-    }
-    m->embedding_rms = (float)sqrt((double)sums[0] / (double)l->items[0].elements);
-    return LW_OK;
-}
-
-static lw_status examine(lw_decoder *m, const char *from, const lw_weight_list *l, lw_error *err)
-{
-    lw_device *dev = m->dev;
-    size_t bytes = (size_t)l->count * sizeof(float);
-    void *memory = NULL;
-    float *sums = malloc(bytes);
-    lw_status status = sums == NULL ? lw_fail(err, LW_ERR_MEMORY, "no memory to check weights")
-                                    : dev->ops->alloc(dev, bytes, err, &memory);
-    float *device_sums = memory;
-    for (int64_t i = 0; status == LW_OK && i < l->count; i++) {
-        dev->ops->sqnorm(dev, l->items[i].elements, l->items[i].out, l->items[i].type, device_sums + i);
-        lw_beat_tell(&dev->beat);
-    }
-    if (status == LW_OK) {
-        dev->ops->download(dev, device_sums, bytes, sums);
-        status = dev->ops->sync(dev, err);
-    }
-    if (status == LW_OK) {
-        status = check_sums(m, from, l, sums, err);
-    }
-    if (memory != NULL) {
-        dev->ops->free(dev, memory);
-    }
-    free(sums);
-    return status;
 }
 
 static lw_status upload_rope_table(lw_decoder *m, lw_error *err)
@@ -350,13 +152,18 @@ static lw_status load_weights(lw_decoder *m, const char *dir, const lw_decoder_o
     lw_weight_list list = {0};
     LW_TRY(list_weights(m, err, &list));
     lw_status status = LW_OK;
-    LW_TRY_GOTO(options->random ? make_random(m, &list, options->seed) : load_file(m, dir, &list, err));
-    LW_TRY_GOTO(examine(m, options->random ? "random weights" : dir, &list, err));
+    if (options->random) {
+        LW_TRY_GOTO(lw_weights_random(m->dev, &list, options->seed, &m->fingerprint));
+    } else {
+        LW_TRY_GOTO(lw_weights_read(m->dev, dir, &list, err, &m->loaded.bytes, &m->fingerprint));
+    }
+    LW_TRY_GOTO(lw_weights_check(m->dev, options->random ? "random weights" : dir, &list, err));
+    m->embedding_rms = (float)sqrt((double)list.items[0].sqnorm / (double)list.items[0].elements);
     LW_TRY_GOTO(upload_rope_table(m, err));
     LW_TRY_GOTO(m->dev->ops->sync(m->dev, err));
     m->loaded.wall_s = lw_now_s() - start_s;
 done:
-    free(list.items);
+    lw_weight_list_free(&list);
     return status;
 }
 

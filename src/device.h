@@ -188,6 +188,9 @@ typedef struct lw_device_ops {
     // GELU, tanh form (Hendrycks & Gimpel 2016). dx = dy * gelu'(x); dx may be dy.
     void (*gelu)(lw_device *dev, int64_t n, const float *x, float *y);
     void (*gelu_backward)(lw_device *dev, int64_t n, const float *x, const float *dy, float *dx);
+    // The GELU of a frozen model, forward only: x Phi(x) when `erf` (Hugging Face's "gelu"), else the tanh form
+    // ("gelu_new"). x, y (n) of type; y may be x.
+    void (*gelu_frozen)(lw_device *dev, int64_t n, bool erf, lw_dtype type, const void *x, void *y);
     void (*axpy)(lw_device *dev, int64_t n, float alpha, const float *x, float *y); // y += alpha x
     void (*cast)(lw_device *dev, int64_t n, const void *in, lw_dtype in_type, void *out, lw_dtype out_type);
     // out[i] = mean + std * lw_random_normal(seed, stream, i) (random.h), rounded to `type`.

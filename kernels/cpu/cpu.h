@@ -97,6 +97,7 @@ void LW_CPU(swiglu)(lw_device *dev, int64_t rows, int64_t f, lw_dtype type, cons
 void LW_CPU(swiglu_backward)(lw_device *dev, int64_t rows, int64_t f, lw_dtype type, const void *gu, const void *dy,
                              void *dgu);
 void LW_CPU(gelu)(lw_device *dev, int64_t n, const float *x, float *y);
+void LW_CPU(gelu_frozen)(lw_device *dev, int64_t n, bool erf, lw_dtype type, const void *x, void *y);
 void LW_CPU(gelu_backward)(lw_device *dev, int64_t n, const float *x, const float *dy, float *dx);
 void LW_CPU(axpy)(lw_device *dev, int64_t n, float alpha, const float *x, float *y);
 void LW_CPU(cast)(lw_device *dev, int64_t n, const void *in, lw_dtype in_type, void *out, lw_dtype out_type);

@@ -37,6 +37,7 @@ const lw_device_ops LW_TABLE_NAME(LW_CPU_ISA) = {
     .swiglu_backward = LW_CPU(swiglu_backward),
     .gelu = LW_CPU(gelu),
     .gelu_backward = LW_CPU(gelu_backward),
+    .gelu_frozen = LW_CPU(gelu_frozen),
     .axpy = LW_CPU(axpy),
     .cast = LW_CPU(cast),
     .random_normal = LW_CPU(random_normal),

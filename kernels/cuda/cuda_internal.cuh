@@ -395,6 +395,7 @@ void lw_cuda_swiglu(lw_device *dev, int64_t rows, int64_t f, lw_dtype type, cons
 void lw_cuda_swiglu_backward(lw_device *dev, int64_t rows, int64_t f, lw_dtype type, const void *gu, const void *dy,
                              void *dgu);
 void lw_cuda_gelu(lw_device *dev, int64_t n, const float *x, float *y);
+void lw_cuda_gelu_frozen(lw_device *dev, int64_t n, bool erf_form, lw_dtype type, const void *x, void *y);
 void lw_cuda_gelu_backward(lw_device *dev, int64_t n, const float *x, const float *dy, float *dx);
 void lw_cuda_axpy(lw_device *dev, int64_t n, float alpha, const float *x, float *y);
 void lw_cuda_cast(lw_device *dev, int64_t n, const void *in, lw_dtype in_type, void *out, lw_dtype out_type);

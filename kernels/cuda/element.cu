@@ -185,6 +185,43 @@ __global__ void __launch_bounds__(THREADS)
     }
 }
 
+// y may be x.
+template <typename T, bool ERF>
+__global__ void __launch_bounds__(SWIGLU_THREADS) gelu_frozen_kernel(int64_t n, bool vector, const T *x, T *y)
+{
+    const int64_t step = (int64_t)gridDim.x * SWIGLU_THREADS * SWIGLU_WIDTH;
+    for (int64_t at = ((int64_t)blockIdx.x * SWIGLU_THREADS + threadIdx.x) * SWIGLU_WIDTH; at < n; at += step) {
+        float a[SWIGLU_WIDTH];
+        load_width(x + at, n - at, vector && n - at >= SWIGLU_WIDTH, a);
+#pragma unroll
+        for (int i = 0; i < SWIGLU_WIDTH; i++) {
+            // erfc keeps the small values left of 0, where 1 + erf would cancel.
+            a[i] *= ERF ? 0.5f * erfcf(-0.70710678118654752f * a[i])
+                        : logistic(a[i] * fmaf(a[i] * a[i], GELU_B, GELU_A));
+        }
+        store_width(y + at, n - at, vector && n - at >= SWIGLU_WIDTH, a);
+    }
+}
+
+void lw_cuda_gelu_frozen(lw_device *dev, int64_t n, bool erf_form, lw_dtype type, const void *x, void *y)
+{
+    if (n <= 0) {
+        return;
+    }
+    const bool vector = lw_aligned16(x) && lw_aligned16(y);
+    const unsigned grid = lw_cuda_grid(dev, n, SWIGLU_THREADS * SWIGLU_WIDTH);
+    LW_FOR_TYPE(dev, "gelu_frozen", type, T, {
+        if (erf_form) {
+            LW_LAUNCH((gelu_frozen_kernel<T, true>), grid, SWIGLU_THREADS, 0, lw_cuda_of(dev)->stream, n, vector,
+                      static_cast<const T *>(x), static_cast<T *>(y));
+        } else {
+            LW_LAUNCH((gelu_frozen_kernel<T, false>), grid, SWIGLU_THREADS, 0, lw_cuda_of(dev)->stream, n, vector,
+                      static_cast<const T *>(x), static_cast<T *>(y));
+        }
+    });
+    (void)lw_cuda_launched(dev, "gelu_frozen");
+}
+
 void lw_cuda_gelu(lw_device *dev, int64_t n, const float *x, float *y)
 {
     if (n > 0) {

@@ -42,6 +42,7 @@ static constexpr lw_device_ops make_ops(void)
     o.swiglu_backward = lw_cuda_swiglu_backward;
     o.gelu = lw_cuda_gelu;
     o.gelu_backward = lw_cuda_gelu_backward;
+    o.gelu_frozen = lw_cuda_gelu_frozen;
     o.axpy = lw_cuda_axpy;
     o.cast = lw_cuda_cast;
     o.random_normal = lw_cuda_random_normal;

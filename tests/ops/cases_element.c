@@ -122,6 +122,39 @@ static void build_gelu(op_test *t, const op_case *o)
     t->launch = launch_gelu;
 }
 
+// variant + 8: the tanh form; 4: in place
+
+static void launch_gelu_frozen(const op_test *t, void *const *p)
+{
+    const shape_rows *s = &t->of->rows;
+    bool in_place = (s->variant & 4) != 0;
+    t->dev->ops->gelu_frozen(t->dev, s->rows * s->d, (s->variant & 8) == 0, t->type, p[0], in_place ? p[0] : p[1]);
+}
+
+static void build_gelu_frozen(op_test *t, const op_case *o)
+{
+    const shape_rows *s = &o->rows;
+    int64_t n = s->rows * s->d;
+    double *x = op_normal(t, n, 2.0, t->type);
+    op_describe(t, "n=%lld variant=%d", (long long)n, s->variant);
+    if ((s->variant & 3) == 1) {
+        spread(x, n, t->type);
+    }
+    if ((s->variant & 3) == 2) {
+        x[n / 2] = NAN;
+    }
+    t->bytes = (double)n * 8.0;
+    int y;
+    if ((s->variant & 4) != 0) {
+        y = op_update(t, "x", t->type, n, x, op_tolerance(t, 5e-7));
+    } else {
+        op_input(t, "x", t->type, n, x);
+        y = op_output(t, "y", t->type, n, op_tolerance(t, 5e-7));
+    }
+    ((s->variant & 8) != 0 ? ref_gelu : ref_gelu_erf)(n, op_copy(t, n, x), t->buffer[y].expect);
+    t->launch = launch_gelu_frozen;
+}
+
 static double loss_gelu(void *context)
 {
     element_context *c = context;
@@ -269,6 +302,12 @@ const op_case element_cases[] = {
     SIZES(gelu, false),
     ELEMENT(gelu, false, 9, 50, 1),
     ELEMENT(gelu, false, 1, 50, 2),
+    SIZES(gelu_frozen, true),
+    ELEMENT(gelu_frozen, true, 9, 50, 1),
+    ELEMENT(gelu_frozen, true, 1, 50, 2),
+    ELEMENT(gelu_frozen, true, 7, 43, 4),
+    ELEMENT(gelu_frozen, true, 9, 50, 9),
+    ELEMENT(gelu_frozen, true, 7, 43, 12),
     SIZES(gelu_backward, false),
     ELEMENT(gelu_backward, false, 9, 50, 1),
     ELEMENT(gelu_backward, false, 7, 43, 4),
@@ -297,6 +336,7 @@ const op_case element_cases[] = {
     ELEMENT_PERF(swiglu_backward, 2000, 344),
     ELEMENT_PERF(gelu, 2000, 512),
     ELEMENT_PERF(gelu_backward, 2000, 512),
+    ELEMENT_PERF(gelu_frozen, 2000, 512),
     ELEMENT_PERF(axpy, 2000, 128),
     {.op = "cast", .build = build_cast, .perf = true, .cast = {1000000, LW_BF16, LW_F32}},
     {.op = "cast", .build = build_cast, .perf = true, .cast = {1000000, LW_F16, LW_F32}},

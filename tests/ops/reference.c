@@ -162,6 +162,13 @@ void ref_gelu(int64_t n, const double *x, double *y)
     }
 }
 
+void ref_gelu_erf(int64_t n, const double *x, double *y)
+{
+    for (int64_t i = 0; i < n; i++) {
+        y[i] = 0.5 * x[i] * erfc(-x[i] / sqrt(2.0));
+    }
+}
+
 static double log_sum_exp(int64_t n, const double *z, double tau)
 {
     double largest = -INFINITY, sum = 0.0;

@@ -38,6 +38,7 @@ void ref_attention(const ref_attention_sizes *a, const double *q, const double *
 
 void ref_swiglu(int64_t rows, int64_t f, const double *gu, double *y);
 void ref_gelu(int64_t n, const double *x, double *y);
+void ref_gelu_erf(int64_t n, const double *x, double *y);
 
 // z, t: (vocab); t may be NULL, then kl is 0
 void ref_xent_row(int64_t vocab, const double *z, int32_t target, const double *t, double tau, double *nll, double *kl);
