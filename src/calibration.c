@@ -49,6 +49,11 @@ static uint64_t hash_shape(const lw_workload *w, uint64_t models)
                                c->ffn, c->vocab,  e->llm.window, e->llm.bidirectional, e->llm.lora.rank};
         hash = hash_i64(hash, llm, sizeof llm / sizeof llm[0]);
     }
+    if (e->kind == LW_ENCODER_BERT) {
+        const lw_bert_config *c = &e->bert.config;
+        const int64_t bert[] = {c->d, c->layers, c->heads, c->ffn, c->vocab, e->bert.windows.most};
+        hash = hash_i64(hash, bert, sizeof bert / sizeof bert[0]);
+    }
     for (int64_t j = 0; j < w->wire->llm_count; j++) {
         const double share = lw_llm_share(&w->shape);
         const int64_t sample[] = {rounded(share * w->shape.rows[j]), rounded(share * w->shape.answer[j])};

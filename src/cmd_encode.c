@@ -177,7 +177,7 @@ static lw_status load_encoder(sender *s, int64_t longest, lw_error *err)
         LW_TRY(lw_decoder_load(job->dev, job->encoder.path, &options, err, &job->llms[shared].decoder));
     }
     LW_TRY(lw_job_load_encoder(job, 0, err));
-    if (job->encoder.decoder != NULL) {
+    if (lw_llm_loaded(&job->encoder)) {
         LW_TRY(lw_wire_end_same_model(&s->end, &job->encoder, err));
     }
     return lw_wire_end_load(&s->end, &job->wire.params, err, &job->wire_memory);

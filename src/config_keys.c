@@ -84,10 +84,10 @@ static const lw_key keys[] = {
     STRING(encoder.share, "",
            0, "name of the entry of models that an llm encoder reads with, in place of encoder.path: in memory once"),
     {FIELD(encoder.layers, int64_t), .type = LW_KEY_AUTO_INT, .int_default = -1, .int_min = 0, .int_max = 1024,
-     .help = "transformer layers of the byte encoder (auto: 2), or the first ones of an llm encoder (auto: all)"},
+     .help = "transformer layers of the byte encoder (auto: 2), or the first ones of a bert or llm encoder (auto: all)"},
     BOOL(encoder.causal, true, 0, "whether an llm encoder's tokens see those before them alone, or all"),
     INT(encoder.window, 0, 0, BIG, 0,
-        "most positions of a window of an llm encoder, begin-of-text included; longer texts are read as several; 0: what "
+        "most positions of a window of a bert or llm encoder, its own tokens included; longer texts are read as several; 0: what "
         "the model can take"),
     INT(encoder.lora_rank, 0, 0, 4096, 0, "rank of an llm encoder's trained updates (LoRA) on all its linear maps; 0: none"),
     FLOAT(encoder.lora_alpha, 0, 0, 1e6, 0,

@@ -1,12 +1,13 @@
 // encoder.h: text -> latents Z. A reader turns the text's tokens into states, one per token; a LayerNorm and a pooler
 // turn a text's states into its latents.
 //
-// Reader by encoder.kind: `byte` (reader_byte.h), `llm` (reader_llm.h). Parameters live in the caller's lw_params.
-// Local.
+// Reader by encoder.kind: `byte` (reader_byte.h), `llm` (reader_llm.h), `bert` (reader_bert.h). Parameters live in the
+// caller's lw_params. Local.
 #ifndef LW_ENCODER_H
 #define LW_ENCODER_H
 
 #include "pooler.h"
+#include "reader_bert.h"
 #include "reader_byte.h"
 #include "reader_llm.h"
 
@@ -15,7 +16,8 @@ typedef struct lw_encoder {
     int64_t width; // of a state
     int64_t d_z;
     lw_reader_byte byte; // kind `byte`; else no layers
-    lw_reader_llm llm;   // kind `llm`
+    lw_reader_llm llm;   // kind `llm`; else no layers
+    lw_reader_bert bert; // kind `bert`; else no layers
     lw_layernorm states_norm;
     lw_pooler pooler;
 } lw_encoder;
@@ -25,6 +27,7 @@ typedef struct lw_encoder_buffers {
     lw_encoder_indices on;
     lw_transformer_buffers byte; // kind `byte`
     lw_reader_llm_buffers llm;   // kind `llm`
+    lw_reader_bert_buffers bert; // kind `bert`
     float *x_out;                // (tokens, width) of the reader
     lw_layernorm_buffers states; // (tokens, width)
     lw_pooler_buffers pooler;

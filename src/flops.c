@@ -54,11 +54,25 @@ static double encoder_llm(const lw_reader_llm *r, double tokens)
            linear(&r->project, tokens);
 }
 
+static double bert_weights(const lw_bert_config *c)
+{
+    return (double)(c->layers * c->d) * (double)(4 * c->d + 2 * c->ffn);
+}
+
+static double encoder_bert(const lw_reader_bert *r, double tokens)
+{
+    if (r->config.layers == 0) {
+        return 0.0; // another kind
+    }
+    return 2.0 * bert_weights(&r->config) * tokens + linear(&r->project, tokens);
+}
+
 double lw_step_flop(const lw_wire *wire, const lw_hf_config *const *configs, const lw_sample_shape *shape)
 {
     const lw_encoder *e = &wire->encoder;
     double latents = shape->latents;
-    double flop = layers(&e->byte.stack, shape->source, shape->source) + encoder_llm(&e->llm, shape->source);
+    double flop = layers(&e->byte.stack, shape->source, shape->source);
+    flop += encoder_llm(&e->llm, shape->source) + encoder_bert(&e->bert, shape->source);
     flop += layers(&e->pooler.stack, latents, shape->source) + linear(&e->pooler.linear, latents);
     double share = lw_llm_share(shape);
     for (int64_t j = 0; j < wire->llm_count; j++) {
@@ -75,6 +89,7 @@ double lw_step_weight_bytes(const lw_wire *wire, const lw_hf_config *const *conf
 {
     const lw_reader_llm *r = &wire->encoder.llm;
     double elements = (r->lora.rank > 0 ? 2.0 : 1.0) * layer_weights(&r->config);
+    elements += bert_weights(&wire->encoder.bert.config);
     for (int64_t j = 0; j < wire->llm_count; j++) {
         const lw_hf_config *c = configs[j];
         elements += 2.0 * (layer_weights(c) + (double)(c->d * c->vocab));

@@ -407,7 +407,7 @@ lw_status lw_job_describe(lw_job *job, lw_error *err)
 static void note_model(const lw_llm *m, lw_checkpoint_model *out)
 {
     snprintf(out->name, sizeof out->name, "%s", m->name);
-    out->weights_hash = lw_decoder_fingerprint(m->decoder);
+    out->weights_hash = lw_llm_fingerprint(m);
     out->tokenizer_hash = lw_tokenizer_fingerprint(m->tokenizer);
 }
 
@@ -439,7 +439,7 @@ lw_status lw_job_checkpoint_info(const lw_job *job, lw_error *err, lw_checkpoint
     for (int64_t j = 0; j < job->llm_count; j++) {
         note_model(&job->llms[j], &info.models[j]);
     }
-    if (job->encoder.decoder != NULL) {
+    if (lw_llm_loaded(&job->encoder)) {
         note_model(&job->encoder, &info.models[info.model_count++]);
     }
     snprintf(info.lwmpi_version, sizeof info.lwmpi_version, "%s", lw_version());

@@ -16,20 +16,23 @@ typedef struct lw_llm {
     lw_tokenizer *tokenizer;
     int32_t bos, eos; // -1: none
     lw_decoder *decoder;
+    lw_bert *bert; // of an encoder of kind `bert`, which has no decoder; `config` then holds its vocab alone
+    lw_bert_config bert_config;
+    int32_t end; // of an encoder of kind `bert`: [SEP]
 } lw_llm;
 
 typedef struct lw_job {
     lw_config *config;
     lw_comm *comm; // borrowed
     int rank, ranks;
-    int threads; // of this rank
+    int threads;           // of this rank
     lw_rank_device device; // what this rank computes on
     lw_device *dev;
     lw_progress *progress; // rank 0 alone
     lw_run_dir *run;       // rank 0 alone; NULL where nothing is written
     int64_t llm_count;
     lw_llm llms[LW_MAX_MODELS];
-    lw_llm encoder;        // what an encoder of kind `llm` reads with
+    lw_llm encoder;        // what an encoder of kind `llm` or `bert` reads with
     int64_t encoder_share; // which of the LLMs that is, so that all in it is borrowed; -1: its own
     lw_corpus *train;    // (phase_count) the data of each phase; count 0 where not asked for
     int64_t phase_count; // 0: nothing has been read
@@ -60,9 +63,11 @@ void lw_job_close(lw_job *job);
 lw_status lw_job_stopped(lw_job *job, lw_status status, const char *when, lw_error *err);
 
 // The parts of lw_job_open that a plan needs too. job->config is set. Local.
-lw_status lw_job_read(lw_job *job, int what, lw_error *err);          // models' shapes, tokenizers, samples
-int64_t lw_job_max_positions(const lw_job *job, int64_t j);           // rows of the longest sequence of LLM j
-// For lw_wire_declare: the encoder's LLM in *room, or NULL without one.
+lw_status lw_job_read(lw_job *job, int what, lw_error *err); // models' shapes, tokenizers, samples
+int64_t lw_job_max_positions(const lw_job *job, int64_t j);  // rows of the longest sequence of LLM j
+bool lw_llm_loaded(const lw_llm *model);
+uint64_t lw_llm_fingerprint(const lw_llm *model); // of the weights; loaded
+// For lw_wire_declare: the encoder's backbone in *room, or NULL without one.
 const lw_encoder_backbone *lw_job_backbone(const lw_job *job, lw_encoder_backbone *room);
 // Of an encoder that shares the weights of LLM j: the positions that its windows need; else 0. The wire is declared.
 int64_t lw_job_encoder_positions(const lw_job *job, int64_t j);

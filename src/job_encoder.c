@@ -1,4 +1,5 @@
-// job_encoder.c: the LLM that an encoder of kind `llm` reads with: one of its own, or one of the models' once more.
+// job_encoder.c: the frozen model that an encoder reads with. Kind `llm`: an LLM of its own, or one of the models' once more;
+// kind `bert`: a BERT.
 #include <stdio.h>
 #include <string.h>
 
@@ -7,6 +8,21 @@
 static bool reads_with_llm(const lw_job *job)
 {
     return job->config->encoder.kind == LW_ENCODER_LLM;
+}
+
+static bool reads_with_bert(const lw_job *job)
+{
+    return job->config->encoder.kind == LW_ENCODER_BERT;
+}
+
+bool lw_llm_loaded(const lw_llm *model)
+{
+    return model->decoder != NULL || model->bert != NULL;
+}
+
+uint64_t lw_llm_fingerprint(const lw_llm *model)
+{
+    return model->bert != NULL ? lw_bert_fingerprint(model->bert) : lw_decoder_fingerprint(model->decoder);
 }
 
 static bool is_shared(const lw_job *job)
@@ -31,8 +47,38 @@ static lw_status read_own(lw_job *job, int what, lw_error *err)
     return (what & LW_JOB_SYNTHETIC) != 0 ? LW_OK : lw_job_open_tokenizer(&job->encoder, err);
 }
 
+static lw_status find_marks(lw_llm *e, lw_error *err)
+{
+    e->bos = lw_tokenizer_bos_id(e->tokenizer);
+    e->end = lw_tokenizer_end_id(e->tokenizer);
+    e->bos = e->bos >= 0 ? e->bos : lw_tokenizer_token_id(e->tokenizer, "[CLS]");
+    e->end = e->end >= 0 ? e->end : lw_tokenizer_token_id(e->tokenizer, "[SEP]");
+    if (e->bos < 0 || e->end < 0 || e->bos >= e->config.vocab || e->end >= e->config.vocab) {
+        return lw_fail(err, LW_ERR_FORMAT, "%s: tokenizer.json has no [CLS] or no [SEP] in the vocabulary", e->path);
+    }
+    return LW_OK;
+}
+
+static lw_status read_bert(lw_job *job, int what, lw_error *err)
+{
+    lw_llm *e = &job->encoder;
+    *e = (lw_llm){.name = "encoder", .path = job->config->encoder.path};
+    job->encoder_share = -1;
+    LW_TRY(lw_bert_config_read(e->path, err, &e->bert_config));
+    e->config.vocab = e->bert_config.vocab;
+    if ((what & LW_JOB_SYNTHETIC) != 0) {
+        return LW_OK; // windows of the same sizes: token 0 stands for [CLS] and [SEP]
+    }
+    LW_TRY(lw_job_open_tokenizer(e, err));
+    return find_marks(e, err);
+}
+
 lw_status lw_job_read_encoder(lw_job *job, int what, lw_error *err)
 {
+    if (reads_with_bert(job)) {
+        lw_status status = read_bert(job, what, err);
+        return status == LW_OK ? LW_OK : lw_fail_in(err, status, "encoder.path");
+    }
     if (!reads_with_llm(job)) {
         return LW_OK;
     }
@@ -58,8 +104,11 @@ lw_status lw_job_read_encoder(lw_job *job, int what, lw_error *err)
 
 const lw_encoder_backbone *lw_job_backbone(const lw_job *job, lw_encoder_backbone *room)
 {
-    *room = (lw_encoder_backbone){.llm = &job->encoder.config, .bos = job->encoder.bos};
-    return reads_with_llm(job) ? room : NULL;
+    *room = (lw_encoder_backbone){.llm = &job->encoder.config,
+                                  .bert = &job->encoder.bert_config,
+                                  .bos = job->encoder.bos,
+                                  .end = job->encoder.end};
+    return reads_with_llm(job) || reads_with_bert(job) ? room : NULL;
 }
 
 static int64_t longest_source(const lw_corpus *c, int64_t least)
@@ -87,14 +136,35 @@ int64_t lw_job_encoder_positions(const lw_job *job, int64_t j)
 
 size_t lw_job_encoder_bytes(const lw_job *job)
 {
+    if (reads_with_bert(job)) {
+        return lw_bert_weight_bytes(&job->wire.encoder.bert.config, job->dev->frozen_type);
+    }
     if (!reads_with_llm(job) || is_shared(job)) {
         return 0;
     }
     return lw_decoder_weight_bytes(&job->wire.encoder.llm.config, job->dev->frozen_type, positions(job));
 }
 
+static lw_status load_bert(lw_job *job, int what, lw_error *err)
+{
+    lw_llm *e = &job->encoder;
+    lw_bert_options options = {.layers = job->wire.encoder.bert.config.layers,
+                               .random = (what & LW_JOB_SYNTHETIC) != 0,
+                               .seed = (uint64_t)job->config->seed};
+    lw_status status = lw_bert_load(job->dev, e->path, &options, err, &e->bert);
+    if (status != LW_OK) {
+        return lw_fail_in(err, status, "encoder.path");
+    }
+    job->frozen_bytes += lw_job_encoder_bytes(job);
+    job->wire.encoder.bert.bert = e->bert;
+    return LW_OK;
+}
+
 lw_status lw_job_load_encoder(lw_job *job, int what, lw_error *err)
 {
+    if (reads_with_bert(job)) {
+        return load_bert(job, what, err);
+    }
     if (!reads_with_llm(job)) {
         return LW_OK;
     }
@@ -121,13 +191,30 @@ void lw_job_close_encoder(lw_job *job)
 {
     if (job->encoder_share < 0) {
         lw_decoder_destroy(&job->encoder.decoder);
+        lw_bert_destroy(&job->encoder.bert);
         lw_tokenizer_destroy(&job->encoder.tokenizer);
     }
     job->encoder = (lw_llm){0};
 }
 
+static void describe_bert(const lw_job *job)
+{
+    const lw_reader_bert *r = &job->wire.encoder.bert;
+    size_t bytes = 0;
+    double load_s = lw_bert_load_s(job->encoder.bert, &bytes);
+    lw_log(job->run,
+           "encoder: bert, the first %lld of %lld layers, width %lld, %.2f M parameters, frozen; windows of %lld "
+           "positions, [CLS] and [SEP] included; %.1f MB read in %.2f s",
+           (long long)r->config.layers, (long long)job->encoder.bert_config.layers, (long long)r->config.d,
+           (double)lw_bert_config_parameters(&r->config) / 1e6, (long long)r->windows.most, (double)bytes / 1e6,
+           load_s);
+}
+
 void lw_job_describe_encoder(const lw_job *job)
 {
+    if (reads_with_bert(job)) {
+        describe_bert(job);
+    }
     if (!reads_with_llm(job)) {
         return;
     }

@@ -74,7 +74,7 @@ static double llm_forward(const lw_device_rates *rates, const llm_shape *m)
     double o = m->operand;
     move(&t, r * m->d * (4.0 + o)); // rmsnorm
     frozen_product(&t, r, m->d, m->qkv, o, false);
-    move(&t, 2.0 * r * m->qkv * o);                                                               // rope
+    move(&t, 2.0 * r * m->qkv * o); // rope
     attention(&t, r, m->keys, m->q, r * (m->qkv + m->q) * o, 2.0, rates->matrix_flop_per_s);
     frozen_product(&t, r, m->q, m->d, 4.0, true);
     move(&t, r * m->d * (4.0 + o));
@@ -200,6 +200,30 @@ static double encoder_llm(const lw_device_rates *rates, const lw_reader_llm *r, 
     return t.s;
 }
 
+static double encoder_bert(const lw_device_rates *rates, const lw_reader_bert *r, double rows, double tokens,
+                           bool backward)
+{
+    clock t = {.rates = rates};
+    const lw_bert_config *c = &r->config;
+    double d = (double)c->d;
+    double ffn = (double)c->ffn;
+    double o = (double)lw_dtype_bytes(rates->frozen_type);
+    double keys = tokens < (double)r->windows.most ? tokens : (double)r->windows.most;
+    if (!backward) { // it is frozen, and nothing in front of it is trained
+        frozen_product(&t, rows, d, 3.0 * d, o, false);
+        attention(&t, rows, keys, d, 4.0 * rows * d * o, 2.0, rates->matrix_flop_per_s);
+        frozen_product(&t, rows, d, d, 4.0, true);
+        frozen_product(&t, rows, d, ffn, o, false);
+        move(&t, 2.0 * rows * ffn * o); // gelu
+        frozen_product(&t, rows, ffn, d, 4.0, true);
+        move(&t, 2.0 * rows * d * (8.0 + o)); // two LayerNorms and their operands
+        t.s *= (double)c->layers;
+        move(&t, 20.0 * rows * d); // embeddings, and the states of the text
+    }
+    linear(&t, &r->project, rows, backward);
+    return t.s;
+}
+
 static double encoder(const lw_device_rates *rates, const lw_encoder *e, double samples, const lw_sample_shape *shape,
                       bool backward)
 {
@@ -208,6 +232,9 @@ static double encoder(const lw_device_rates *rates, const lw_encoder *e, double 
     double z = samples * shape->latents;
     if (e->kind == LW_ENCODER_LLM) {
         t.s += encoder_llm(rates, &e->llm, samples, shape->source, backward);
+    }
+    if (e->kind == LW_ENCODER_BERT) {
+        t.s += encoder_bert(rates, &e->bert, rows, shape->source, backward);
     }
     move(&t, 8.0 * rows * (double)e->width); // embedding, or its scatter
     for (int64_t i = 0; i < e->byte.stack.count; i++) {

@@ -78,9 +78,9 @@ static const char *missing_text(const lw_config *c)
             return "a model has no tokenizer.json here";
         }
     }
-    if (c->encoder.kind == LW_ENCODER_LLM && c->encoder.share[0] == '\0' &&
-        !in_model(c->encoder.path, "tokenizer.json")) {
-        return "the encoder's LLM has no tokenizer.json here";
+    bool own = c->encoder.kind == LW_ENCODER_BERT || (c->encoder.kind == LW_ENCODER_LLM && c->encoder.share[0] == '\0');
+    if (own && !in_model(c->encoder.path, "tokenizer.json")) {
+        return "the encoder's frozen model has no tokenizer.json here";
     }
     return NULL;
 }
@@ -283,11 +283,12 @@ static lw_status find_gpu_here(lw_error *err, lw_device_rates *out)
     }
     LW_TRY(lw_cuda_info_of(0, err, &info));
     if (!lw_device_table_row(lw_device_table_match(info.name), out)) {
-        return lw_fail(err, LW_ERR_CONFIG,
-                       "plan.device = \"auto\": the GPU here, %s (compute capability %d.%d), is not in the table of rates: "
-                       "set plan.device to the one most like it, or to its numbers, "
-                       "memory_gb=%.0f,tflops=...,f32_tflops=...,gb_per_s=...,link_gb_per_s=...",
-                       info.name, info.major, info.minor, (double)info.memory_bytes * 1e-9);
+        return lw_fail(
+            err, LW_ERR_CONFIG,
+            "plan.device = \"auto\": the GPU here, %s (compute capability %d.%d), is not in the table of rates: "
+            "set plan.device to the one most like it, or to its numbers, "
+            "memory_gb=%.0f,tflops=...,f32_tflops=...,gb_per_s=...,link_gb_per_s=...",
+            info.name, info.major, info.minor, (double)info.memory_bytes * 1e-9);
     }
     out->memory_bytes = (double)info.memory_bytes;
     return LW_OK;

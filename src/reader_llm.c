@@ -1,5 +1,7 @@
 #include "reader_llm.h"
 
+#include "windows.h"
+
 static lw_status check(const lw_config *config, const lw_hf_config *llm, lw_error *err)
 {
     if (config->encoder.layers > llm->layers) {
@@ -33,65 +35,22 @@ lw_status lw_reader_llm_declare(const lw_config *config, const lw_encoder_backbo
 
 // --- windows
 
-static int64_t bos_rows(const lw_reader_llm *r)
+static lw_windows windows(const lw_reader_llm *r)
 {
-    return r->bos >= 0 ? 1 : 0;
-}
-
-// Windows of a text: the least number, then all of nearly the same length.
-static int64_t windows_of(const lw_reader_llm *r, int64_t tokens)
-{
-    int64_t most = r->window - bos_rows(r);
-    return (tokens + most - 1) / most;
+    return (lw_windows){.most = r->window, .first = r->bos, .last = -1};
 }
 
 int64_t lw_reader_llm_positions(const lw_reader_llm *r, int64_t max_tokens)
 {
-    int64_t longest = max_tokens + 1; // begin-of-text, or room for something where there is no text
-    return longest < r->window ? longest : r->window;
-}
-
-static lw_pass_limits pass_limits(const lw_reader_llm *r, const lw_encoder_limits *l)
-{
-    // Every text begins at most one window that is not full.
-    int64_t most = r->window - bos_rows(r);
-    int64_t each = l->samples * windows_of(r, l->max_tokens);
-    int64_t all = l->samples + l->tokens / most;
-    lw_pass_limits p = {.sequences = each < all ? each : all, .supervised = l->tokens};
-    p.rows = l->tokens + p.sequences * bos_rows(r);
-    p.max_len = lw_reader_llm_positions(r, l->max_tokens);
-    return p;
-}
-
-static lw_status add_window(const lw_reader_llm *r, lw_packing *p, const int32_t *ids, int64_t count, lw_error *err)
-{
-    int64_t first = -1;
-    if (r->bos < 0) {
-        first = lw_packing_add(p, 0, 0, ids, count, 0);
-    } else if (lw_packing_add(p, 0, 0, &r->bos, 1, 0) >= 0) {
-        first = lw_packing_extend(p, ids, count);
-    }
-    for (int64_t i = 0; first >= 0 && i < count; i++) {
-        if (!lw_packing_score(p, first + i, 0, 0.0F)) {
-            first = -1;
-        }
-    }
-    return first >= 0 ? LW_OK : lw_fail(err, LW_ERR_INTERNAL, "the encoder's windows exceed the limits of a pass");
+    lw_windows w = windows(r);
+    return lw_windows_positions(&w, max_tokens);
 }
 
 lw_status lw_reader_llm_upload(const lw_reader_llm *r, lw_device *dev, const lw_encoder_batch *batch, lw_error *err,
                                lw_reader_llm_buffers *b)
 {
-    lw_packing_clear(&b->packing);
-    for (int64_t i = 0; i < batch->samples; i++) {
-        int64_t tokens = batch->at.length[i];
-        int64_t n = windows_of(r, tokens);
-        for (int64_t w = 0; w < n; w++) {
-            int64_t from = w * tokens / n;
-            int64_t to = (w + 1) * tokens / n;
-            LW_TRY(add_window(r, &b->packing, batch->at.token + batch->at.start[i] + from, to - from, err));
-        }
-    }
+    lw_windows w = windows(r);
+    LW_TRY(lw_windows_pack(&w, batch, err, &b->packing));
     lw_packing_upload(&b->packing, dev);
     return LW_OK;
 }
@@ -107,7 +66,8 @@ lw_status lw_reader_llm_layout(lw_arena *arena, lw_device *dev, const lw_params 
                                   .bidirectional = r->bidirectional,
                                   .states = true,
                                   .lora = r->lora};
-    *out = (lw_reader_llm_buffers){.limits = pass_limits(r, l)};
+    lw_windows w = windows(r);
+    *out = (lw_reader_llm_buffers){.limits = lw_windows_limits(&w, l)};
     out->indices = lw_arena_take(arena, (int64_t)lw_packing_device_bytes(&out->limits), 1);
     out->d_states = back ? LW_TAKE(arena, l->tokens * r->config.d, float) : NULL;
     return lw_decoder_pass_layout(arena, dev, &r->config, params, &pass, &out->limits, err, &out->pass);

@@ -1,23 +1,16 @@
 // reader_llm.h: encoder kind `llm`: the first layers of a frozen LLM, causal or bidirectional, with or without trained
 // low-rank updates (lora.h), then a trained linear layer from its width to d_z.
 //
-// A text longer than a window is read as windows of nearly equal length, one after another without overlap, each a
-// sequence of its own at positions from 0; nothing is cut. Where the LLM's tokenizer has a begin-of-text token, every
-// window starts with it, as the LLM expects; its own state says nothing of the text and is left out, so there is one
-// state per token whatever the windows. Local.
+// Texts are read in windows (windows.h), each with the begin-of-text token of the LLM's tokenizer in front where there is
+// one. Local.
 #ifndef LW_READER_LLM_H
 #define LW_READER_LLM_H
 
 #include "config.h"
 #include "decoder.h"
+#include "encoder_backbone.h"
 #include "encoder_batch.h"
 #include "linear.h"
-
-// The LLM that an encoder reads with.
-typedef struct lw_encoder_backbone {
-    const lw_hf_config *llm; // borrowed; NULL: kind `byte`
-    int32_t bos;             // -1: none
-} lw_encoder_backbone;
 
 typedef struct lw_reader_llm {
     lw_hf_config config; // of the layers that are read

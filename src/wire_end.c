@@ -68,7 +68,7 @@ lw_status lw_wire_end_same_model(const lw_wire_end *e, const lw_llm *model, lw_e
     for (int i = 0; i < e->info.model_count; i++) {
         const lw_checkpoint_model *m = &e->info.models[i];
         if (strcmp(m->name, model->name) == 0) {
-            const char *what = m->weights_hash != lw_decoder_fingerprint(model->decoder)         ? "weights"
+            const char *what = m->weights_hash != lw_llm_fingerprint(model)                      ? "weights"
                                : m->tokenizer_hash != lw_tokenizer_fingerprint(model->tokenizer) ? "tokenizer"
                                                                                                  : NULL;
             return what == NULL ? LW_OK

@@ -154,7 +154,8 @@ sanitize() { # TOOL
     return "$code"
 }
 
-seed=(bench "$source_dir/configs/llama8b-qwen7b.cfg" device=cuda --answer 8 --source 256 --json)
+seed=(bench "$source_dir/configs/llama8b-qwen7b.cfg" device=cuda --answer 8 --source 256 --json
+    encoder.kind=byte encoder.layers=2 encoder.width=768 encoder.heads=12) # as the peer
 
 bench() { # BATCH...
     local batch code=0

@@ -14,6 +14,7 @@
 
 enum { LLMS = 2, READS = 1, SAMPLES = 5, MAX_TOKENS = 8, DIRECTIONS = 3 };
 
+static const char bert_dir[] = "tests/parity/bert/tiny";
 static const char *const model_dirs[LLMS] = {"tests/parity/fixtures/llama-gqa-headdim",
                                              "tests/parity/fixtures/qwen2-gqa"};
 
@@ -93,6 +94,7 @@ typedef struct bench {
     const char *name;
     lw_device *dev;
     lw_decoder *decoders[LLMS];
+    lw_bert *bert; // what an encoder of kind `bert` reads with
     const lw_hf_config *configs[LLMS];
     lw_config *config;
     bool drops; // latents are left out
@@ -235,11 +237,18 @@ static void bench_open(bench *b, const char *name, const char *overrides_text, l
         d[j] = b->configs[j]->d;
         vocab[j] = b->configs[j]->vocab;
     }
-    bool llm = b->config->encoder.kind == LW_ENCODER_LLM;
-    lw_encoder_backbone backbone = {.llm = b->configs[READS], .bos = 5};
-    make_samples(vocab, llm ? vocab[READS] : LW_BYTE_VALUES, lw_config_reads_text(b->config));
-    must(lw_wire_declare(b->config, d, llm ? &backbone : NULL, &err, &b->wire), &err, "parameters");
+    lw_encoder_kind kind = b->config->encoder.kind;
+    lw_encoder_backbone backbone = {.llm = b->configs[READS], .bos = 5, .end = 6};
+    int64_t alphabet = kind == LW_ENCODER_LLM ? vocab[READS] : LW_BYTE_VALUES;
+    if (kind == LW_ENCODER_BERT) {
+        must(lw_bert_load(b->dev, bert_dir, &(lw_bert_options){0}, &err, &b->bert), &err, bert_dir);
+        backbone.bert = lw_bert_shapes(b->bert);
+        alphabet = backbone.bert->vocab;
+    }
+    make_samples(vocab, alphabet, lw_config_reads_text(b->config));
+    must(lw_wire_declare(b->config, d, kind != LW_ENCODER_BYTE ? &backbone : NULL, &err, &b->wire), &err, "parameters");
     b->wire.encoder.llm.decoder = b->decoders[READS];
+    b->wire.encoder.bert.bert = b->bert;
     lw_arena arena = lw_arena_measure();
     lw_wire_layout(&arena, false, &b->wire);
     must(lw_arena_alloc(b->dev, &arena, "wire", &err, &b->wire_memory), &err, "memory of the wire");
@@ -267,6 +276,7 @@ static void bench_close(bench *b)
     for (int j = 0; j < LLMS; j++) {
         lw_decoder_destroy(&b->decoders[j]);
     }
+    lw_bert_destroy(&b->bert);
     lw_config_destroy(&b->config);
     lw_device_close(&b->dev);
 }
@@ -493,7 +503,6 @@ int main(void)
                "encoder: { layers = 0; width = 12; heads = 2; ffn = 10; }; pooler: { kind = \"mean\"; }; "
                "wire: { ratio = 3; d_z = 8; };",
                (lw_step_loss){.first_weight = 1.0});
-    // The second LLM reads for the encoder too, longer texts in several windows.
     check_case("latents left out",
                "train: { latent_dropout = 0.4; }; pooler: { layers = 1; heads = 2; ffn = 7; };"
                "encoder: { layers = 0; width = 12; heads = 2; ffn = 10; };",
@@ -502,6 +511,7 @@ int main(void)
                "data: { format = \"text\"; }; train: { nested_from = 1; latent_dropout = 0.2; };"
                "encoder: { layers = 0; width = 12; heads = 2; ffn = 10; }; pooler: { layers = 1; heads = 2; ffn = 7; };",
                plain);
+    // The second LLM reads for the encoder too, longer texts in several windows.
     check_case("llm with updates, bidirectional, windows, mean",
                "encoder: { kind = \"llm\"; share = \"two\"; causal = false; window = 8; lora_rank = 2; lora_alpha = 3.0; "
                "}; pooler: { kind = \"mean\"; };",
@@ -514,5 +524,12 @@ int main(void)
                "encoder: { kind = \"llm\"; share = \"two\"; }; pooler: { kind = \"mean\"; };"
                "wire: { ratio = 2; d_z = 8; };",
                plain);
+    check_case("bert, windows, queries",
+               "encoder: { kind = \"bert\"; path = \"x\"; window = 8; }; pooler: { layers = 1; heads = 4; ffn = 9; };",
+               plain);
+    check_case("bert, 1 layer, ratio 2",
+               "encoder: { kind = \"bert\"; path = \"x\"; layers = 1; }; pooler: { kind = \"mean\"; };"
+               "wire: { ratio = 2; d_z = 8; };",
+               (lw_step_loss){.first_weight = 1.0});
     return failures > 0;
 }

@@ -89,7 +89,7 @@ def main():
         reference(os.path.join(folder, "reference.safetensors"), model, [tokenizer.encode(t).ids[:512] for t in texts])
         return
     folder, state = fixture("tiny", [5, 1, 24, 13], hidden_size=48, num_hidden_layers=3, num_attention_heads=4,
-                            intermediate_size=40, vocab_size=60, max_position_embeddings=24, hidden_act="gelu_new")
+                            intermediate_size=40, vocab_size=701, max_position_embeddings=24, hidden_act="gelu_new")
     old = {"bert." + k.replace("LayerNorm.weight", "LayerNorm.gamma").replace("LayerNorm.bias", "LayerNorm.beta"): v
            for k, v in state.items()}
     names = sorted(old)
