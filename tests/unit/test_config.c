@@ -168,7 +168,7 @@ static void test_cross_checks(void **state)
     file_fails(GOOD "wire: { d_z = 12; }; pooler: { heads = 4; };", "pooler.heads = 4", "even");
     file_fails(GOOD "prompt: { question = \"Q\"; };", "prompt.question = \"Q\"", "{question} exactly once");
     file_fails(GOOD "prompt: { answer = \"{answer}{answer}\"; };", "prompt.answer", "exactly once");
-    fails_with(GOOD "encoder: { kind = \"bert\"; };", NULL, LW_ERR_UNSUPPORTED, ":3: encoder.kind = \"bert\"", "byte");
+    file_fails(GOOD "encoder: { kind = \"bert\"; };", "encoder.kind = \"bert\"", "encoder.path");
     fails_with(GOOD "data: { format = \"text\"; window_bytes = 4096; };", NULL, LW_ERR_CONFIG, "data.window_bytes = 4096", "max_source_bytes");
     fails_with(GOOD "data: { format = \"text\"; };\n", "loss.kd_weight=0.5", LW_ERR_CONFIG, "override loss.kd_weight = 0.5", "no teacher");
     fails_with(GOOD "loss: { k = 0; };\n", "loss.kd_weight=0.5", LW_ERR_CONFIG, "override loss.kd_weight = 0.5", "set loss.k");
