@@ -8,7 +8,7 @@
 
 typedef struct lw_adapter {
     int64_t d_z, hidden, d;
-    float scale; // RMS of the LLM's embedding table
+    float scale; // RMS of the LLM's embedding table, or 1 (adapter.embedding_scale)
     lw_layernorm norm;
     lw_linear up, down, skip;
     int gain; // (1)

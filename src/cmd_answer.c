@@ -261,7 +261,7 @@ static lw_status load_reader(receiver *r, reader *m, const lw_pass_limits *limit
     if (m->adapter.gain < 0) {
         return lw_fail(err, LW_ERR_MEMORY, "no memory for the table of parameters");
     }
-    m->adapter.scale = lw_decoder_embedding_rms(m->llm->decoder);
+    m->adapter.scale = c->adapter.embedding_scale ? lw_decoder_embedding_rms(m->llm->decoder) : 1.0F;
     LW_TRY(lw_wire_end_load(&r->end, &m->params, err, &m->params_memory));
     LW_TRY(layout(r, m, limits, &arena, err));
     LW_TRY(lw_arena_alloc(job->dev, &arena, "work space of a model", err, &m->memory));

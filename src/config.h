@@ -89,6 +89,7 @@ typedef struct lw_config {
     } pooler;
     struct {
         int64_t hidden; // resolved: never 0
+        bool embedding_scale;
     } adapter;
     struct { // templates; each holds its placeholder exactly once
         char *context, *question, *anchor, *answer;

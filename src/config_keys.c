@@ -102,6 +102,8 @@ static const lw_key keys[] = {
     INT(pooler.heads, 4, 1, 4096, 0, "attention heads of the pooler"),
     INT(pooler.ffn, 0, 0, 1 << 20, 0, "feed-forward width of the pooler; 0: 4 x wire.d_z"),
     INT(adapter.hidden, 0, 0, 1 << 20, 0, "hidden width of each adapter; 0: 4 x wire.d_z"),
+    BOOL(adapter.embedding_scale, true, 0,
+         "soft tokens start with the RMS of the model's embedding table; false: with an RMS of 1"),
 
     STRING(prompt.context, "{context}\n", 0, "context part; left out where a sample has no context"),
     STRING(prompt.question, "Question: {question}\n", 0, "question part"),

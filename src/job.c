@@ -182,7 +182,8 @@ static lw_status open_models(lw_job *job, int what, lw_error *err)
     arena = job->wire_memory;
     lw_wire_layout(&arena, true, &job->wire);
     for (int64_t j = 0; j < job->llm_count; j++) {
-        lw_wire_set_embedding_rms(&job->wire, j, lw_decoder_embedding_rms(job->llms[j].decoder));
+        float rms = lw_decoder_embedding_rms(job->llms[j].decoder);
+        lw_wire_set_embedding_rms(&job->wire, j, c->adapter.embedding_scale ? rms : 1.0F);
     }
     return lw_wire_init(job->dev, &job->wire, (uint64_t)c->seed, err);
 }
