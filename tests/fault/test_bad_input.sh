@@ -71,7 +71,7 @@ train "two batch sizes" 0 2 'batch\.global.*batch\.per_rank' batch.per_rank=2 ba
 # --- not in this build
 
 train "distillation without a position" 0 2 'loss\.kd_weight.*set loss\.k' loss.kd_weight=0.5 loss.k=0
-train "bert encoder" 0 1 'encoder\.kind.*"bert".*not in this build' encoder.kind=bert
+train "bert encoder without a directory" 0 2 'encoder\.kind.*"bert" needs encoder\.path' encoder.kind=bert
 if "$LWMPI_BIN" --version | grep -q 'cuda.*not compiled\|backends: cpu$'; then
     train "cuda without the backend" 0 1 'cuda.*(not compiled|LWMPI_CUDA)' device=cuda
 fi

@@ -64,7 +64,7 @@ static void check_row(int64_t bits, int64_t d_z, const float *x, const float *y)
 {
     for (int64_t at = 0; at < d_z; at += LW_QUANTISE_GROUP) {
         int64_t n = d_z - at < LW_QUANTISE_GROUP ? d_z - at : LW_QUANTISE_GROUP;
-        double scale = largest_of(x + at, n) / (double)((1 << (bits - 1)) - 1) * (1.0 + 0x1p-10) + 0x1p-24;
+        double scale = largest_of(x + at, n) / ((double)(INT64_C(1) << (bits - 1)) - 1.0) * (1.0 + 0x1p-10) + 0x1p-24;
         for (int64_t i = at; i < at + n; i++) {
             double bound = bits == 32 ? 0.0 : bits == 16 ? fabs((double)x[i]) * 0x1p-11 + 0x1p-25 : 0.5001 * scale;
             assert_true(fabs((double)x[i] - (double)y[i]) <= bound);
