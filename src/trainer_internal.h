@@ -1,8 +1,13 @@
-// trainer_internal.h: shared by trainer.c (steps) and trainer_state.c (their state on disk).
+// trainer_internal.h: shared by trainer.c (the loop), trainer_step.c (a step) and trainer_state.c (its state on disk).
 #ifndef LW_TRAINER_INTERNAL_H
 #define LW_TRAINER_INTERNAL_H
 
 #include "trainer.h"
+
+// The next step: the passes of this rank's share, the reduction, the update. *rows: that the LLMs processed on all ranks.
+// A failure of one rank alone ends the job; one that all see, too many skipped steps in a row, is LW_ERR_NUMERIC on
+// all. Collective.
+lw_status lw_trainer_step(lw_trainer *t, lw_error *err, int64_t *rows);
 
 // Starts the writer on rank 0. Local.
 lw_status lw_trainer_open_disk(lw_trainer *t, lw_error *err);
