@@ -130,7 +130,7 @@ def time_steps(o, batch, step):
     median = times[len(times) // 2]
     row = {"peer": f"PyTorch {torch.__version__}, transformers {transformers.__version__}", "device": o.device,
            "threads": o.threads, "batch_samples": batch, "latents": o.latents, "answer_tokens": o.answer,
-           "source_bytes": o.source, "warmup_steps": o.warmup, "steps": o.steps, "samples_per_s": batch / median,
+           "source_tokens": o.source, "warmup_steps": o.warmup, "steps": o.steps, "samples_per_s": batch / median,
            "step_s": {"min": times[0], "median": median, "max": times[-1]}}
     if o.device != "cpu":
         row["device"] = torch.cuda.get_device_name()
