@@ -210,6 +210,16 @@ static bool is_right_end(kind k, int code)
     return false;
 }
 
+// Open MPI's mpirun, told to end while it starts a job, may fall itself, in PMIx_Finalize: seen with Open MPI 4.1.4 and
+// PMIx 4.2.2. No frame of such a report is lwmpi's.
+static bool launcher_fell(const test *t, kind k, int code)
+{
+    char text[LAUNCH_TEXT_BYTES];
+    bool told = k == TERM_LAUNCHER || k == USR1_LAUNCHER;
+    launch_text(t->j.output, text);
+    return told && code == 128 + SIGSEGV && strstr(text, "(PMIx_Finalize+") != NULL && strstr(text, "lwmpi(") == NULL;
+}
+
 static void check_left(test *t, const char *what)
 {
     int broken = 0;
@@ -269,7 +279,7 @@ static bool one_kill(test *t, int ranks, kind k, moment m)
         f->sum_detection_s += took_s;
         f->slowest_detection_s = took_s > f->slowest_detection_s ? took_s : f->slowest_detection_s;
     }
-    if (ended && !is_right_end(k, code)) {
+    if (ended && !is_right_end(k, code) && !launcher_fell(t, k, code)) {
         job_fail(&t->j, "%s: exit code %d", what, code);
     }
     f->stopped_well += code == 75 || (code == 130 && strstr(launch_text(t->j.output, text), "stopped by") != NULL);
