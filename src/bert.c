@@ -3,6 +3,7 @@
 #include <math.h>
 
 #include "bert_internal.h"
+#include "frozen_weights.h"
 
 const lw_bert_config *lw_bert_shapes(const lw_bert *bert)
 {
@@ -57,28 +58,6 @@ void lw_bert_buffers_layout(lw_arena *arena, lw_device *dev, const lw_bert_confi
     out->work = lw_arena_take(arena, (int64_t)dev->ops->attention_work_bytes(dev, &attention), 1);
 }
 
-// y (rows, out) = x (rows, in) W^T + bias [+ residual, of the type of y]; W (out, in).
-static void project(const lw_bert *m, int64_t rows, int64_t in, int64_t out, const void *x, const void *w,
-                    const float *bias, const float *residual, void *y, lw_dtype y_type)
-{
-    m->dev->ops->gemm(m->dev, &(lw_gemm){.trans_b = true,
-                                         .m = rows,
-                                         .n = out,
-                                         .k = in,
-                                         .alpha = 1.0F,
-                                         .beta = residual != NULL ? 1.0F : 0.0F,
-                                         .a = x,
-                                         .b = w,
-                                         .c_in = residual,
-                                         .c = y,
-                                         .lda = in,
-                                         .ldb = in,
-                                         .ldc = out,
-                                         .ab_type = m->dev->frozen_type,
-                                         .c_type = y_type,
-                                         .bias = bias});
-}
-
 // b->sum -> b->x, and its copy as an operand.
 static void normalise(const lw_bert *m, const lw_bert_norm *n, int64_t rows, lw_bert_buffers *b)
 {
@@ -111,13 +90,13 @@ static void layer_forward(const lw_bert *m, const lw_packing *p, const lw_bert_l
     const lw_bert_config *c = &m->config;
     lw_dtype type = m->dev->frozen_type;
     int64_t rows = p->rows;
-    project(m, rows, c->d, 3 * c->d, b->operand, w->qkv, w->qkv_bias, NULL, b->qkv, type);
+    lw_frozen_project(m->dev, rows, c->d, 3 * c->d, b->operand, w->qkv, w->qkv_bias, NULL, b->qkv, type);
     attend(m, p, b);
-    project(m, rows, c->d, c->d, b->attn, w->o, w->o_bias, b->x, b->sum, LW_F32);
+    lw_frozen_project(m->dev, rows, c->d, c->d, b->attn, w->o, w->o_bias, b->x, b->sum, LW_F32);
     normalise(m, &w->attn_norm, rows, b);
-    project(m, rows, c->d, c->ffn, b->operand, w->up, w->up_bias, NULL, b->mlp, type);
+    lw_frozen_project(m->dev, rows, c->d, c->ffn, b->operand, w->up, w->up_bias, NULL, b->mlp, type);
     m->dev->ops->gelu_frozen(m->dev, rows * c->ffn, c->gelu_erf, type, b->mlp, b->mlp);
-    project(m, rows, c->ffn, c->d, b->mlp, w->down, w->down_bias, b->x, b->sum, LW_F32);
+    lw_frozen_project(m->dev, rows, c->ffn, c->d, b->mlp, w->down, w->down_bias, b->x, b->sum, LW_F32);
     normalise(m, &w->mlp_norm, rows, b);
 }
 

@@ -1,34 +1,19 @@
 // decoder_layer.c: one layer of a frozen LLM, forward and backward, with the low-rank updates of an encoder's.
 #include "decoder_internal.h"
+#include "frozen_weights.h"
 
 // --- products with frozen weights
 
 lw_gemm lw_decoder_product(const lw_decoder *m, int64_t rows, int64_t in, int64_t out, const void *x, const void *w,
                            void *y, lw_dtype y_type)
 {
-    return (lw_gemm){.trans_b = true,
-                     .m = rows,
-                     .n = out,
-                     .k = in,
-                     .alpha = 1.0F,
-                     .a = x,
-                     .b = w,
-                     .c = y,
-                     .lda = in,
-                     .ldb = in,
-                     .ldc = out,
-                     .ab_type = m->dev->frozen_type,
-                     .c_type = y_type};
+    return lw_frozen_product(m->dev, rows, in, out, x, w, y, y_type);
 }
 
 void lw_decoder_project(const lw_decoder *m, int64_t rows, int64_t in, int64_t out, const void *x, const void *w,
                         const float *bias, const void *residual, void *y, lw_dtype y_type)
 {
-    lw_gemm g = lw_decoder_product(m, rows, in, out, x, w, y, y_type);
-    g.bias = bias;
-    g.c_in = residual;
-    g.beta = residual != NULL ? 1.0F : 0.0F;
-    m->dev->ops->gemm(m->dev, &g);
+    lw_frozen_project(m->dev, rows, in, out, x, w, bias, residual, y, y_type);
 }
 
 void lw_decoder_project_backward(const lw_decoder *m, int64_t rows, int64_t in, int64_t out, const void *dy,

@@ -224,3 +224,31 @@ lw_status lw_weights_check(lw_device *dev, const char *from, lw_weight_list *l, 
     free(sums);
     return status;
 }
+
+lw_gemm lw_frozen_product(const lw_device *dev, int64_t rows, int64_t in, int64_t out, const void *x, const void *w,
+                          void *y, lw_dtype y_type)
+{
+    return (lw_gemm){.trans_b = true,
+                     .m = rows,
+                     .n = out,
+                     .k = in,
+                     .alpha = 1.0F,
+                     .a = x,
+                     .b = w,
+                     .c = y,
+                     .lda = in,
+                     .ldb = in,
+                     .ldc = out,
+                     .ab_type = dev->frozen_type,
+                     .c_type = y_type};
+}
+
+void lw_frozen_project(lw_device *dev, int64_t rows, int64_t in, int64_t out, const void *x, const void *w,
+                       const float *bias, const void *residual, void *y, lw_dtype y_type)
+{
+    lw_gemm g = lw_frozen_product(dev, rows, in, out, x, w, y, y_type);
+    g.bias = bias;
+    g.c_in = residual;
+    g.beta = residual != NULL ? 1.0F : 0.0F;
+    dev->ops->gemm(dev, &g);
+}

@@ -42,4 +42,11 @@ lw_status lw_weights_random(lw_device *dev, const lw_weight_list *list, uint64_t
 // Looks at what is on the device: LW_ERR_FORMAT where a number is not finite. `from` begins the message. Fills sqnorm.
 lw_status lw_weights_check(lw_device *dev, const char *from, lw_weight_list *list, lw_error *err);
 
+// y (rows, out) = x (rows, in) W^T; W (out, in) and x of the device's frozen type.
+lw_gemm lw_frozen_product(const lw_device *dev, int64_t rows, int64_t in, int64_t out, const void *x, const void *w,
+                          void *y, lw_dtype y_type);
+// Enqueues it, with bias (out) and residual (rows, out; of the type of y) where they are not NULL.
+void lw_frozen_project(lw_device *dev, int64_t rows, int64_t in, int64_t out, const void *x, const void *w,
+                       const float *bias, const void *residual, void *y, lw_dtype y_type);
+
 #endif

@@ -7,26 +7,9 @@ curve=(step epoch samples loss loss_llama loss_qwen grad_norm lr skipped)
 
 # start NAME RANKS [KEY=VALUE...]: a run in $scratch/NAME in the background; $job is its process.
 start() {
-    local name=$1 n=$2 words
+    local name=$1 n=$2
     shift 2
-    mapfile -t words < <(small_job "$scratch/$name")
-    words+=(train.epochs=6 checkpoint.every_steps=10 eval.at_end=false "$@")
-    if [ "$n" -gt 0 ]; then
-        "${launcher[@]}" -np "$n" "$LWMPI_BIN" train "${words[@]}" >"$scratch/$name.out" 2>&1 &
-    else
-        "$LWMPI_BIN" train "${words[@]}" >"$scratch/$name.out" 2>&1 &
-    fi
-    job=$!
-}
-
-# ended NAME CODE: waits for it and checks how it ended.
-ended() {
-    local got=0
-    wait "$job" 2>/dev/null || got=$?
-    if [ "$got" -ne "$2" ]; then
-        fail "$1: exit code $got, expected $2"
-        tail -n 15 "$scratch/$1.out"
-    fi
+    start_job "$name" "$n" train.epochs=6 checkpoint.every_steps=10 eval.at_end=false "$@"
 }
 
 train() {

@@ -8,6 +8,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "divergence.h"
 #include "derivative.h"
 #include "random.h"
 #include "step.h"
@@ -137,31 +138,6 @@ static lw_status give_states(void *context, int64_t llm, const lw_step_sample *s
     return LW_OK;
 }
 
-static double log_sum_exp(const float *z, int64_t n, double tau)
-{
-    double largest = -INFINITY;
-    double sum = 0.0;
-    for (int64_t v = 0; v < n; v++) {
-        largest = fmax(largest, (double)z[v] / tau);
-    }
-    for (int64_t v = 0; v < n; v++) {
-        sum += exp((double)z[v] / tau - largest);
-    }
-    return largest + log(sum);
-}
-
-static double divergence(const float *teacher, const float *z, int64_t n, double tau)
-{
-    double p_log = log_sum_exp(teacher, n, tau);
-    double q_log = log_sum_exp(z, n, tau);
-    double sum = 0.0;
-    for (int64_t v = 0; v < n; v++) {
-        double p = (double)teacher[v] / tau - p_log;
-        sum += exp(p) * (p - ((double)z[v] / tau - q_log));
-    }
-    return sum;
-}
-
 // The loss of an LLM, from its logits before the step turns them into their gradient.
 static void after_phase(void *context, lw_step_phase phase, int64_t llm)
 {
@@ -178,10 +154,10 @@ static void after_phase(void *context, lw_step_phase phase, int64_t llm)
     for (int64_t i = b->first_sample; row < p->supervised; i++) {
         for (int64_t t = 0; t < samples[i].answer[llm].count; t++, row++, z += vocab) {
             double kl_weight = kl_weight_of(b, i, llm, t);
-            double nll = log_sum_exp(z, vocab, 1.0) - (double)z[samples[i].answer[llm].ids[t]];
+            double nll = reference_log_sum_exp(z, vocab, 1.0) - (double)z[samples[i].answer[llm].ids[t]];
             b->sum += weight_of(b, llm, t) * nll;
             if (kl_weight > 0.0) {
-                b->sum += kl_weight * divergence(teacher, z, vocab, b->loss.kd_tau);
+                b->sum += kl_weight * reference_divergence(teacher, z, vocab, b->loss.kd_tau);
                 teacher += vocab;
             }
         }

@@ -8,26 +8,9 @@ kd=(loss.kd_weight=0.8 loss.kd_tau=1.5 loss.k=3 eval.at_end=false)
 
 # start NAME RANKS [KEY=VALUE...]: a run in $scratch/NAME in the background; $job is its process.
 start() {
-    local name=$1 n=$2 words
+    local name=$1 n=$2
     shift 2
-    mapfile -t words < <(small_job "$scratch/$name")
-    words+=("${kd[@]}" "$@")
-    if [ "$n" -gt 0 ]; then
-        "${launcher[@]}" -np "$n" "$LWMPI_BIN" train "${words[@]}" >"$scratch/$name.out" 2>&1 &
-    else
-        "$LWMPI_BIN" train "${words[@]}" >"$scratch/$name.out" 2>&1 &
-    fi
-    job=$!
-}
-
-# ended NAME CODE
-ended() {
-    local got=0
-    wait "$job" 2>/dev/null || got=$?
-    if [ "$got" -ne "$2" ]; then
-        fail "$1: exit code $got, expected $2"
-        tail -n 15 "$scratch/$1.out"
-    fi
+    start_job "$name" "$n" "${kd[@]}" "$@"
 }
 
 train() {

@@ -10,6 +10,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "divergence.h"
 #include "scratch.h"
 #include "teacher.h"
 
@@ -153,31 +154,6 @@ static void make_reference(bench *b)
     }
 }
 
-static double log_sum_exp(const float *z, int64_t n, double tau)
-{
-    double largest = -INFINITY;
-    double sum = 0.0;
-    for (int64_t v = 0; v < n; v++) {
-        largest = fmax(largest, (double)z[v] / tau);
-    }
-    for (int64_t v = 0; v < n; v++) {
-        sum += exp((double)z[v] / tau - largest);
-    }
-    return largest + log(sum);
-}
-
-static double divergence(const float *teacher, const float *z, int64_t n, double tau)
-{
-    double p_log = log_sum_exp(teacher, n, tau);
-    double q_log = log_sum_exp(z, n, tau);
-    double sum = 0.0;
-    for (int64_t v = 0; v < n; v++) {
-        double p = (double)teacher[v] / tau - p_log;
-        sum += exp(p) * (p - ((double)z[v] / tau - q_log));
-    }
-    return sum;
-}
-
 static double norm_apart(const float *a, const float *b, int64_t n)
 {
     double apart = 0.0;
@@ -206,11 +182,11 @@ static void after_phase(void *context, lw_step_phase phase, int64_t j)
         const lw_step_sample *s = b->batch[i];
         const float *teacher = b->reference[j] + (s - b->job.train[0].samples) * K * vocab;
         for (int64_t t = 0; t < s->answer[j].count; t++, z += vocab) {
-            double nll = log_sum_exp(z, vocab, 1.0) - (double)z[s->answer[j].ids[t]];
+            double nll = reference_log_sum_exp(z, vocab, 1.0) - (double)z[s->answer[j].ids[t]];
             b->loss[j] += (1.0 + (t == 0 ? c->loss.first_weight : 0.0)) * nll;
             if (t < c->loss.k) {
                 CHECK(norm_apart(cached, teacher + t * vocab, vocab) <= TOLERANCE);
-                double kl = divergence(teacher + t * vocab, z, vocab, c->loss.kd_tau);
+                double kl = reference_divergence(teacher + t * vocab, z, vocab, c->loss.kd_tau);
                 b->kl[j] += kl;
                 b->loss[j] += c->loss.kd_weight * c->loss.kd_tau * c->loss.kd_tau * kl;
                 cached += vocab;

@@ -85,3 +85,28 @@ same_bytes() {
         fail "$1: $2 and $3 differ"
     fi
 }
+
+# start_job NAME RANKS [KEY=VALUE...]: the small job in $scratch/NAME, in the background; $job is its process. RANKS 0:
+# without a launcher.
+start_job() {
+    local name=$1 n=$2 words
+    shift 2
+    mapfile -t words < <(small_job "$scratch/$name")
+    words+=("$@")
+    if [ "$n" -gt 0 ]; then
+        "${launcher[@]}" -np "$n" "$LWMPI_BIN" train "${words[@]}" >"$scratch/$name.out" 2>&1 &
+    else
+        "$LWMPI_BIN" train "${words[@]}" >"$scratch/$name.out" 2>&1 &
+    fi
+    job=$!
+}
+
+# ended NAME CODE: waits for it and checks how it ended.
+ended() {
+    local got=0
+    wait "$job" 2>/dev/null || got=$?
+    if [ "$got" -ne "$2" ]; then
+        fail "$1: exit code $got, expected $2"
+        tail -n 15 "$scratch/$1.out"
+    fi
+}
