@@ -21,7 +21,7 @@ lw_lora_shape lw_lora_shape_of(const lw_hf_config *c, lw_lora_map map)
     return (lw_lora_shape){0};
 }
 
-static int declare_map(const lw_lora *l, const char *name, int64_t layer, lw_lora_map map, lw_params *params)
+static void declare_map(const lw_lora *l, const char *name, int64_t layer, lw_lora_map map, lw_params *params)
 {
     const lw_lora_shape *s = &l->shapes[map];
     lw_param a = {.dims = {s->part_count * l->rank, s->in},
@@ -31,29 +31,27 @@ static int declare_map(const lw_lora *l, const char *name, int64_t layer, lw_lor
     lw_param b = {.dims = {s->out, l->rank}, .init = lw_init_constant, .decay = true};
     snprintf(a.name, sizeof a.name, "%s.%lld.%s.a", name, (long long)layer, map_names[map]);
     snprintf(b.name, sizeof b.name, "%s.%lld.%s.b", name, (long long)layer, map_names[map]);
-    int first = lw_params_add(params, &a);
-    return lw_params_add(params, &b) < 0 ? -1 : first;
+    lw_params_add(params, &a);
+    lw_params_add(params, &b);
 }
 
-lw_status lw_lora_declare(const lw_hf_config *config, const char *name, int64_t layers, int64_t rank, double alpha,
-                          lw_params *params, lw_error *err, lw_lora *out)
+lw_lora lw_lora_declare(lw_params *params, const char *name, const lw_hf_config *config, int64_t layers, int64_t rank,
+                        double alpha)
 {
-    *out = (lw_lora){.rank = rank, .layers = layers, .first = (int)params->count};
+    lw_lora l = {.rank = rank, .layers = layers, .first = (int)params->count};
     if (rank == 0) {
-        return LW_OK;
+        return l;
     }
-    out->scale = (float)(alpha / (double)rank);
+    l.scale = (float)(alpha / (double)rank);
     for (int map = 0; map < LW_LORA_MAPS; map++) {
-        out->shapes[map] = lw_lora_shape_of(config, (lw_lora_map)map);
+        l.shapes[map] = lw_lora_shape_of(config, (lw_lora_map)map);
     }
     for (int64_t i = 0; i < layers; i++) {
         for (int map = 0; map < LW_LORA_MAPS; map++) {
-            if (declare_map(out, name, i, (lw_lora_map)map, params) < 0) {
-                return lw_fail(err, LW_ERR_MEMORY, "no memory for the table of parameters");
-            }
+            declare_map(&l, name, i, (lw_lora_map)map, params);
         }
     }
-    return LW_OK;
+    return l;
 }
 
 int64_t lw_lora_elements(const lw_lora *l)

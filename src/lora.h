@@ -37,8 +37,8 @@ typedef struct lw_lora {
 } lw_lora;
 
 // Declares A and B of the first `layers` layers: NAME.0.qkv.a, NAME.0.qkv.b, NAME.0.o.a, ... rank 0 declares nothing.
-lw_status lw_lora_declare(const lw_hf_config *config, const char *name, int64_t layers, int64_t rank, double alpha,
-                          lw_params *params, lw_error *err, lw_lora *out);
+lw_lora lw_lora_declare(lw_params *params, const char *name, const lw_hf_config *config, int64_t layers, int64_t rank,
+                        double alpha);
 
 // Weights of A and B together.
 int64_t lw_lora_elements(const lw_lora *lora);

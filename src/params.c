@@ -33,6 +33,7 @@ int lw_params_add(lw_params *params, const lw_param *declaration)
         int64_t capacity = params->capacity == 0 ? 32 : 2 * params->capacity;
         lw_param *list = realloc(params->list, (size_t)capacity * sizeof *list);
         if (list == NULL) {
+            params->incomplete = true;
             return -1;
         }
         params->list = list;
@@ -61,6 +62,9 @@ static lw_status extend_ranges(lw_params *params, const lw_param *p, int64_t end
 lw_status lw_params_place(lw_params *params, lw_error *err)
 {
     int64_t offset = 0;
+    if (params->incomplete) {
+        return lw_fail(err, LW_ERR_MEMORY, "no memory for the table of parameters");
+    }
     params->range_count = 0;
     for (int pass = 0; pass < 2; pass++) {
         for (int64_t i = 0; i < params->count; i++) {

@@ -49,6 +49,7 @@ typedef struct lw_param_range {
 typedef struct lw_params {
     lw_param *list;
     int64_t count, capacity;
+    bool incomplete;        // there was no memory for a declaration
     int64_t elements;       // of all
     int64_t decay_elements; // the first of them
     lw_param_range ranges[LW_MAX_PARAM_RANGES]; // of all elements, in their order
@@ -56,7 +57,8 @@ typedef struct lw_params {
     float *param, *grad, *m, *v; // (elements) device; set by the owner of the memory
 } lw_params;
 
-// Declares a tensor; returns its index, or -1 without memory. `elements` and `offset` need not be set.
+// Declares a tensor; returns its index, or -1 without memory: lw_params_place then says so, and nobody else needs to.
+// `elements` and `offset` need not be set.
 int lw_params_add(lw_params *params, const lw_param *declaration);
 // Gives every declared tensor its offset: tensors keep the order of their declaration within each half. LW_ERR_INTERNAL
 // when encoder and adapters alternate so often that there are more than LW_MAX_PARAM_RANGES ranges.

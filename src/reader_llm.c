@@ -26,8 +26,8 @@ lw_status lw_reader_llm_declare(const lw_config *config, const lw_encoder_backbo
                        .bidirectional = !config->encoder.causal,
                        .bos = backbone->bos};
     r.window = config->encoder.window > 0 ? config->encoder.window : r.config.max_positions;
-    LW_TRY(lw_lora_declare(&r.config, "encoder.lora", r.config.layers, config->encoder.lora_rank,
-                           config->encoder.lora_alpha, params, err, &r.lora));
+    r.lora = lw_lora_declare(params, "encoder.lora", &r.config, r.config.layers, config->encoder.lora_rank,
+                             config->encoder.lora_alpha);
     r.project = lw_linear_declare(params, "encoder.project", r.config.d, config->wire.d_z);
     *out = r;
     return LW_OK;

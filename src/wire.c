@@ -3,12 +3,11 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-static lw_status declare_task(lw_wire *wire, const char *name, int64_t d, int64_t j, lw_error *err)
+static int declare_task(lw_params *params, const char *name, int64_t d)
 {
     lw_param task = {.dims = {LW_TASK_TOKENS, d}, .init = lw_init_normal, .scale = 1.0};
     snprintf(task.name, sizeof task.name, "task.%s", name);
-    wire->task[j] = lw_params_add(&wire->params, &task);
-    return wire->task[j] >= 0 ? LW_OK : lw_fail(err, LW_ERR_MEMORY, "no memory for the table of parameters");
+    return lw_params_add(params, &task);
 }
 
 void lw_wire_set_embedding_rms(lw_wire *wire, int64_t j, float rms)
@@ -38,17 +37,12 @@ lw_status lw_wire_declare(const lw_config *config, const int64_t *d, const lw_en
         int64_t first = out->params.count;
         out->adapters[j] = lw_adapter_declare(&out->params, config->models[j].name, config->wire.d_z,
                                               config->adapter.hidden, d[j]);
-        if (out->adapters[j].gain < 0) {
-            status = lw_fail(err, LW_ERR_MEMORY, "no memory for the table of parameters");
-        }
         set_rate(out, first, j);
     }
     for (int64_t j = 0; j < config->model_count && status == LW_OK; j++) {
         int64_t first = out->params.count;
-        out->task[j] = -1;
-        if (lw_config_reads_text(config)) {
-            status = declare_task(out, config->models[j].name, d[j], j, err);
-        }
+        out->task[j] =
+            lw_config_reads_text(config) ? declare_task(&out->params, config->models[j].name, d[j]) : -1;
         set_rate(out, first, j);
     }
     if (status == LW_OK) {

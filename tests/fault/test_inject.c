@@ -5,9 +5,8 @@
 //
 // A sample of the calls by default; LWMPI_FAULT_ALL=1 walks over every file and MPI operation, and over the first, the
 // middle and the last allocation, or look at an MPI operation under way, of every place in the program (its call stack,
-// that is); LWMPI_FAULT_ALL=2 over every allocation; LWMPI_FAULT_SHARD=1/4 over a fourth of that. LWMPI_FAULT_PATIENCE=3: deadlines of a busy machine.
-// LWMPI_FAULT_ONLY=TEXT: only injections whose words contain TEXT. LWMPI_FAULT_SCENARIO=TEXT: only such scenarios.
-// LWMPI_FAULT_QUICK=1: nothing is started again after an injection. LWMPI_FAULT_KEEP=1 keeps the scratch folder.
+// that is); LWMPI_FAULT_ALL=2 over every allocation; LWMPI_FAULT_SHARD=1/4 over a fourth of that. README.md has the
+// other variables.
 #include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -37,6 +36,19 @@ typedef struct figures {
     long calls, cases, missed, survived, refused, killed, resumes;
     double slowest_s;
 } figures;
+
+// --- where a run starts
+
+static void prepare(job *j, const scenario *s)
+{
+    job_clear_notes(j);
+    job_clear(j, "calibration");
+    if (s->resumed) {
+        job_copy(j, s->ranks == 2 ? "base2" : "base1", "run");
+    } else {
+        job_clear(j, "run");
+    }
+}
 
 // --- which ways for which class
 
@@ -179,13 +191,7 @@ static void run_case(job *j, const scenario *s, const traced_call *c, const way 
         return;
     }
     f->cases++;
-    job_clear_notes(j);
-    job_clear(j, "calibration");
-    if (s->resumed) {
-        job_copy(j, s->ranks == 2 ? "base2" : "base1", "run");
-    } else {
-        job_clear(j, "run");
-    }
+    prepare(j, s);
     double start_s = lw_now_s();
     if (!job_run(j, s->ranks, inject, false, launch_patience_s(20.0), &code)) {
         job_fail(j, "%s: %s (%s): it did not end", s->name, inject, c->path);
@@ -213,18 +219,57 @@ static void run_case(job *j, const scenario *s, const traced_call *c, const way 
 
 // --- the walk
 
+// LWMPI_FAULT_SHARD=0/4: the first (0) and the step (1) of the calls to walk over.
+static long shard_of(int part)
+{
+    long shard = 0;
+    long shards = 1;
+    const char *text = getenv("LWMPI_FAULT_SHARD");
+    if (text != NULL && (sscanf(text, "%ld/%ld", &shard, &shards) != 2 || shards < 1 || shard < 0)) {
+        fprintf(stderr, "LWMPI_FAULT_SHARD=%s: write 0/4, ... 3/4\n", text);
+        exit(1);
+    }
+    return part == 0 ? shard % shards : shards;
+}
+
 static bool is_memory(const traced_call *c)
 {
     return c->call == LW_CALL_alloc || c->call == LW_CALL_liballoc;
 }
 
 // All: every call of a file or MPI operation in one of its ways, every site's first call in each way; of allocations
-// the first, the middle and the last of every site, or every one; of looks, whose number is nobody's, the same. A sample: sites at equal distances, one way each. A
-// program that ended because it had no memory is started again after the first of a site; all later ones are alike.
-static void walk(job *j, const scenario *s, const trace *t, bool all, long shard, long shards, figures *f)
+// the first, the middle and the last of every site, or every one, and only the first, in one way, where an earlier
+// scenario reached the site too; of looks, whose number is nobody's, the first, the middle and the last. A sample: sites
+// at equal distances, one way each. A program that ended because it had no memory is started again after the first of a
+// site; all later ones are alike.
+static void walk(job *j, const scenario *s, const trace *t, const trace *earlier, size_t earlier_count, figures *f)
 {
     const char *how_much = getenv("LWMPI_FAULT_ALL");
     bool every = how_much != NULL && strcmp(how_much, "2") == 0;
+    for (long i = shard_of(0); i < t->count; i += shard_of(1)) {
+        const traced_call *c = &t->calls[i];
+        int ways = 0;
+        const way *w = ways_of(c->call, &ways);
+        bool again = false; // an allocation that an earlier scenario has failed
+        for (size_t k = 0; k < earlier_count && is_memory(c) && !every && !again; k++) {
+            again = trace_has_site(&earlier[k], c);
+        }
+        if (again) {
+            if (c->first) {
+                run_case(j, s, c, &w[c->n % ways], true, f);
+            }
+        } else if (c->first) {
+            for (int k = 0; k < ways; k++) {
+                run_case(j, s, c, &w[k], true, f);
+            }
+        } else if (c->middle || c->last || (is_memory(c) ? every : c->call != LW_CALL_poll)) {
+            run_case(j, s, c, &w[c->n % ways], !is_memory(c), f);
+        }
+    }
+}
+
+static void walk_sample(job *j, const scenario *s, const trace *t, figures *f)
+{
     long total_sites = 0;
     for (int c = 0; c < LW_CALL_CLASSES; c++) {
         total_sites += t->sites[c];
@@ -235,21 +280,8 @@ static void walk(job *j, const scenario *s, const trace *t, bool all, long shard
         const traced_call *c = &t->calls[i];
         int ways = 0;
         const way *w = ways_of(c->call, &ways);
-        if (!all) {
-            if (c->first && site++ % stride == stride / 2) {
-                run_case(j, s, c, &w[(site / stride) % ways], true, f);
-            }
-            continue;
-        }
-        if (shards > 1 && i % shards != shard) {
-            continue;
-        }
-        if (c->first) {
-            for (int k = 0; k < ways; k++) {
-                run_case(j, s, c, &w[k], true, f);
-            }
-        } else if (c->middle || c->last || (is_memory(c) ? every : c->call != LW_CALL_poll)) {
-            run_case(j, s, c, &w[c->n % ways], !is_memory(c), f);
+        if (c->first && site++ % stride == stride / 2) {
+            run_case(j, s, c, &w[(site / stride) % ways], true, f);
         }
     }
 }
@@ -257,13 +289,7 @@ static void walk(job *j, const scenario *s, const trace *t, bool all, long shard
 static bool read_trace(job *j, const scenario *s, trace *out)
 {
     int code;
-    job_clear_notes(j);
-    job_clear(j, "calibration");
-    if (s->resumed) {
-        job_copy(j, s->ranks == 2 ? "base2" : "base1", "run");
-    } else {
-        job_clear(j, "run");
-    }
+    prepare(j, s);
     if (!job_run(j, s->ranks, NULL, true, launch_patience_s(30.0), &code) || code != 0 ||
         !trace_read(j->notes, s->rank, out)) {
         job_fail(j, "%s: the run that counts calls ended with %d", s->name, code);
@@ -313,12 +339,6 @@ int main(void)
     snprintf(seconds, sizeof seconds, "%.0f", launch_sanitized() ? 12.0 : launch_patience_s(4.0));
     snprintf(timeout_word, sizeof timeout_word, "comm.timeout_s=%s", seconds);
     setvbuf(stdout, NULL, _IOLBF, 0);
-    long shard = 0;
-    long shards = 1;
-    const char *shard_text = getenv("LWMPI_FAULT_SHARD");
-    if (shard_text != NULL && sscanf(shard_text, "%ld/%ld", &shard, &shards) != 2) {
-        shards = 1;
-    }
     job j = {.root = ""};
     setenv("LWMPI_START_TIMEOUT_S", seconds, 1); // until the configuration is known
     job_make(&j);
@@ -326,19 +346,25 @@ int main(void)
     make_undisturbed(&j, 0, "whole1", "base1");
     make_undisturbed(&j, 2, "whole2", "base2");
     figures f = {0};
-    for (size_t i = 0; i < sizeof scenarios / sizeof scenarios[0]; i++) {
-        trace t;
-        const char *only = getenv("LWMPI_FAULT_SCENARIO");
-        if (only != NULL && strstr(scenarios[i].name, only) == NULL) {
+    enum { SCENARIOS = sizeof scenarios / sizeof scenarios[0] };
+    trace traces[SCENARIOS] = {{.count = 0}};
+    const char *only = getenv("LWMPI_FAULT_SCENARIO");
+    for (size_t i = 0; i < SCENARIOS; i++) {
+        bool chosen = only == NULL || strstr(scenarios[i].name, only) != NULL;
+        if ((!chosen && !launch_all()) || !read_trace(&j, &scenarios[i], &traces[i]) || !chosen) {
             continue;
         }
-        if (read_trace(&j, &scenarios[i], &t)) {
-            f.calls += t.count;
-            long before = f.cases;
-            walk(&j, &scenarios[i], &t, launch_all(), shard % shards, shards, &f);
-            trace_free(&t);
-            printf("%s: %ld injections\n", scenarios[i].name, f.cases - before);
+        f.calls += traces[i].count;
+        long before = f.cases;
+        if (launch_all()) {
+            walk(&j, &scenarios[i], &traces[i], traces, i, &f);
+        } else {
+            walk_sample(&j, &scenarios[i], &traces[i], &f);
         }
+        printf("%s: %ld injections\n", scenarios[i].name, f.cases - before);
+    }
+    for (size_t i = 0; i < SCENARIOS; i++) {
+        trace_free(&traces[i]);
     }
     printf("%ld calls in the runs; %ld injections: %ld survived with the same bits, %ld refused with a message, %ld "
            "killed, %ld not reached; %ld resumes with the same bits checked; slowest end %.1f s; %d failures\n",

@@ -109,6 +109,16 @@ bool trace_read(const char *notes, int rank, trace *out)
     return true;
 }
 
+bool trace_has_site(const trace *t, const traced_call *c)
+{
+    for (long i = 0; i < t->count; i++) {
+        if (t->calls[i].first && same_site(&t->calls[i], c)) {
+            return true;
+        }
+    }
+    return false;
+}
+
 void trace_free(trace *t)
 {
     free(t->calls);

@@ -24,6 +24,8 @@ typedef struct trace {
 
 // Reads NOTES/trace.RANK and removes it. False when there is none.
 bool trace_read(const char *notes, int rank, trace *out);
+// The call's site was reached in that run too.
+bool trace_has_site(const trace *t, const traced_call *c);
 void trace_free(trace *t);
 const char *trace_class_name(lw_inject_class call);
 

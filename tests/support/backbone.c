@@ -71,7 +71,7 @@ void backbone_open(backbone *b, const backbone_options *o, const int32_t *ids, c
     lw_decoder_options load = {.max_positions = limits.max_len, .backbone = true, .layers = o->layers};
     must(lw_decoder_load(b->dev, o->dir, &load, &err, &b->decoder), &err, o->dir);
     const lw_hf_config *c = lw_decoder_config(b->decoder);
-    must(lw_lora_declare(c, "lora", c->layers, o->rank, o->alpha, &b->params, &err, &b->pass.lora), &err, "updates");
+    b->pass.lora = lw_lora_declare(&b->params, "lora", c, c->layers, o->rank, o->alpha);
     must(lw_params_place(&b->params, &err), &err, "the parameters' places");
     place_params(b);
     lw_arena arena = lw_arena_measure();
