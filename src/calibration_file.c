@@ -86,11 +86,9 @@ lw_status lw_calibration_write(const char *folder, const lw_calibration_record *
     uint64_t key = lw_xxh64(r.rates.name, strlen(r.rates.name), r.shape_hash + (uint64_t)r.threads);
     snprintf(name, sizeof name, "%s-%016llx.json", r.source, (unsigned long long)key);
     json_t *o = record_json(&r);
-    text = json_dumps(o, JSON_INDENT(2));
+    status = lw_json_print(o, JSON_INDENT(2), err, &text);
     json_decref(o);
-    if (text == NULL) {
-        return lw_fail(err, LW_ERR_MEMORY, "no memory for a calibration record");
-    }
+    LW_TRY(status);
     LW_TRY_GOTO(lw_mkdir_p(folder, err));
     LW_TRY_GOTO(lw_path_join(folder, name, err, &path));
     LW_TRY_GOTO(lw_write_file_atomic(path, text, strlen(text), err));

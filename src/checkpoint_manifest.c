@@ -47,34 +47,36 @@ static lw_status get_eval_hash(const lw_json *at, lw_error *err, uint64_t *out)
     return text != NULL ? get_hash(at, "eval_hash", err, out) : LW_OK;
 }
 
-// The hash of the manifest without its own hash. 0 and `false` without memory.
-static bool hash_of_rest(const json_t *manifest, uint64_t *out)
+// The hash of the manifest without its own hash.
+static lw_status hash_of_rest(const json_t *manifest, lw_error *err, uint64_t *out)
 {
     json_t *rest = json_copy((json_t *)(uintptr_t)manifest); // jansson's copy takes a non-const pointer and only reads
+    bool whole = rest != NULL && json_object_size(rest) == json_object_size(manifest); // jansson does not say
     char *text = NULL;
-    if (rest != NULL) {
-        json_object_del(rest, self_key);
-        text = json_dumps(rest, JSON_COMPACT | JSON_SORT_KEYS);
-    }
-    if (text != NULL) {
+    json_object_del(rest, self_key);
+    lw_status status = lw_json_print(whole ? rest : NULL, JSON_COMPACT | JSON_SORT_KEYS, err, &text);
+    if (status == LW_OK) {
         *out = lw_xxh64(text, strlen(text), 0);
     }
-    bool ok = text != NULL;
     free(text);
     json_decref(rest);
-    return ok;
+    return status;
 }
 
 // --- writing
 
+// NULL without memory, as the next: a manifest is whole, or it is none.
 static json_t *models_to_json(const lw_checkpoint_info *info)
 {
     json_t *models = json_array();
     for (int i = 0; i < info->model_count; i++) {
         const lw_checkpoint_model *model = &info->models[i];
-        json_array_append_new(models, json_pack("{s:s, s:o, s:o}", "name", model->name, "weights_hash",
-                                                hash_text(model->weights_hash), "tokenizer_hash",
-                                                hash_text(model->tokenizer_hash)));
+        json_t *entry = json_pack("{s:s, s:o, s:o}", "name", model->name, "weights_hash",
+                                  hash_text(model->weights_hash), "tokenizer_hash", hash_text(model->tokenizer_hash));
+        if (json_array_append_new(models, entry) != 0) {
+            json_decref(models);
+            return NULL;
+        }
     }
     return models;
 }
@@ -83,9 +85,11 @@ static json_t *files_to_json(const lw_checkpoint_file *files, int count)
 {
     json_t *object = json_object();
     for (int i = 0; i < count; i++) {
-        json_object_set_new(
-            object, files[i].name,
-            json_pack("{s:I, s:o}", "bytes", (json_int_t)files[i].bytes, "xxh64", hash_text(files[i].xxh64)));
+        json_t *entry = json_pack("{s:I, s:o}", "bytes", (json_int_t)files[i].bytes, "xxh64", hash_text(files[i].xxh64));
+        if (json_object_set_new(object, files[i].name, entry) != 0) {
+            json_decref(object);
+            return NULL;
+        }
     }
     return object;
 }
@@ -94,7 +98,7 @@ static json_t *to_json(const lw_checkpoint_info *info, const lw_checkpoint_file 
 {
     char created[LW_UTC_BYTES];
     lw_utc_now(created);
-    json_t *manifest = json_pack(
+    return json_pack(
         "{s:s, s:i, s:s, s:s, s:I, s:I, s:I, s:I, s:I, s:f, s:o, s:o, s:o, s:o, s:o, s:o}", "format", format_name,
         "version", FORMAT_VERSION, "lwmpi_version", info->lwmpi_version, "created", created, "step",
         (json_int_t)info->step, "samples", (json_int_t)info->samples, "epoch", (json_int_t)info->epoch, "skipped",
@@ -102,27 +106,28 @@ static json_t *to_json(const lw_checkpoint_info *info, const lw_checkpoint_file 
         "eval_nll", isfinite(info->eval_nll) ? json_real(info->eval_nll) : json_null(), "eval_hash",
         hash_text(info->eval_hash), "config_hash", hash_text(info->config_hash), "data_hash",
         hash_text(info->data_hash), "models", models_to_json(info), "files", files_to_json(files, count));
+}
+
+static lw_status print_manifest(json_t *manifest, lw_error *err, char **out)
+{
     uint64_t hash = 0;
-    if (manifest == NULL || !hash_of_rest(manifest, &hash) ||
-        json_object_set_new(manifest, self_key, hash_text(hash)) != 0) {
-        json_decref(manifest);
-        return NULL;
-    }
-    return manifest;
+    LW_TRY(hash_of_rest(manifest, err, &hash));
+    json_t *self = hash_text(hash);
+    return lw_json_print(json_object_set_new(manifest, self_key, self) == 0 ? manifest : NULL, JSON_INDENT(2), err, out);
 }
 
 lw_status lw_manifest_write(const char *dir, const lw_checkpoint_info *info, const lw_checkpoint_file *files, int count,
                             lw_error *err)
 {
+    char *text = NULL;
     json_t *manifest = to_json(info, files, count);
-    char *text = manifest != NULL ? json_dumps(manifest, JSON_INDENT(2)) : NULL;
+    lw_status status = print_manifest(manifest, err, &text);
     json_decref(manifest);
-    if (text == NULL) {
-        return lw_fail(err, LW_ERR_INTERNAL, "%s: the manifest cannot be made (no memory, or a name that is not UTF-8)",
-                       dir);
+    if (status != LW_OK) {
+        return lw_fail_in(err, status, "%s/%s", dir, LW_CHECKPOINT_MANIFEST);
     }
     char *path = NULL;
-    lw_status status = lw_path_join(dir, LW_CHECKPOINT_MANIFEST, err, &path);
+    status = lw_path_join(dir, LW_CHECKPOINT_MANIFEST, err, &path);
     if (status == LW_OK) {
         status = lw_write_file_atomic(path, text, strlen(text), err);
     }
@@ -279,8 +284,9 @@ static lw_status check_manifest(const char *dir, const char *path, const json_t 
                        (long long)version, FORMAT_VERSION);
     }
     LW_TRY(get_hash(&at, self_key, err, &said));
-    if (!hash_of_rest(manifest, &hash)) {
-        return lw_fail(err, LW_ERR_MEMORY, "no memory to check %s", path);
+    lw_status status = hash_of_rest(manifest, err, &hash);
+    if (status != LW_OK) {
+        return lw_fail_in(err, status, "%s", path);
     }
     if (hash != said) {
         return lw_fail(err, LW_ERR_FORMAT, "%s is damaged: its hash is %016" PRIx64 ", it says %016" PRIx64, path, hash,

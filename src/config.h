@@ -17,6 +17,7 @@ typedef enum lw_comm_backend { LW_COMM_AUTO, LW_COMM_NCCL, LW_COMM_MPI } lw_comm
 typedef enum lw_compress { LW_COMPRESS_PROMPT, LW_COMPRESS_CONTEXT } lw_compress;
 typedef enum lw_encoder_kind { LW_ENCODER_BYTE, LW_ENCODER_BERT, LW_ENCODER_LLM } lw_encoder_kind;
 typedef enum lw_pooler_kind { LW_POOLER_QUERIES, LW_POOLER_MEAN } lw_pooler_kind;
+typedef enum lw_adapter_start { LW_ADAPTER_RANDOM, LW_ADAPTER_EMBEDDINGS } lw_adapter_start;
 typedef enum lw_turns { LW_SCHEDULE_ALL, LW_SCHEDULE_ALTERNATE } lw_turns;
 typedef enum lw_bos { LW_BOS_AUTO, LW_BOS_YES, LW_BOS_NO } lw_bos;
 typedef enum lw_data_format { LW_DATA_JSONL, LW_DATA_SQUAD, LW_DATA_HOTPOT, LW_DATA_TEXT } lw_data_format;
@@ -89,6 +90,7 @@ typedef struct lw_config {
     } pooler;
     struct {
         int64_t hidden; // resolved: never 0
+        lw_adapter_start start;
         bool embedding_scale;
     } adapter;
     struct { // templates; each holds its placeholder exactly once

@@ -74,6 +74,12 @@ static lw_status check_wire(const lw_config_loader *loader, lw_error *err)
                        "%s = %lld, but learned queries have a fixed number: set pooler.kind = \"mean\", or wire.ratio = 0",
                        where(loader, "wire.ratio").text, (long long)config->wire.ratio);
     }
+    if (config->adapter.start == LW_ADAPTER_EMBEDDINGS && config->pooler.kind != LW_POOLER_MEAN) {
+        return lw_fail(err, LW_ERR_CONFIG,
+                       "%s = \"embeddings\", but learned queries stand for no words of their own: set pooler.kind = "
+                       "\"mean\", or adapter.start = \"random\"",
+                       where(loader, "adapter.start").text);
+    }
     return LW_OK;
 }
 

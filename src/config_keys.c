@@ -9,6 +9,7 @@ static const char *const backend_words[] = {"auto", "nccl", "mpi", NULL};
 static const char *const compress_words[] = {"prompt", "context", NULL};
 static const char *const encoder_words[] = {"byte", "bert", "llm", NULL};
 static const char *const pooler_words[] = {"queries", "mean", NULL};
+static const char *const start_words[] = {"random", "embeddings", NULL};
 static const char *const schedule_words[] = {"all", "alternate", NULL};
 static const char *const bos_words[] = {"auto", "yes", "no", NULL};
 static const char *const format_words[] = {"jsonl", "squad", "hotpot", "text", NULL};
@@ -102,6 +103,9 @@ static const lw_key keys[] = {
     INT(pooler.heads, 4, 1, 4096, 0, "attention heads of the pooler"),
     INT(pooler.ffn, 0, 0, 1 << 20, 0, "feed-forward width of the pooler; 0: 4 x wire.d_z"),
     INT(adapter.hidden, 0, 0, 1 << 20, 0, "hidden width of each adapter; 0: 4 x wire.d_z"),
+    CHOICE(adapter.start, lw_adapter_start, LW_ADAPTER_RANDOM, start_words, 0,
+           "first values; embeddings: fitted, with pooler.kind = mean, so that a soft token starts near the mean "
+           "embedding of the words that its latent vector stands for"),
     BOOL(adapter.embedding_scale, true, 0,
          "soft tokens start with the RMS of the model's embedding table; false: with an RMS of 1"),
 

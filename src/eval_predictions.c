@@ -134,11 +134,11 @@ static lw_status write_row(const lw_job *job, const lw_eval *e, int64_t i, lw_at
     bool complete = true;
     json_t *row = json_object();
     lw_status status = fill_row(job, e, i, row, &complete, err);
-    char *text = status == LW_OK && complete ? json_dumps(row, 0) : NULL;
-    json_decref(row);
-    if (status == LW_OK && text == NULL) {
-        status = lw_fail(err, LW_ERR_MEMORY, "no memory to write a line of predictions");
+    char *text = NULL;
+    if (status == LW_OK) {
+        status = lw_json_print(complete ? row : NULL, 0, err, &text);
     }
+    json_decref(row);
     if (status == LW_OK) {
         size_t bytes = strlen(text);
         text[bytes++] = '\n'; // over the NUL: the bytes are counted

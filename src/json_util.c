@@ -305,3 +305,17 @@ json_t *lw_json_number(double value)
 {
     return isfinite(value) ? json_real(value) : json_null();
 }
+
+lw_status lw_json_print(const json_t *value, size_t flags, lw_error *err, char **out)
+{
+    char *text = value != NULL ? json_dumps(value, flags | JSON_ENCODE_ANY) : NULL;
+    json_t *again = text != NULL ? json_loads(text, JSON_DECODE_ANY | JSON_ALLOW_NUL, NULL) : NULL;
+    bool whole = again != NULL && json_equal(again, value);
+    json_decref(again);
+    if (!whole) {
+        free(text);
+        return lw_fail(err, LW_ERR_MEMORY, "no memory for a text in JSON (or a string in it is not UTF-8)");
+    }
+    *out = text;
+    return LW_OK;
+}

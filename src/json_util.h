@@ -62,6 +62,11 @@ lw_status lw_json_string_or(const lw_json *at, const char *key, const char *fall
 // A number for a JSON tree: json_real, or null when it is not finite (JSON has no such numbers). New reference.
 json_t *lw_json_number(double value);
 
+// The text of a value, with jansson's JSON_INDENT(n), JSON_COMPACT, JSON_SORT_KEYS. It is read back and compared, as
+// jansson may leave something out where it has no memory for it. NULL is a value that there was no memory for.
+// LW_ERR_MEMORY, also for a string that is not UTF-8. The caller frees *out.
+lw_status lw_json_print(const json_t *value, size_t flags, lw_error *err, char **out);
+
 // "an object", "a string", "an integer" ... of a value, "nothing" for NULL: for messages.
 const char *lw_json_type_name(const json_t *value);
 

@@ -11,6 +11,7 @@
 
 #include "clock.h"
 #include "file_util.h"
+#include "json_util.h"
 #include "run_dir_internal.h"
 #include "utf8.h"
 
@@ -300,14 +301,15 @@ lw_status lw_run_dir_write_json(lw_run_dir *run, const char *name, const json_t 
     if (strchr(name, '/') != NULL) {
         return lw_fail(err, LW_ERR_INTERNAL, "\"%s\" is not a name in the run directory", name);
     }
-    char *text = json_dumps(value, JSON_INDENT(2) | JSON_ENCODE_ANY);
-    if (text == NULL) {
-        return lw_fail(err, LW_ERR_MEMORY, "no memory to write %s/%s", run->path, name);
+    char *text = NULL;
+    lw_status status = lw_json_print(value, JSON_INDENT(2), err, &text);
+    if (status != LW_OK) {
+        return lw_fail_in(err, status, "%s/%s", run->path, name);
     }
     size_t bytes = strlen(text);
     text[bytes++] = '\n'; // over the NUL: the bytes are counted
     char *path = NULL;
-    lw_status status = lw_path_join(run->path, name, err, &path);
+    status = lw_path_join(run->path, name, err, &path);
     if (status == LW_OK) {
         status = lw_write_file_atomic(path, text, bytes, err);
     }

@@ -105,10 +105,11 @@ static int64_t *order_by_width(const lw_tensor_source *tensors, int64_t count)
 // The header's text, padded with spaces (which the format allows) so that the data begin aligned.
 static lw_status print_header(const json_t *header, lw_error *err, char **out, size_t *out_bytes)
 {
-    char *text = json_dumps(header, JSON_COMPACT);
-    size_t bytes = text == NULL ? 0 : strlen(text);
+    char *text = NULL;
+    LW_TRY(lw_json_print(header, JSON_COMPACT, err, &text));
+    size_t bytes = strlen(text);
     size_t padded = (bytes + 8 + HEADER_ALIGNMENT - 1) / HEADER_ALIGNMENT * HEADER_ALIGNMENT - 8;
-    char *grown = text == NULL ? NULL : realloc(text, padded + 1);
+    char *grown = realloc(text, padded + 1);
     if (grown == NULL) {
         free(text);
         return lw_fail(err, LW_ERR_MEMORY, "out of memory");

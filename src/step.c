@@ -343,18 +343,6 @@ static lw_status upload_states(lw_step *step, int64_t j, const lw_step_sample *c
     return LW_OK;
 }
 
-static lw_status encode(lw_step *step, const lw_step_sample *const *samples, int64_t count, lw_error *err)
-{
-    lw_encoder_batch_clear(&step->batch);
-    for (int64_t i = 0; i < count; i++) {
-        lw_tokens source = samples[i]->source;
-        if (lw_encoder_batch_add(&step->batch, source, lw_encoder_latents(step->config, source.count)) < 0) {
-            return lw_fail(err, LW_ERR_INTERNAL, "a micro-batch exceeds the limits it was sized for");
-        }
-    }
-    return lw_encoder_upload(step->dev, &step->wire->encoder, &step->batch, err, &step->encoder);
-}
-
 static lw_status count_tasks(lw_step *step, const lw_step_sample *const *samples, int64_t count, lw_error *err)
 {
     step->task_rows = 0;
@@ -451,17 +439,37 @@ static void replay(lw_step *step, void (*enqueue)(void *context), int64_t llm, c
     step->dev->ops->replay(step->dev, key, enqueue, &p);
 }
 
+static lw_status upload_sources(lw_step *step, const lw_step_sample *const *samples, int64_t count, lw_error *err)
+{
+    lw_encoder_batch_clear(&step->batch);
+    for (int64_t i = 0; i < count; i++) {
+        lw_tokens source = samples[i]->source;
+        if (lw_encoder_batch_add(&step->batch, source, lw_encoder_latents(step->config, source.count)) < 0) {
+            return lw_fail(err, LW_ERR_INTERNAL, "a micro-batch exceeds the limits it was sized for");
+        }
+    }
+    return lw_encoder_upload(step->dev, &step->wire->encoder, &step->batch, err, &step->encoder);
+}
+
+lw_status lw_step_encode(lw_step *step, const lw_step_sample *const *samples, int64_t count, lw_error *err)
+{
+    int64_t shapes[LW_ENCODER_SHAPES];
+    LW_TRY(upload_sources(step, samples, count, err));
+    tell(step, LW_PHASE_HOST, -1);
+    lw_encoder_shapes(&step->batch, &step->encoder, shapes);
+    replay(step, encoder_forward, -1, shapes, LW_ENCODER_SHAPES);
+    return LW_OK;
+}
+
 lw_status lw_step_run(lw_step *step, const lw_step_sample *const *samples, int64_t count, const int64_t *tokens,
                       lw_error *err)
 {
     lw_device *dev = step->dev;
     const lw_encoder_batch *batch = &step->batch;
-    LW_TRY(encode(step, samples, count, err));
-    LW_TRY(count_tasks(step, samples, count, err));
-    tell(step, LW_PHASE_HOST, -1);
     int64_t source[LW_ENCODER_SHAPES];
+    LW_TRY(count_tasks(step, samples, count, err));
+    LW_TRY(lw_step_encode(step, samples, count, err));
     lw_encoder_shapes(batch, &step->encoder, source);
-    replay(step, encoder_forward, -1, source, LW_ENCODER_SHAPES);
     for (int64_t j = 0; j < step->wire->llm_count; j++) {
         lw_packing *p = &step->packing[j];
         if (step->only >= 0 && step->only != j) {

@@ -117,6 +117,9 @@ void lw_step_configure(lw_step *step, const lw_config *config, const lw_step_los
 lw_status lw_step_reclaim(lw_step *step, lw_error *err);
 void lw_step_free(lw_step *step);
 
+// Leaves the latents of these samples in step->encoder.z, and whose they are in step->batch.
+lw_status lw_step_encode(lw_step *step, const lw_step_sample *const *samples, int64_t count, lw_error *err);
+
 // Adds the micro-batch's gradients to the flat buffer and its losses to wire->stats. tokens[j]: answer tokens of the
 // global batch for LLM j.
 lw_status lw_step_run(lw_step *step, const lw_step_sample *const *samples, int64_t count, const int64_t *tokens,

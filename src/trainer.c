@@ -4,6 +4,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 
+#include "adapter_fit.h"
 #include "clock.h"
 #include "flops.h"
 #include "rates.h"
@@ -370,6 +371,10 @@ lw_status lw_trainer_run(lw_trainer *t, lw_error *err)
         status = lw_product_rate(job->dev, &largest, err, &t->gemm_flop_per_s);
     }
     status = lw_comm_agree(job->comm, lw_signal_check(status), err);
+    if (status == LW_OK && t->state.step == 0 && job->config->adapter.start == LW_ADAPTER_EMBEDDINGS) {
+        lw_trainer_enter(t);
+        status = lw_adapter_fit(job, &t->step, &job->train[t->leg], err);
+    }
     LW_TRY(lw_job_stopped(job, status, "before the first step", err)); // with nothing new to save
     t->saves.last_request_s = lw_now_s();
     LW_TRY(make_up_evaluation(t, err));

@@ -4,6 +4,9 @@
 
 #include "trainer.h"
 
+// Sets the step up for the phase that comes next, where that is another one. Local.
+void lw_trainer_enter(lw_trainer *t);
+
 // The next step: the passes of this rank's share, the reduction, the update. *rows: that the LLMs processed on all ranks.
 // A failure of one rank alone ends the job; one that all see, too many skipped steps in a row, is LW_ERR_NUMERIC on
 // all. Collective.

@@ -11,8 +11,7 @@ static const lw_step_sample *sample_at(const lw_trainer *t, int64_t position)
     return lw_corpus_sample(&t->job->train[t->leg], lw_schedule_sample(s, position), s->seed, position);
 }
 
-// Sets the step up for the phase that comes next.
-static void enter_leg(lw_trainer *t)
+void lw_trainer_enter(lw_trainer *t)
 {
     int64_t i = lw_course_leg(&t->course, t->state.step);
     const lw_leg *leg = &t->course.legs[i];
@@ -45,7 +44,7 @@ static double running(const lw_trainer *t)
 // What the step is, beside its samples.
 static void set_up_step(lw_trainer *t)
 {
-    enter_leg(t);
+    lw_trainer_enter(t);
     const lw_leg *leg = &t->course.legs[t->leg];
     int64_t step = t->state.step - leg->first_step;
     t->step.only = lw_schedule_only(leg->config, step);

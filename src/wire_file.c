@@ -43,13 +43,9 @@ static lw_status items_text(const lw_wire_set *set, lw_error *err, char **out)
         json_t *item = json_pack("{s:s, s:s*}", "id", set->items[i].id, "question", set->items[i].question);
         made = json_array_append_new(items, item) == 0;
     }
-    char *text = made ? json_dumps(items, JSON_COMPACT) : NULL;
+    lw_status status = lw_json_print(made ? items : NULL, JSON_COMPACT, err, out);
     json_decref(items);
-    if (text == NULL) {
-        return lw_fail(err, LW_ERR_MEMORY, "no memory for the list of %lld texts", (long long)set->count);
-    }
-    *out = text;
-    return LW_OK;
+    return status;
 }
 
 lw_status lw_wire_file_print(const lw_wire_set *set, FILE *out, const char *name, lw_error *err)
