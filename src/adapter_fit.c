@@ -20,7 +20,6 @@ typedef struct fit {
     lw_job *job;
     lw_step *step;
     const lw_corpus *corpus;
-    int64_t rows;                  // of latents so far, on all ranks
     lw_ridge ridge[LW_MAX_MODELS];
     void *sums[LW_MAX_MODELS];     // device, owned
     float *ones, *target;          // device: (latent rows), (latent rows, widest d)
@@ -167,32 +166,37 @@ static lw_status add_batch(fit *f, const batch *b, lw_error *err)
     return dev->ops->sync(dev, err);
 }
 
-static int64_t rows_wanted(const fit *f)
+static int64_t place_of(const fit *f, int64_t i)
 {
-    return ROWS_OF_A_COLUMN * (f->job->wire.encoder.d_z + 1);
+    return lw_order_index((uint64_t)f->job->config->seed, 0, i, f->corpus->count);
 }
 
-// Every rank goes over all batches, as how many there are depends on the latents of each, and adds its own.
-static lw_status add_texts(fit *f, int64_t *texts, lw_error *err)
+// How many texts give enough latents: the same at any number of ranks.
+static int64_t texts_wanted(const fit *f)
+{
+    int64_t wanted = ROWS_OF_A_COLUMN * (f->job->wire.encoder.d_z + 1);
+    int64_t texts = 0;
+    for (int64_t rows = 0; texts < f->corpus->count && rows < wanted; texts++) {
+        rows += lw_encoder_latents(f->step->config, f->corpus->samples[place_of(f, texts)].source.count);
+    }
+    return texts;
+}
+
+// The ranks take batches in turn.
+static lw_status add_texts(fit *f, int64_t texts, lw_error *err)
 {
     const lw_job *job = f->job;
     int64_t micro = f->step->limits.encoder.samples;
     int64_t most = micro < BATCH ? micro : BATCH;
-    int64_t done = 0;
-    for (int64_t turn = 0; done < f->corpus->count && f->rows < rows_wanted(f); turn++) {
-        batch b = {.count = f->corpus->count - done < most ? f->corpus->count - done : most};
+    for (int64_t done = job->rank * most; done < texts; done += job->ranks * most) {
+        batch b = {.count = texts - done < most ? texts - done : most};
         for (int64_t i = 0; i < b.count; i++) {
-            b.index[i] = lw_order_index((uint64_t)job->config->seed, 0, done + i, f->corpus->count);
+            b.index[i] = place_of(f, done + i);
             b.samples[i] = &f->corpus->samples[b.index[i]];
-            f->rows += lw_encoder_latents(f->step->config, b.samples[i]->source.count);
         }
-        done += b.count;
         lw_comm_alive(job->comm);
-        if (turn % job->ranks == job->rank) {
-            LW_TRY(add_batch(f, &b, err));
-        }
+        LW_TRY(add_batch(f, &b, err));
     }
-    *texts = done;
     return LW_OK;
 }
 
@@ -297,12 +301,12 @@ static lw_status make(fit *f, lw_error *err)
 {
     lw_job *job = f->job;
     double start_s = lw_now_s();
-    int64_t texts = 0;
+    int64_t texts = texts_wanted(f);
     char words[LW_MAX_MODELS * 100] = "";
     size_t used = 0;
     lw_status status = start(f, err);
     if (status == LW_OK) {
-        status = add_texts(f, &texts, err);
+        status = add_texts(f, texts, err);
     }
     LW_TRY(lw_comm_agree(job->comm, status, err));
     LW_TRY(add_ranks(f, err));
