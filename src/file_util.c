@@ -267,6 +267,10 @@ lw_status lw_file_xxh64(const char *path, const lw_beat *beat, lw_error *err, ui
         XXH64_reset(state, 0);
         status = hash_fd(fd, path, state, buffer, beat, err, out_bytes);
     }
+    if (status == LW_OK && *out_bytes != file_bytes) {
+        status = lw_fail(err, LW_ERR_IO, "%s: only %lld of its %lld bytes could be read", path, (long long)*out_bytes,
+                         (long long)file_bytes);
+    }
     if (status == LW_OK) {
         *out_hash = XXH64_digest(state);
     }
