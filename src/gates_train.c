@@ -2,6 +2,7 @@
 #include <math.h>
 #include <stdlib.h>
 
+#include "adapter_fit.h"
 #include "eval_internal.h"
 #include "gates_internal.h"
 #include "step.h"
@@ -60,10 +61,12 @@ static void leave(school *c)
     lw_arena_free(c->job->dev, &c->memory);
 }
 
-// Gradients of all samples.
-static lw_status run_step(school *c, lw_error *err)
+// Gradients of all samples, on every rank; `share`: each computes those of a share, and they are added.
+static lw_status run_step(school *c, bool share, lw_error *err)
 {
     lw_job *job = c->job;
+    int64_t first = share ? c->count * job->rank / job->ranks : 0;
+    int64_t end = share ? c->count * (job->rank + 1) / job->ranks : c->count;
     int64_t tokens[LW_MAX_MODELS] = {0};
     for (int64_t i = 0; i < c->count; i++) {
         for (int64_t j = 0; j < job->llm_count; j++) {
@@ -71,12 +74,15 @@ static lw_status run_step(school *c, lw_error *err)
         }
     }
     job->dev->ops->zero(job->dev, (size_t)job->wire.reduce_elements * sizeof(float), job->wire.params.grad);
-    for (int64_t done = 0; done < c->count;) {
-        int64_t n = c->count - done < c->micro ? c->count - done : c->micro;
-        LW_TRY(lw_step_run(&c->step, c->batch + done, n, tokens, err));
-        done += n;
+    lw_status status = LW_OK;
+    for (int64_t done = first; done < end && status == LW_OK; done += c->micro) {
+        status = lw_step_run(&c->step, c->batch + done, end - done < c->micro ? end - done : c->micro, tokens, err);
     }
-    return LW_OK;
+    if (!share) {
+        return status;
+    }
+    LW_TRY(lw_comm_agree(job->comm, status, err));
+    return lw_comm_all_reduce(job->comm, job->wire.params.grad, job->wire.reduce_elements, err);
 }
 
 static lw_status read_loss(school *c, lw_error *err)
@@ -97,7 +103,7 @@ static lw_status compare_losses(school *c, lw_eval *e, lw_error *err, lw_gate_re
 {
     lw_job *job = c->job;
     double worst = 0.0;
-    LW_TRY(run_step(c, err));
+    LW_TRY(run_step(c, false, err));
     LW_TRY(read_loss(c, err));
     LW_TRY(lw_eval_start(job, e, err));
     e->task = (lw_eval_task){.samples = c->count, .systems = {{.mode = LW_EVAL_LATENT}}, .system_count = 1};
@@ -151,20 +157,17 @@ static void update(school *c, int64_t step)
     lw_wire_update(c->job->dev, &c->job->wire, &u);
 }
 
-// Every rank takes the same steps on the same samples. Collective.
+// Collective.
 static lw_status learn(school *c, int64_t most_steps, lw_error *err, int64_t *steps)
 {
     lw_job *job = c->job;
     for (*steps = 0; *steps < most_steps;) {
-        lw_status status = run_step(c, err);
+        LW_TRY(run_step(c, true, err));
         ++*steps;
         update(c, *steps);
-        if (*steps % CHECK_EVERY == 0 || *steps == most_steps || status != LW_OK) {
-            if (status == LW_OK) {
-                status = read_loss(c, err);
-            }
-            lw_comm_phase(job->comm, "overfit gate, step %lld", (long long)*steps);
-            status = lw_comm_agree(job->comm, lw_signal_check(status), err);
+        lw_comm_phase(job->comm, "overfit gate, step %lld", (long long)*steps);
+        if (*steps % CHECK_EVERY == 0 || *steps == most_steps) {
+            lw_status status = lw_comm_agree(job->comm, lw_signal_check(read_loss(c, err)), err);
             LW_TRY(lw_job_stopped(job, status, "during the overfit gate", err));
             if (worst_nll(c) < learned_nll) {
                 break;
@@ -222,6 +225,9 @@ lw_status lw_gate_overfit(lw_job *job, lw_error *err, lw_gate_result *out)
         status = lw_wire_init(job->dev, &job->wire, (uint64_t)job->config->seed, err);
     }
     LW_TRY_GOTO(lw_comm_agree(job->comm, status, err));
+    if (job->config->adapter.start == LW_ADAPTER_EMBEDDINGS) {
+        LW_TRY_GOTO(lw_adapter_fit(job, &c.step, lw_job_answers(job), err));
+    }
     LW_TRY_GOTO(learn(&c, job->config->eval.gate_steps, err, &steps));
     LW_TRY_GOTO(measure(job, err, &f1));
     lw_gate_note(out, f1 >= 1.0, f1, 1.0, "F1 %.3f on %lld items after %lld steps, loss per token %.3g", f1,
