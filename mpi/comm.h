@@ -34,9 +34,10 @@ void lw_comm_destroy(lw_comm **comm);
 // Collective over `parent`.
 lw_status lw_comm_first(lw_comm *parent, int ranks, lw_error *err, lw_comm **out);
 // Waits until all ranks are here, and returns the worst of their statuses; a failure has been told by those that
-// failed, err->text is left alone. The one wait without a deadline, as ranks that are not needed wait for those that
-// are, for as long as a job takes: asleep, not spinning. When a rank dies, the launcher ends them all. Collective.
-lw_status lw_comm_rendezvous(lw_comm *comm, lw_status mine, lw_error *err);
+// failed, err->text is left alone. Without a deadline for ranks that wait for the work of others, as long as that takes:
+// asleep, not spinning; when a rank dies, the launcher ends them all. last: this rank has done that work, so that all are
+// here or about to be, and it waits no longer than anywhere else. Collective.
+lw_status lw_comm_rendezvous(lw_comm *comm, lw_status mine, bool last, lw_error *err);
 
 int lw_comm_rank(const lw_comm *comm);
 int lw_comm_size(const lw_comm *comm);

@@ -99,7 +99,7 @@ lw_status lw_comm_wait(lw_comm *comm, int count, MPI_Request *requests, const ch
 }
 
 // Fifty looks a second cost nothing that could be measured, and end the wait soon enough for people.
-lw_status lw_comm_rendezvous(lw_comm *comm, lw_status mine, lw_error *err)
+lw_status lw_comm_rendezvous(lw_comm *comm, lw_status mine, bool last, lw_error *err)
 {
     int worst = (int)mine;
     int done = 0;
@@ -107,13 +107,16 @@ lw_status lw_comm_rendezvous(lw_comm *comm, lw_status mine, lw_error *err)
     lw_comm_enter(comm);
     int code = MPI_Iallreduce(MPI_IN_PLACE, &worst, 1, MPI_INT, MPI_MAX, comm->world, &request);
     LW_TRY(lw_comm_check(comm, code, "rendezvous", err));
-    for (;;) {
+    while (!last && !done) {
         LW_TRY(lw_comm_check(comm, MPI_Test(&request, &done, MPI_STATUS_IGNORE), "rendezvous", err));
-        if (done) {
-            return (lw_status)worst;
+        if (!done) {
+            lw_comm_sleep(20e-3);
         }
-        lw_comm_sleep(20e-3);
     }
+    if (last) {
+        LW_TRY(lw_comm_wait(comm, 1, &request, "rendezvous", err));
+    }
+    return (lw_status)worst;
 }
 
 int lw_comm_rank(const lw_comm *comm)

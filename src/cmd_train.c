@@ -254,7 +254,8 @@ static lw_status train(lw_job *job, double start_s, lw_error *err)
     }
     // The work is done: a slow disk under the results may take longer than a collective.
     lw_error ignored;
-    (void)lw_comm_rendezvous(job->comm, LW_OK, &ignored);
+    lw_comm_phase(job->comm, "end of the run");
+    (void)lw_comm_rendezvous(job->comm, LW_OK, job->rank == 0, &ignored);
     status = lw_comm_agree(job->comm, status, err);
 done:
     lw_eval_destroy(&eval);
@@ -295,12 +296,13 @@ lw_status lw_cmd_train(int argc, char **argv, lw_error *err)
     LW_TRY(lw_comm_create(&(lw_comm_options){.timeout_s = LW_START_TIMEOUT_S}, err, &world));
     LW_TRY_GOTO(lw_comm_agree(world, lw_config_from_words(argc - 1, argv + 1, err, &job.config), err));
     LW_TRY_GOTO(prepare(&job, world, err));
-    if (job.comm != NULL) { // else this rank is not needed
+    bool needed = job.comm != NULL;
+    if (needed) {
         status = train(&job, start_s, err);
     }
     if (job.comm != world) {
         lw_comm_destroy(&job.comm);
-        status = lw_comm_rendezvous(world, status, err);
+        status = lw_comm_rendezvous(world, status, needed, err);
     }
 done:
     end_run(&job, status);
