@@ -31,10 +31,11 @@ has() { grep -qE -- "$2" "$1" || complain "$1 lacks: $2"; }
 # number FILE KEY [N]: the N-th value of a key in indented JSON
 number() { sed -n "s/^ *\"$2\": \([-0-9.e+]*\),\{0,1\}$/\1/p" "$1" | sed -n "${3:-1}p"; }
 
-# --- the recipe of two phases
+# --- the recipe of four phases
 plan 0 "$recipe"
 has out '^decision: [0-9]+ GPU'
-has out '^text: 500000 samples, at most 15000 steps'
+has out '^text: 500000 samples, at most 13000 steps'
+has out '^x2: 500000 samples, at most 2000 steps'
 has out '^qa: 87000 samples, 2 epochs'
 
 # --- the seed job, of which only config.json files are there
