@@ -209,6 +209,28 @@ def teacher():
     put("teacher", "header", b"LWTEACH\0" + struct.pack("<IIQQQqqqqqq", 0x01020304, 1, 7, 1, 2, 0, 3, 2, 3, 4, 1))
 
 
+def bert_config():
+    for path in sorted((TREE / "tests/parity/bert").glob("*/config.json")):
+        put("bert_config", path.parent.name, path.read_bytes())
+
+
+def wire_file():
+    def wire(rows, z_start, items, data, dtype, width, **metadata):
+        said = {"lwmpi_wire": "1", "bits": "16", "d_z": "2", "compress": "prompt", "encoder": "0123456789abcdef",
+                "items": json.dumps(items), **metadata}
+        starts = struct.pack(f"<{len(z_start)}i", *z_start)
+        return tensors({"__metadata__": said, "latents": entry(dtype, [rows, width], 0, len(data)),
+                        "z_start": entry("I32", [len(z_start)], len(data), len(data) + len(starts))}, data + starts)
+
+    items = [{"id": "a", "question": "Who?"}, {"id": "b"}]
+    put("wire_file", "half", wire(3, [0, 1, 3], items, struct.pack("<6e", *range(6)), "F16", 2))
+    put("wire_file", "float", wire(1, [0, 1], items[:1], struct.pack("<2f", 1, 2), "F32", 2, bits="32", compress="context"))
+    put("wire_file", "bytes", wire(1, [0, 1], items[:1], b"\x00\x3c\x12", "U8", 3, bits="4"))
+    put("wire_file", "none", wire(0, [0], [], b"", "F16", 2))
+    put("wire_file", "lies", wire(3, [0, 4, 3], items, struct.pack("<6e", *range(6)), "F16", 2))
+    put("wire_file", "twice", wire(3, [0, 1, 3], [items[1]] * 2, struct.pack("<6e", *range(6)), "F16", 2))
+
+
 def calibration():
     folder = TREE / "runs/calibration"
     record = next(iter(sorted(folder.glob("*.json"))), None)
@@ -224,5 +246,5 @@ def calibration():
 
 if __name__ == "__main__":
     for make in [safetensors, index, tokenizer, encode, lines, pattern, rows, config, hf_config, manifest, token_cache, teacher,
-                 calibration]:
+                 bert_config, wire_file, calibration]:
         make()
