@@ -15,6 +15,7 @@
 #include "beat.h"
 #include "config.h"
 #include "device.h"
+#include "signals.h"
 #include "status.h"
 
 typedef struct lw_comm lw_comm;
@@ -45,6 +46,10 @@ int lw_comm_local_rank(const lw_comm *comm); // among the ranks of this node (MP
 int lw_comm_local_size(const lw_comm *comm);
 const char *lw_comm_host(const lw_comm *comm);
 void lw_comm_set_timeout(lw_comm *comm, double timeout_s); // once the configuration is known. Local
+
+// The worst signal (signals.h) that this process got; on rank 0 of a part of the ranks (lw_comm_first), or that one
+// outside of it got while it waits in lw_comm_rendezvous. Local.
+lw_signal lw_comm_signal(lw_comm *comm);
 
 // Names what this rank does now ("load models", "step 120"), for the message of a missed deadline. Local.
 __attribute__((format(printf, 2, 3))) void lw_comm_phase(lw_comm *comm, const char *format, ...);

@@ -21,6 +21,7 @@ typedef enum lw_note_kind {
     LW_NOTE_CALLS,   // likewise, and wants to hear from those that are there
     LW_NOTE_WORKS,   // on what comes before the next collective
     LW_NOTE_GOES_ON, // no longer waits: a rank that then hangs must not pass for one that waits
+    LW_NOTE_SIGNAL,  // was asked to stop, and has no part in the work; its sequence is the lw_signal
     LW_NOTE_KINDS
 } lw_note_kind;
 
@@ -38,6 +39,8 @@ typedef struct lw_sign { // the last from a rank
 struct lw_comm {
     MPI_Comm world; // a duplicate of MPI_COMM_WORLD for collectives and their point-to-point parts
     MPI_Comm watch; // another one, for the notes of waiting ranks (watch.c)
+    lw_comm *parent; // borrowed: what this is a part of (lw_comm_first); NULL
+    int told_signal; // the worst that a rank without a part in the work has told (rank 0), or that this rank told
     int rank, size;
     int local_rank, local_size;
     char (*hosts)[LW_HOST_BYTES]; // (size)
@@ -105,6 +108,8 @@ double lw_comm_start_timeout_s(double otherwise_s);
 void lw_comm_watch(lw_comm *comm, double waited_s);
 // Whether some rank has given no sign of life for comm.timeout_s of this wait, or none has got anywhere.
 bool lw_comm_overdue(const lw_comm *comm, double waited_s);
+// A rank without a part in the work tells rank 0 of a signal that it got; nothing where it has, or got none.
+void lw_comm_tell_signal(lw_comm *comm);
 // After a wait that has ended well: takes back the note, if one was sent.
 void lw_comm_watch_end(lw_comm *comm);
 // When a launcher ends the job because a rank died, the others get SIGTERM in the middle of a wait: says once who is

@@ -183,6 +183,7 @@ lw_status lw_comm_first(lw_comm *parent, int ranks, lw_error *err, lw_comm **out
         }
     }
     if (status == LW_OK && member) {
+        comm->parent = parent;
         *out = comm;
     } else if (comm != NULL) {
         tear_down(comm);

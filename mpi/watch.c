@@ -20,16 +20,21 @@ static double beat_s(const lw_comm *comm)
 
 // --- notes
 
-static void send_note(lw_comm *comm, int to, lw_note_kind kind)
+static void send(lw_comm *comm, int to, lw_note_kind kind, int64_t sequence)
 {
     MPI_Request request;
     lw_note *note = &comm->notes[kind];
-    *note = (lw_note){.kind = kind, .sequence = comm->sequence};
+    *note = (lw_note){.kind = kind, .sequence = sequence};
     // So few bytes are sent eagerly: the buffer is free and the request complete when the call returns, in every MPI
     // library in use; should one differ, what is sent from here stays valid as long as comm.
     if (MPI_Isend(note, 2, MPI_INT64_T, to, TAG_NOTE, comm->watch, &request) == MPI_SUCCESS) {
         MPI_Request_free(&request);
     }
+}
+
+static void send_note(lw_comm *comm, int to, lw_note_kind kind)
+{
+    send(comm, to, kind, comm->sequence);
 }
 
 static void send_to_all(lw_comm *comm, lw_note_kind kind, double now_s)
@@ -44,6 +49,10 @@ static void send_to_all(lw_comm *comm, lw_note_kind kind, double now_s)
 
 static void take_note(lw_comm *comm, int from, const lw_note *note, double now_s)
 {
+    if (note->kind == LW_NOTE_SIGNAL) {
+        comm->told_signal = (int)note->sequence > comm->told_signal ? (int)note->sequence : comm->told_signal;
+        return;
+    }
     lw_sign *s = &comm->signs[from];
     bool waits = note->kind == LW_NOTE_WAITS || note->kind == LW_NOTE_CALLS;
     if (!waits || !s->waits || s->sequence != note->sequence) {
@@ -122,6 +131,26 @@ void lw_comm_alive(lw_comm *comm)
             send_note(comm, r, LW_NOTE_WORKS);
         }
     }
+}
+
+void lw_comm_tell_signal(lw_comm *comm)
+{
+    int signal = (int)lw_signal_pending();
+    if (signal > comm->told_signal && comm->rank != 0) {
+        comm->told_signal = signal;
+        send(comm, 0, LW_NOTE_SIGNAL, signal);
+    }
+}
+
+lw_signal lw_comm_signal(lw_comm *comm)
+{
+    int mine = (int)lw_signal_pending();
+    lw_comm *parent = comm->parent;
+    if (parent == NULL || parent->rank != 0) {
+        return (lw_signal)mine;
+    }
+    read_notes(parent, lw_now_s());
+    return (lw_signal)(parent->told_signal > mine ? parent->told_signal : mine);
 }
 
 static void tell_alive(void *context)

@@ -103,7 +103,7 @@ static void post_requests(lw_trainer *t)
     lw_device *dev = t->job->dev;
     static const int slots[] = {
         [LW_SIGNAL_USR1] = LW_STAT_USR1, [LW_SIGNAL_TERM] = LW_STAT_TERM, [LW_SIGNAL_INT] = LW_STAT_INT};
-    lw_signal pending = lw_signal_pending();
+    lw_signal pending = lw_comm_signal(t->job->comm);
     if (pending != LW_SIGNAL_NONE) {
         dev->ops->upload(dev, &one, sizeof one, t->job->wire.stats + slots[pending]);
     }

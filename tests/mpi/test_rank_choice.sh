@@ -51,15 +51,28 @@ launch 2 1 "${small[@]}" gpus=1 data.train="$work/none.jsonl" # the chosen rank'
 has 'none.jsonl'
 [ "$(grep -c 'none.jsonl' "$work/log")" -eq 1 ] || complain "the failure is told more than once"
 
-# Waiting costs nothing, and a signal to the whole job ends it in order, with the chosen rank's exit code.
-# shellcheck disable=SC2086
-$LWMPI_MPIEXEC -np 3 "$LWMPI_BIN" "$tiny" run.dir="$work/long" "${small[@]}" train.epochs=100000 gpus=1 \
-    >"$work/log" 2>&1 &
-job=$!
-for _ in $(seq 100); do
-    grep -q '"step"' "$work/long/metrics.jsonl" 2>/dev/null && break
-    sleep 0.2
-done
+# start_long NAME: three ranks of which one trains, until it does; $job is the launcher's
+start_long() {
+    # shellcheck disable=SC2086
+    $LWMPI_MPIEXEC -np 3 "$LWMPI_BIN" "$tiny" run.dir="$work/$1" "${small[@]}" train.epochs=100000 gpus=1 \
+        >"$work/log" 2>&1 &
+    job=$!
+    for _ in $(seq 100); do
+        grep -q '"step"' "$work/$1/metrics.jsonl" 2>/dev/null && break
+        sleep 0.2
+    done
+}
+
+# end_long NAME WHAT: it ends in order, with the chosen rank's exit code
+end_long() {
+    local code=0
+    wait "$job" || code=$?
+    [ "$code" -eq 75 ] || complain "after $2: exit code $code, expected 75"
+    [ -f "$work/$1/latest" ] || complain "no checkpoint after $2"
+}
+
+# Waiting costs nothing, and a signal to the whole job ends it.
+start_long long
 sleep 3
 idle=0
 ticks=$(getconf CLK_TCK)
@@ -70,10 +83,16 @@ for pid in $(pgrep -P "$job"); do
 done
 [ "$idle" -ge 2 ] || complain "$idle ranks wait without using the processor, expected 2"
 kill -USR1 "$job"
-code=0
-wait "$job" || code=$?
-[ "$code" -eq 75 ] || complain "after SIGUSR1: exit code $code, expected 75"
-[ -f "$work/long/latest" ] || complain "no checkpoint after SIGUSR1"
+end_long long "SIGUSR1"
+
+# So does one to a rank that waits.
+start_long waiting
+for pid in $(pgrep -P "$job"); do
+    if grep -qz '^OMPI_COMM_WORLD_RANK=2$' "/proc/$pid/environ"; then
+        kill -USR1 "$pid"
+    fi
+done
+end_long waiting "SIGUSR1 to a rank that waits"
 
 [ "$failures" -eq 0 ] || exit 1
 echo "all passed"
