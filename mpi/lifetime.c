@@ -111,8 +111,7 @@ static void tear_down(lw_comm *comm)
         MPI_Comm_free(&comm->watch);
     }
     if (comm->owns_mpi && MPI_Finalize() != MPI_SUCCESS) { // the launcher may take that for a crash
-        fprintf(stderr, "lwmpi: rank %d on %s: MPI_Finalize failed, after all work was done\n", comm->rank,
-                lw_comm_host(comm));
+        lw_comm_say("rank %d on %s: MPI_Finalize failed, after all work was done", comm->rank, lw_comm_host(comm));
     }
     free(comm->hosts);
     free(comm->signs);

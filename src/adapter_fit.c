@@ -27,6 +27,7 @@ typedef struct fit {
     float *embedded;               // device: (EMBED_TOKENS, widest d)
     void *memory;                  // device, owned: the four above
     float *host_target, *host_embedded; // owned
+    lw_tokenizer_scratch *scratch[LW_MAX_MODELS];
 } fit;
 
 // --- which tokens stand for which piece of a text
@@ -114,13 +115,11 @@ static lw_status aim(fit *f, int64_t j, int64_t s, int64_t i, lw_error *err)
     int64_t bytes;
     bool cut;
     lw_ids ids = {0};
-    lw_tokenizer_scratch *scratch = NULL;
     cover read = {0};
     cover own = {0};
     lw_status status = LW_OK;
-    LW_TRY_GOTO(lw_tokenizer_scratch_create(tokenizer, err, &scratch));
-    LW_TRY_GOTO(lw_corpus_source(f->step->config, &f->corpus->data.samples[s], tokenizer, scratch, err, &ids, &bytes,
-                                 &cut));
+    LW_TRY_GOTO(lw_corpus_source(f->step->config, &f->corpus->data.samples[s], tokenizer, f->scratch[j], err, &ids,
+                                 &bytes, &cut));
     LW_TRY_GOTO(embed(f, j, &ids, err));
     LW_TRY_GOTO(cover_tokens(tokenizer, (lw_tokens){ids.data, (int64_t)ids.len}, err, &own));
     LW_TRY_GOTO(cover_tokens(job->encoder.tokenizer, f->corpus->samples[s].source, err, &read));
@@ -131,7 +130,6 @@ static lw_status aim(fit *f, int64_t j, int64_t s, int64_t i, lw_error *err)
                 begin_of(&read, at->span[z + 1] - at->start[i]), out);
     }
 done:
-    lw_tokenizer_scratch_destroy(&scratch);
     free(ids.data);
     free(read.end);
     free(own.end);
@@ -224,6 +222,7 @@ static lw_status start(fit *f, lw_error *err)
         LW_TRY(dev->ops->alloc(dev, bytes, err, &f->sums[j]));
         dev->ops->zero(dev, bytes, f->sums[j]);
         lw_ridge_place(r, f->sums[j]);
+        LW_TRY(lw_tokenizer_scratch_create(f->job->llms[j].tokenizer, err, &f->scratch[j]));
     }
     size_t floats = (size_t)(rows + rows * d + EMBED_TOKENS * d);
     LW_TRY(dev->ops->alloc(dev, floats * sizeof(float) + EMBED_TOKENS * sizeof *f->ids, err, &f->memory));
@@ -247,6 +246,7 @@ static void leave(fit *f)
     lw_device *dev = f->job->dev;
     for (int64_t j = 0; j < LW_MAX_MODELS; j++) {
         dev->ops->free(dev, f->sums[j]);
+        lw_tokenizer_scratch_destroy(&f->scratch[j]);
     }
     dev->ops->free(dev, f->memory);
     free(f->host_target);
