@@ -242,8 +242,7 @@ static lw_status run_rounds(lw_job *job, lw_eval *e, lw_error *err)
     return status;
 }
 
-// Leaves the records of the whole task on every rank. LW_REQUEUE or LW_INTERRUPTED: *signal says why.
-static lw_status run_task(lw_job *job, lw_eval *e, const lw_eval_task *task, lw_error *err, lw_signal *signal)
+lw_status lw_eval_run_task(lw_job *job, lw_eval *e, const lw_eval_task *task, lw_error *err, lw_signal *signal)
 {
     int64_t values = task->samples * job->llm_count * task->system_count * LW_RECORD_COUNT;
     int64_t joint = task->joint ? task->samples * job->llm_count * job->llm_count : 0;
@@ -293,7 +292,7 @@ lw_status lw_eval_run(lw_job *job, lw_eval *e, lw_error *err, lw_eval_result *ou
     lw_eval_task task = {.samples = job->eval.count, .generate = !lw_eval_is_text(job)};
     task.joint = task.generate && lw_config_joint(job->config);
     task.system_count = lw_eval_systems(job->config, task.systems);
-    lw_status status = run_task(job, e, &task, err, &signal);
+    lw_status status = lw_eval_run_task(job, e, &task, err, &signal);
     LW_TRY(lw_job_stopped(job, status, "during evaluation", err)); // training is saved by then
     LW_TRY(gather_ids(job, e, err));
     LW_TRY(lw_comm_agree(job->comm, lw_eval_figures(job, e, err, out), err));
@@ -309,7 +308,7 @@ lw_status lw_eval_held_out(lw_job *job, lw_eval *e, lw_error *err, lw_held_out *
                          .systems = {{.mode = LW_EVAL_LATENT}},
                          .system_count = 1};
     *out = (lw_held_out){.nll = __builtin_nan("")};
-    lw_status status = run_task(job, e, &task, err, &out->signal);
+    lw_status status = lw_eval_run_task(job, e, &task, err, &out->signal);
     if (out->signal != LW_SIGNAL_NONE) {
         return LW_OK;
     }

@@ -52,6 +52,9 @@ struct lw_eval {
     bool started;
 };
 
+// Leaves the records of the whole task on every rank. LW_REQUEUE or LW_INTERRUPTED: *signal says why. Collective.
+lw_status lw_eval_run_task(lw_job *job, lw_eval *e, const lw_eval_task *task, lw_error *err, lw_signal *signal);
+
 // Whether the samples are windows of text: what follows them is scored, and nothing is generated.
 static inline bool lw_eval_is_text(const lw_job *job)
 {

@@ -169,6 +169,10 @@ static lw_status learn(school *c, int64_t most_steps, lw_error *err, int64_t *st
         if (*steps % CHECK_EVERY == 0 || *steps == most_steps) {
             lw_status status = lw_comm_agree(job->comm, lw_signal_check(read_loss(c, err)), err);
             LW_TRY(lw_job_stopped(job, status, "during the overfit gate", err));
+            if (job->rank == 0) {
+                fprintf(stderr, "lwmpi: overfit gate: loss per token %.3g after step %lld of at most %lld\n", worst_nll(c),
+                        (long long)*steps, (long long)most_steps);
+            }
             if (worst_nll(c) < learned_nll) {
                 break;
             }
@@ -177,22 +181,48 @@ static lw_status learn(school *c, int64_t most_steps, lw_error *err, int64_t *st
     return LW_OK;
 }
 
-// F1 of the training data, which takes the place of the evaluation's meanwhile. Collective.
-static lw_status measure(lw_job *job, lw_error *err, double *worst)
+// What was learned can be said to its end: no answer was cut, and each fits into what is generated.
+static bool answer_ends(const lw_job *job, const lw_step_sample *sample)
+{
+    for (int64_t j = 0; j < job->llm_count; j++) {
+        const lw_tokens *answer = &sample->answer[j];
+        if (answer->count > job->config->eval.max_new_tokens || answer->ids[answer->count - 1] != job->llms[j].eos) {
+            return false;
+        }
+    }
+    return true;
+}
+
+// The lower of the LLMs' mean F1 over the items whose answers end; NAN where there is none.
+static double lowest_f1(const lw_job *job, const lw_eval *e, int64_t *items)
+{
+    double lowest = NAN;
+    for (int64_t j = 0; j < job->llm_count; j++) {
+        double sum = 0.0;
+        *items = 0;
+        for (int64_t i = 0; i < e->task.samples; i++) {
+            if (answer_ends(job, &job->eval.samples[i])) {
+                sum += lw_eval_record(job, e, i, j, 0)[LW_RECORD_F1];
+                ++*items;
+            }
+        }
+        lowest = fmin(lowest, sum / (double)*items);
+    }
+    return lowest;
+}
+
+// What the LLMs say from the latents of the training data, which takes the place of the evaluation's meanwhile. Collective.
+static lw_status measure(lw_job *job, int64_t count, lw_error *err, double *f1, int64_t *items)
 {
     lw_corpus eval_data = job->eval;
     lw_eval *eval = NULL;
     lw_arena memory = {0};
     lw_arena arena = lw_arena_measure();
-    lw_eval_result *result = calloc(1, sizeof *result);
-    lw_status status = LW_OK;
+    lw_signal signal = LW_SIGNAL_NONE;
     job->eval = *lw_job_answers(job);
-    if (result == NULL) {
-        status = lw_fail(err, LW_ERR_MEMORY, "no memory for the figures of a gate");
-    }
-    if (status == LW_OK) {
-        status = lw_eval_layout(&arena, job, err, &eval);
-    }
+    lw_eval_task task = {
+        .samples = count, .systems = {{.mode = LW_EVAL_LATENT}}, .system_count = 1, .generate = true};
+    lw_status status = lw_eval_layout(&arena, job, err, &eval);
     if (status == LW_OK) {
         status = lw_arena_alloc(job->dev, &arena, "work space of an evaluation", err, &memory);
     }
@@ -201,14 +231,10 @@ static lw_status measure(lw_job *job, lw_error *err, double *worst)
         status = lw_eval_layout(&arena, job, err, &eval);
     }
     LW_TRY_GOTO(lw_comm_agree(job->comm, status, err));
-    LW_TRY_GOTO(lw_eval_run(job, eval, err, result));
-    *worst = 1.0;
-    for (int64_t j = 0; j < job->llm_count; j++) {
-        double f1 = lw_eval_f1(result, j, LW_EVAL_LATENT);
-        *worst = f1 >= *worst ? *worst : f1; // NAN too
-    }
+    status = lw_eval_run_task(job, eval, &task, err, &signal);
+    LW_TRY_GOTO(lw_job_stopped(job, status, "during the overfit gate", err));
+    *f1 = lowest_f1(job, eval, items);
 done:
-    free(result);
     lw_eval_destroy(&eval);
     lw_arena_free(job->dev, &memory);
     job->eval = eval_data;
@@ -218,7 +244,7 @@ done:
 lw_status lw_gate_overfit(lw_job *job, lw_error *err, lw_gate_result *out)
 {
     school c;
-    int64_t steps = 0;
+    int64_t steps = 0, items = 0;
     double f1 = 0.0;
     lw_status status = enter(job, lw_job_answers(job), err, &c);
     if (status == LW_OK) {
@@ -229,9 +255,14 @@ lw_status lw_gate_overfit(lw_job *job, lw_error *err, lw_gate_result *out)
         LW_TRY_GOTO(lw_adapter_fit(job, &c.step, lw_job_answers(job), err));
     }
     LW_TRY_GOTO(learn(&c, job->config->eval.gate_steps, err, &steps));
-    LW_TRY_GOTO(measure(job, err, &f1));
-    lw_gate_note(out, f1 >= 1.0, f1, 1.0, "F1 %.3f on %lld items after %lld steps, loss per token %.3g", f1,
-                 (long long)c.count, (long long)steps, worst_nll(&c));
+    LW_TRY_GOTO(measure(job, c.count, err, &f1, &items));
+    if (items == 0) {
+        lw_gate_note(out, false, f1, 1.0, "no answer of %lld ends within prompt.max_answer_tokens and eval.max_new_tokens",
+                     (long long)c.count);
+    } else {
+        lw_gate_note(out, f1 >= 1.0, f1, 1.0, "F1 %.3f on %lld items after %lld steps, loss per token %.3g", f1,
+                     (long long)items, (long long)steps, worst_nll(&c));
+    }
 done:
     leave(&c);
     return status;

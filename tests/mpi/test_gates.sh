@@ -24,5 +24,7 @@ grep -q '^FAILED overfit' "$scratch/untaught" || fail "one step is enough to lea
 grep -q '1 of 6 gates failed' "$scratch/untaught.err" || fail "does not say that one failed"
 gates alike 0 1 eval.gate_steps=1 train.collapse_cosine=0.01 --json
 grep -A1 '"latents"' "$scratch/alike" | grep -q '"passed": false' || fail "latents as far apart as at the start pass a limit of 0.01"
+gates cut 0 1 eval.gate_steps=1 prompt.max_answer_tokens=1
+grep -q 'no answer of 32 ends within prompt.max_answer_tokens' "$scratch/cut" || fail "scores answers that were cut: $(cat "$scratch/cut")"
 gates both 0 2 --against "$scratch"
 finish
