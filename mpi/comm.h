@@ -79,8 +79,13 @@ lw_status lw_comm_gather_v(lw_comm *comm, int root, const void *host_data, int64
 
 // --- The data plane: sums of device buffers.
 
+// Bounds the waits for work of `dev` by the deadline of comm as it is now: a device that hangs ends the job, with a message.
+// comm is borrowed until the device is closed or bound to another one. Local.
+void lw_comm_bound_device(lw_comm *comm, lw_device *dev);
+
 // Makes ready for all-reduces of up to max_elements floats in the memory of `dev` (borrowed until it is detached), and
-// allocates all that they need. LW_COMM_AUTO: NCCL where the device is CUDA, MPI where it is not. LW_COMM_MPI with CUDA
+// allocates all that they need. LW_COMM_AUTO: NCCL between CUDA devices, MPI where they are none, nothing for one rank.
+// LW_COMM_NCCL connects one rank, too, so that one GPU can try that path. LW_COMM_MPI with CUDA
 // passes the data through host memory. LW_ERR_CONFIG for NCCL without CUDA; a failure of NCCL itself ends the job.
 // All ranks return the same status (lw_comm_agree has told a failure). Collective.
 lw_status lw_comm_attach_device(lw_comm *comm, lw_device *dev, lw_comm_backend backend, int64_t max_elements,
@@ -92,7 +97,7 @@ void lw_comm_data_plane(const lw_comm *comm, char *out, size_t size);
 
 // Sums `buffer` (n), in the memory of the attached device, in place over all ranks: the gradient all-reduce. It takes its
 // turn behind what is enqueued on the device, and is done when the call returns; one rank has nothing to do or to wait
-// for. Collective.
+// for, but where NCCL was asked for. Collective.
 lw_status lw_comm_all_reduce(lw_comm *comm, float *buffer, int64_t n, lw_error *err);
 
 // Status agreement: every rank brings its own status; all get the worst. A rank that failed prints its err->text

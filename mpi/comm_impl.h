@@ -125,6 +125,8 @@ void lw_comm_tell_untold(lw_comm *comm);
 
 // data_plane.c: gives the data plane up without farewell, before the job is ended; bounded.
 void lw_comm_abandon_device(lw_comm *comm);
+// data_plane.c: ends the job because this rank's device is not done with its own work.
+_Noreturn void lw_comm_device_overdue(lw_comm *comm, double waited_s);
 
 _Noreturn void lw_comm_kill(int exit_code); // MPI_Abort that is sure to return to nobody
 

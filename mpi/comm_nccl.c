@@ -11,8 +11,8 @@
 #include "device_cuda.h"
 #include "load_nccl.h"
 
-#if NCCL_VERSION_CODE < 21400
-#error "NCCL 2.14 or newer is needed: older ones have no non-blocking communicators"
+#if NCCL_VERSION_CODE < 21800
+#error "NCCL 2.18 or newer is needed (see INSTALL)"
 #endif
 
 #define ABORT_S 3.0     // for ncclCommAbort, which may hang where the network or a peer does
@@ -100,6 +100,7 @@ static void settle(lw_nccl *n, const char *what, ncclResult_t code)
     if (code != ncclSuccess) {
         end_job(n, what, code);
     }
+    lw_comm_watch_end(n->comm);
 }
 
 // --- begin
@@ -182,15 +183,10 @@ static lw_status poll_reduce(void *context, double waited_s, lw_error *err)
 
 static _Noreturn void missed_deadline(lw_nccl *n, double waited_s)
 {
-    lw_error err = {{0}};
     if (n->arrived) {
         lw_comm_missed_deadline(n->comm, waited_s, "NCCL all-reduce");
     }
-    lw_fail(&err, LW_ERR_TIMEOUT,
-            "its GPU did not finish its own work within %.1f s (comm.timeout_s) in phase \"%s\": the GPU hangs (dmesg and "
-            "nvidia-smi -q tell of Xid errors), or comm.timeout_s is too low for such a step",
-            waited_s, n->comm->phase);
-    lw_comm_abort(n->comm, LW_ERR_TIMEOUT, &err);
+    lw_comm_device_overdue(n->comm, waited_s);
 }
 
 lw_status lw_nccl_all_reduce(lw_nccl *n, float *buffer, int64_t elements, lw_error *err)
@@ -205,11 +201,11 @@ lw_status lw_nccl_all_reduce(lw_nccl *n, float *buffer, int64_t elements, lw_err
     }
     ncclResult_t code = n->call.AllReduce(buffer, buffer, (size_t)elements, ncclFloat32, ncclSum, n->handle, stream);
     settle(n, "NCCL all-reduce", code);
-    lw_status status =
-        lw_cuda_sync_until(n->dev, n->comm->timeout_s, "the all-reduce of NCCL", poll_reduce, n, err);
+    lw_status status = lw_cuda_sync_until(n->dev, n->comm->timeout_s, "the all-reduce of NCCL", poll_reduce, n, err);
     if (status == LW_ERR_TIMEOUT) {
         missed_deadline(n, lw_now_s() - start_s);
     }
+    lw_comm_watch_end(n->comm);
     return status;
 }
 

@@ -10,6 +10,32 @@ static bool is_device(const lw_device *dev, const char *kind)
     return strcmp(dev->ops->name, kind) == 0;
 }
 
+// --- a device that hangs
+
+_Noreturn void lw_comm_device_overdue(lw_comm *comm, double waited_s)
+{
+    lw_error err = {{0}};
+    lw_fail(&err, LW_ERR_TIMEOUT,
+            "the GPU did not finish its own work within %.1f s (comm.timeout_s) in phase \"%s\": it hangs (dmesg and "
+            "nvidia-smi -q tell of Xid errors), or comm.timeout_s is too low for such a step",
+            waited_s, comm->phase);
+    lw_comm_abort(comm, LW_ERR_TIMEOUT, &err);
+}
+
+static void end_job(void *context, double waited_s)
+{
+    lw_comm_device_overdue(context, waited_s);
+}
+
+void lw_comm_bound_device(lw_comm *comm, lw_device *dev)
+{
+    dev->timeout_s = comm->timeout_s;
+    dev->overdue = end_job;
+    dev->overdue_context = comm;
+}
+
+// --- attaching one
+
 // What this rank can say and allocate alone.
 static lw_status prepare(lw_comm *comm, bool nccl, lw_comm_backend backend, int64_t max_elements, lw_error *err)
 {
@@ -43,7 +69,7 @@ lw_status lw_comm_attach_device(lw_comm *comm, lw_device *dev, lw_comm_backend b
     bool nccl = is_device(dev, "cuda") && backend != LW_COMM_MPI;
     comm->dev = dev;
     lw_status status = lw_comm_agree(comm, prepare(comm, nccl, backend, max_elements, err), err);
-    if (status == LW_OK && nccl && comm->size > 1) {
+    if (status == LW_OK && nccl && (comm->size > 1 || backend == LW_COMM_NCCL)) {
         status = lw_nccl_create(comm, dev, err, &comm->nccl);
     }
     if (status != LW_OK) {
@@ -75,16 +101,18 @@ void lw_comm_abandon_device(lw_comm *comm)
 void lw_comm_data_plane(const lw_comm *comm, char *out, size_t size)
 {
     char version[64];
-    if (comm->size == 1 || comm->dev == NULL) {
-        snprintf(out, size, "none (%s)", comm->size == 1 ? "one rank" : "no device");
-    } else if (comm->nccl != NULL) {
+    if (comm->nccl != NULL) {
         lw_nccl_version(version, sizeof version);
         snprintf(out, size, "NCCL %s", version);
+    } else if (comm->size == 1 || comm->dev == NULL) {
+        snprintf(out, size, "none (%s)", comm->size == 1 ? "one rank" : "no device");
     } else {
         snprintf(out, size, "MPI (ring in host memory%s)",
                  comm->staging != NULL ? ", copied from the device and back" : "");
     }
 }
+
+// --- sums
 
 static lw_status sum_staged(lw_comm *comm, float *buffer, int64_t n, lw_error *err)
 {
@@ -103,7 +131,7 @@ lw_status lw_comm_all_reduce(lw_comm *comm, float *buffer, int64_t n, lw_error *
     if (dev == NULL) {
         return lw_fail(err, LW_ERR_INTERNAL, "an all-reduce without an attached device");
     }
-    if (comm->size == 1 || n == 0) {
+    if (n == 0 || (comm->size == 1 && comm->nccl == NULL)) {
         return LW_OK;
     }
     if (comm->nccl != NULL) {

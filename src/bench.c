@@ -271,7 +271,8 @@ lw_status lw_bench_run(lw_bench *b, lw_error *err)
     LW_TRY_GOTO(time_phases(b, times, err));
     b->result.peak_bytes = b->job->dev->peak_bytes; // before the rates take memory of their own
     b->result.largest = lw_step_largest_product(&b->step);
-    LW_TRY_GOTO(lw_product_rate(b->job->dev, &b->result.largest, err, &b->result.gemm_flop_per_s));
+    LW_TRY_GOTO(lw_product_rates(b->job->dev, &b->result.largest, err, &b->result.gemm_flop_per_s,
+                                 &b->result.gemm_median_flop_per_s));
     LW_TRY_GOTO(lw_copy_rate(b->job->dev, err, &b->result.copy_bytes_per_s));
 done:
     free(products.list);

@@ -301,6 +301,9 @@ lw_status lw_cmd_train(int argc, char **argv, lw_error *err)
         status = train(&job, start_s, err);
     }
     if (job.comm != world) {
+        if (job.dev != NULL) {
+            lw_comm_bound_device(world, job.dev);
+        }
         lw_comm_destroy(&job.comm);
         status = lw_comm_rendezvous(world, status, needed, err);
     }

@@ -133,9 +133,10 @@ static const lw_command commands[] = {
         .usage = "bench [CONFIG] [key=value ...] [--steps N] [--warmup N] [--json]",
         .text =
             "Runs training steps on synthetic samples, with the models and shapes that CONFIG names, and reports their speed "
-            "broken down by phase, beside the rate of the bare matrix products of the same shapes in the same run. Models "
-            "with init = \"random\" need only a config.json. A calibration record is left for lwmpi plan, in "
-            "runs/calibration or $LWMPI_CALIBRATION.",
+            "broken down by phase, beside the rate of the bare matrix products of the same shapes in the same run. Phases "
+            "are timed in steps of their own, each waited for and without CUDA graphs, so together they take longer than a "
+            "step; mfu is against the best round of the largest product. Models with init = \"random\" need only a "
+            "config.json. A calibration record is left for lwmpi plan, in runs/calibration or $LWMPI_CALIBRATION.",
         .options = {{"--steps N", "steps that are timed; 20 when left out"},
                     {"--warmup N", "steps before them; 3 when left out"},
                     {"--answer N", "answer tokens of a sample; 8 when left out"},

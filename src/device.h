@@ -213,6 +213,11 @@ struct lw_device {
     size_t allocated_bytes; // now held by `alloc`
     size_t peak_bytes;
     lw_beat beat; // told by model code as work on the device proceeds; set by the owner of the device
+    // Longest wait for enqueued work, where a device can hang; 0: no bound. When it takes longer, `overdue` is called, which
+    // may end the job; where it returns, or is NULL, the device is of no further use, and `sync` says so. Set by the owner.
+    double timeout_s;
+    void (*overdue)(void *context, double waited_s);
+    void *overdue_context;
 };
 
 // kind: "cpu" or "cuda". index: which GPU. threads: of the CPU device, at least 1.

@@ -231,8 +231,14 @@ static void check_gpu(doctor *d, int index)
         return;
     }
     const double gib = 1073741824.0;
-    tell(d, OK, "GPU", "%d: %s, %s, compute capability %d.%d, %.1f GiB, %.1f free", index, info.name, info.uuid,
-         info.major, info.minor, (double)info.memory_bytes / gib, (double)info.free_bytes / gib);
+    size_t free_bytes = 0;
+    size_t total_bytes = 0;
+    char free_text[64] = "free memory unknown (another process may have it to itself)";
+    if (lw_cuda_memory_of(index, &err, &free_bytes, &total_bytes) == LW_OK) {
+        snprintf(free_text, sizeof free_text, "%.1f free", (double)free_bytes / gib);
+    }
+    tell(d, OK, "GPU", "%d: %s, %s, compute capability %d.%d, %.1f GiB, %s", index, info.name, info.uuid, info.major,
+         info.minor, (double)info.memory_bytes / gib, free_text);
 }
 
 static void check_gpus(doctor *d)

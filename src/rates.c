@@ -1,16 +1,29 @@
 #include "rates.h"
 
+#include <stdlib.h>
+
 #include "clock.h"
 
 typedef void enqueue(lw_device *dev, const void *what);
 
-// Seconds of one call: rounds of so many calls that waiting for the end does not count.
-static lw_status time_calls(lw_device *dev, enqueue *call, const void *what, lw_error *err, double *out)
+typedef struct call_times {
+    double best_s, median_s;
+} call_times;
+
+static int compare_doubles(const void *a, const void *b)
 {
-    enum { ROUNDS = 4 };
+    double x = *(const double *)a;
+    double y = *(const double *)b;
+    return (x > y) - (x < y);
+}
+
+// Seconds of one call: rounds of so many calls that waiting for the end does not count.
+static lw_status time_calls(lw_device *dev, enqueue *call, const void *what, lw_error *err, call_times *out)
+{
+    enum { ROUNDS = 5 };
     static const double round_s = 5e-3;
     int64_t calls = 1;
-    double best_s = 0.0;
+    double each_s[ROUNDS];
     call(dev, what); // whatever is made at the first call is made now
     LW_TRY(dev->ops->sync(dev, err));
     lw_beat_tell(&dev->beat); // rank 0 measures alone, for its forecast
@@ -26,11 +39,10 @@ static lw_status time_calls(lw_device *dev, enqueue *call, const void *what, lw_
             calls *= wall_s < round_s / 8 ? 8 : 2;
             continue;
         }
-        double each_s = wall_s / (double)calls;
-        best_s = round == 0 || each_s < best_s ? each_s : best_s;
-        round++;
+        each_s[round++] = wall_s / (double)calls;
     }
-    *out = best_s;
+    qsort(each_s, ROUNDS, sizeof *each_s, compare_doubles);
+    *out = (call_times){.best_s = each_s[0], .median_s = each_s[ROUNDS / 2]};
     return LW_OK;
 }
 
@@ -39,16 +51,24 @@ static void enqueue_gemm(lw_device *dev, const void *what)
     dev->ops->gemm(dev, what);
 }
 
-lw_status lw_product_rate(lw_device *dev, const lw_gemm *g, lw_error *err, double *out)
+lw_status lw_product_rates(lw_device *dev, const lw_gemm *g, lw_error *err, double *best, double *median)
 {
-    double each_s;
+    call_times times;
+    double flop = 2.0 * (double)g->m * (double)g->n * (double)g->k;
     int64_t rows = g->trans_a ? g->k : g->m;
     // The pointer is to const for the operator; the memory is the caller's to give.
     void *a = (void *)(uintptr_t)g->a;
     dev->ops->random_normal(dev, rows * g->lda, 1, 1, 0.0F, 1.0F, g->ab_type, a);
-    LW_TRY(time_calls(dev, enqueue_gemm, g, err, &each_s));
-    *out = 2.0 * (double)g->m * (double)g->n * (double)g->k / each_s;
+    LW_TRY(time_calls(dev, enqueue_gemm, g, err, &times));
+    *best = flop / times.best_s;
+    *median = flop / times.median_s;
     return LW_OK;
+}
+
+lw_status lw_product_rate(lw_device *dev, const lw_gemm *g, lw_error *err, double *out)
+{
+    double median;
+    return lw_product_rates(dev, g, err, out, &median);
 }
 
 static lw_status square_rate(lw_device *dev, int64_t n, lw_error *err, double *out)
@@ -107,8 +127,12 @@ static lw_status time_copy(lw_device *dev, size_t bytes, lw_error *err, double *
     unsigned char *memory = block;
     dev->ops->zero(dev, 2 * bytes, memory); // pages of its own
     const copy c = {memory, memory + bytes, bytes};
-    lw_status status = time_calls(dev, enqueue_copy, &c, err, out);
+    call_times times;
+    lw_status status = time_calls(dev, enqueue_copy, &c, err, &times);
     dev->ops->free(dev, block);
+    if (status == LW_OK) {
+        *out = times.best_s;
+    }
     return status;
 }
 

@@ -5,8 +5,10 @@
 #include "device.h"
 
 // FLOP/s of product `g`, whose buffers exist: B and C_in as they are, A is filled with random numbers, C is overwritten.
-// The best of a few rounds of about 20 ms each.
+// The best of five rounds of some 5 to 40 ms.
 lw_status lw_product_rate(lw_device *dev, const lw_gemm *g, lw_error *err, double *out);
+// And the rate of the round in the middle.
+lw_status lw_product_rates(lw_device *dev, const lw_gemm *g, lw_error *err, double *best, double *median);
 
 // The same of one square product of frozen operands in memory of its own.
 lw_status lw_gemm_rate(lw_device *dev, lw_error *err, double *out);

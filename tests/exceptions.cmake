@@ -19,12 +19,14 @@ set(LW_LABELS_fault_peers slow)
 set(LW_TIMEOUT_fault_disks 300)
 set(LW_TIMEOUT_grad_wire 240)
 set(LW_TIMEOUT_mpi_encoder_llm 240) # eight runs
-set(LW_TIMEOUT_mpi_distillation 300) # fifteen runs; mpi.teacher covers the code under sanitizers
+set(LW_TIMEOUT_mpi_distillation 300) # sixteen runs; mpi.teacher covers the code under sanitizers
 set(LW_LABELS_mpi_distillation slow)
 set(LW_TIMEOUT_softgpu_ops 300)
 set(LW_TIMEOUT_softgpu_train 600) # four runs of two ranks with every GPU thread emulated
 set(LW_TIMEOUT_softgpu_encoder_llm 400)
 set(LW_TIMEOUT_softgpu_devices 600)
-set(LW_LABELS_softgpu_devices slow)
 set(LW_TIMEOUT_softgpu_nccl 900) # deadlines that have to pass
-set(LW_LABELS_softgpu_nccl slow)
+if(NOT LWMPI_SANITIZE) # they stop after their first part there
+  set(LW_LABELS_softgpu_devices slow)
+  set(LW_LABELS_softgpu_nccl slow)
+endif()

@@ -29,6 +29,14 @@ lw_status lw_cuda_info_of(int index, lw_error *err, lw_cuda_info *out)
     return lw_fail(err, LW_ERR_UNSUPPORTED, "%s", how_to_get_it);
 }
 
+lw_status lw_cuda_memory_of(int index, lw_error *err, size_t *free_bytes, size_t *total_bytes)
+{
+    (void)index;
+    (void)free_bytes;
+    (void)total_bytes;
+    return lw_fail(err, LW_ERR_UNSUPPORTED, "%s", how_to_get_it);
+}
+
 lw_status lw_cuda_open(int index, lw_dtype frozen_type, lw_error *err, lw_device **out)
 {
     (void)index;
@@ -72,6 +80,12 @@ void lw_cuda_version(char *out, size_t size)
 
 void lw_cublas_version(char *out, size_t size)
 {
+    not_here(out, size);
+}
+
+void lw_cublas_version_of(const lw_device *dev, char *out, size_t size)
+{
+    (void)dev;
     not_here(out, size);
 }
 

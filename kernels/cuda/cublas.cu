@@ -97,3 +97,13 @@ void lw_cublas_version(char *out, size_t size)
 {
     (void)snprintf(out, size, "%d.%d.%d", CUBLAS_VER_MAJOR, CUBLAS_VER_MINOR, CUBLAS_VER_PATCH);
 }
+
+void lw_cublas_version_of(const lw_device *dev, char *out, size_t size)
+{
+    if (lw_cuda_index(dev) < 0) {
+        lw_cublas_version(out, size);
+        return;
+    }
+    const size_t version = reinterpret_cast<const lw_cuda *>(dev)->blas->call.GetVersion();
+    (void)snprintf(out, size, "%zu.%zu.%zu", version / 10000, version / 100 % 100, version % 100);
+}

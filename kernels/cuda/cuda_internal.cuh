@@ -29,6 +29,8 @@ typedef struct lw_cublas lw_cublas;             // cublas.cuh
 
 // Floats of lw_cuda.partial.
 #define LW_CUDA_PARTIALS ((int64_t)1 << 20)
+// See lw_cuda_pace.
+#define LW_CUDA_MARKS 4
 
 typedef struct lw_cuda_block { // of `alloc`
     void *memory;
@@ -40,14 +42,17 @@ typedef struct lw_cuda {
     int index;      // of the GPU
     lw_cuda_info info;
     cudaStream_t stream;
-    cudaEvent_t reached; // of sync_until
-    float *partial;      // (LW_CUDA_PARTIALS) partial sums between the two kernels of an operator, in stream order
+    cudaEvent_t reached; // of waits for all that is enqueued
+    cudaEvent_t marks[LW_CUDA_MARKS];
+    uint64_t launches; // since it was opened
+    float *partial;    // (LW_CUDA_PARTIALS) partial sums between the two kernels of an operator, in stream order
     lw_cuda_staging *staging;
     lw_cuda_records *records;
     lw_cublas *blas;
     lw_cuda_block *blocks;
     size_t block_count, block_room;
     bool capturing;    // what is enqueued now is recorded, not run
+    bool lost;         // work was not done in time: nothing is waited for any more
     char failure[512]; // text of the first error since the last sync; empty when none
 } lw_cuda;
 
@@ -62,10 +67,21 @@ __attribute__((format(printf, 2, 3))) void lw_cuda_fail(lw_device *dev, const ch
 // False, with the error remembered as one of operator `op`, when a call of the CUDA runtime failed.
 bool lw_cuda_check(lw_device *dev, const char *op, cudaError_t code);
 
+// Waits until all enqueued work is done, or what was enqueued in front of `event`, at most dev->timeout_s. False after a
+// failure, which is remembered as one of operator `op`.
+bool lw_cuda_wait(lw_device *dev, const char *op);
+bool lw_cuda_wait_event(lw_device *dev, const char *op, cudaEvent_t event);
+
+// After every launch and copy: the driver holds about a thousand, and makes the host wait for room without a deadline. So
+// that it never does, the host waits when some hundreds are under way.
+void lw_cuda_pace(lw_cuda *c);
+
 // After every launch.
 static inline bool lw_cuda_launched(lw_device *dev, const char *op)
 {
-    return lw_cuda_check(dev, op, cudaGetLastError());
+    const bool launched = lw_cuda_check(dev, op, cudaGetLastError());
+    lw_cuda_pace(lw_cuda_of(dev));
+    return launched;
 }
 
 // LW_ERR_DEVICE or LW_ERR_MEMORY with the runtime's words, for calls that can say so at once.

@@ -1,4 +1,5 @@
 // device.cu: opens a GPU, its memory, and the errors of its work.
+#include <sched.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -11,6 +12,7 @@ extern "C" {
 }
 
 #define GIB 1073741824.0
+#define OPEN_TIMEOUT_S 60.0 // for the self-test, some microseconds of work
 
 // --- errors
 
@@ -127,7 +129,9 @@ void lw_cuda_free(lw_device *dev, void *memory)
         if (c->blocks[i - 1].memory == memory) {
             dev->allocated_bytes -= c->blocks[i - 1].bytes;
             c->blocks[i - 1] = c->blocks[--c->block_count];
-            (void)lw_cuda_check(dev, "free", cudaFree(memory)); // waits for the work that uses it
+            if (lw_cuda_wait(dev, "free")) { // as cudaFree would, without a deadline
+                (void)lw_cuda_check(dev, "free", cudaFree(memory));
+            }
             return;
         }
     }
@@ -135,6 +139,8 @@ void lw_cuda_free(lw_device *dev, void *memory)
 }
 
 // --- waiting
+//
+// Every wait asks the driver again and again: a call that blocks would not come back from a GPU that hangs.
 
 // After the wait for the stream: hands downloads over, or returns the first failure, once.
 static lw_status settle(lw_device *dev, lw_error *err)
@@ -145,27 +151,101 @@ static lw_status settle(lw_device *dev, lw_error *err)
     if (!failed) {
         return LW_OK;
     }
-    const lw_status status = lw_fail(err, LW_ERR_DEVICE, "%s", c->failure);
-    c->failure[0] = '\0';
+    const lw_status status = lw_fail(err, c->lost ? LW_ERR_TIMEOUT : LW_ERR_DEVICE, "%s", c->failure);
+    if (!c->lost) {
+        c->failure[0] = '\0';
+    }
     return status;
+}
+
+// Most waits are shorter than a step, and the host has nothing else to do: it keeps its core as long as nobody wants it.
+static void rest(double waited_s)
+{
+    if (waited_s < 20e-3) {
+        (void)sched_yield();
+    } else {
+        const struct timespec pause = {0, waited_s < 0.5 ? 50000 : 1000000};
+        (void)nanosleep(&pause, NULL);
+    }
+}
+
+// *out: how `event` was reached; cudaErrorNotReady when the time is up (0: it never is). A failure is one of `poll`.
+static lw_status await(cudaEvent_t event, double timeout_s,
+                       lw_status (*poll)(void *context, double waited_s, lw_error *err), void *context, lw_error *err,
+                       cudaError_t *out)
+{
+    const double start_s = lw_now_s();
+    for (;;) {
+        *out = cudaEventQuery(event);
+        if (*out != cudaErrorNotReady) {
+            return LW_OK;
+        }
+        (void)cudaGetLastError(); // "not ready" is kept as an error too, and the next launch's check would find it
+        const double waited_s = lw_now_s() - start_s;
+        if (poll != NULL) {
+            LW_TRY(poll(context, waited_s, err));
+        }
+        if (timeout_s > 0.0 && waited_s > timeout_s) {
+            return LW_OK;
+        }
+        rest(waited_s);
+    }
+}
+
+static void lose(lw_cuda *c, double timeout_s)
+{
+    c->lost = true;
+    lw_cuda_fail(
+        &c->base,
+        "cuda: %s (GPU %d) did not finish its work within %.1f s: the GPU hangs (dmesg and nvidia-smi -q tell of "
+        "Xid errors), or that is too short for such work",
+        c->info.name, c->index, timeout_s);
+}
+
+bool lw_cuda_wait_event(lw_device *dev, const char *op, cudaEvent_t event)
+{
+    lw_cuda *c = lw_cuda_of(dev);
+    cudaError_t code = cudaSuccess;
+    if (c->lost) {
+        return false;
+    }
+    (void)await(event, dev->timeout_s, NULL, NULL, NULL, &code);
+    if (code != cudaErrorNotReady) {
+        return lw_cuda_check(dev, op, code);
+    }
+    if (dev->overdue != NULL) {
+        dev->overdue(dev->overdue_context, dev->timeout_s);
+    }
+    lose(c, dev->timeout_s);
+    return false;
+}
+
+bool lw_cuda_wait(lw_device *dev, const char *op)
+{
+    lw_cuda *c = lw_cuda_of(dev);
+    return !c->lost && lw_cuda_check(dev, op, cudaEventRecord(c->reached, c->stream)) &&
+           lw_cuda_wait_event(dev, op, c->reached);
 }
 
 // A failure of work that runs already has no operator's name.
 static const char work[] = "work that was enqueued before (CUDA_LAUNCH_BLOCKING=1 in the environment finds out which)";
 
-lw_status lw_cuda_sync(lw_device *dev, lw_error *err)
+void lw_cuda_pace(lw_cuda *c)
 {
-    (void)lw_cuda_check(dev, work, cudaStreamSynchronize(lw_cuda_of(dev)->stream));
-    return settle(dev, err);
+    enum { LAUNCHES_A_MARK = 64 };
+    if (c->capturing || ++c->launches % LAUNCHES_A_MARK != 0) {
+        return;
+    }
+    const cudaEvent_t mark = c->marks[c->launches / LAUNCHES_A_MARK % LW_CUDA_MARKS];
+    if (lw_cuda_wait_event(&c->base, work, mark)) { // at once where it was never recorded
+        (void)lw_cuda_check(&c->base, work, cudaEventRecord(mark, c->stream));
+    }
 }
 
-// Waits are short in most steps, so the first fraction of a millisecond is spent without sleeping.
-static void rest(double waited_s)
+lw_status lw_cuda_sync(lw_device *dev, lw_error *err)
 {
-    if (waited_s > 2e-4) {
-        const struct timespec pause = {0, waited_s < 0.1 ? 50000 : 1000000};
-        (void)nanosleep(&pause, NULL);
-    }
+    (void)lw_cuda_wait(dev, work);
+    return settle(dev, err);
 }
 
 lw_status lw_cuda_sync_until(lw_device *dev, double timeout_s, const char *what,
@@ -176,26 +256,15 @@ lw_status lw_cuda_sync_until(lw_device *dev, double timeout_s, const char *what,
     if (lw_cuda_stream(dev) == NULL) {
         return dev->ops->sync(dev, err);
     }
-    const double start_s = lw_now_s();
-    cudaError_t code = cudaEventRecord(c->reached, c->stream);
-    while (code == cudaSuccess) {
-        code = cudaEventQuery(c->reached);
-        if (code != cudaErrorNotReady) {
-            break;
-        }
-        (void)cudaGetLastError(); // "not ready" is kept as an error too, and the next launch's check would find it
-        code = cudaSuccess;
-        const double waited_s = lw_now_s() - start_s;
-        if (poll != NULL) {
-            LW_TRY(poll(context, waited_s, err));
-        }
-        if (waited_s > timeout_s) {
-            return lw_fail(err, LW_ERR_TIMEOUT, "cuda: %s is not done after %.1f s on %s (GPU %d)", what, waited_s,
+    if (!c->lost && lw_cuda_check(dev, what, cudaEventRecord(c->reached, c->stream))) {
+        cudaError_t code = cudaSuccess;
+        LW_TRY(await(c->reached, timeout_s, poll, context, err, &code));
+        if (code == cudaErrorNotReady) {
+            return lw_fail(err, LW_ERR_TIMEOUT, "cuda: %s is not done after %.1f s on %s (GPU %d)", what, timeout_s,
                            c->info.name, c->index);
         }
-        rest(waited_s);
+        (void)lw_cuda_check(dev, what, code);
     }
-    (void)lw_cuda_check(dev, what, code);
     return settle(dev, err);
 }
 
@@ -213,11 +282,11 @@ int lw_cuda_index(const lw_device *dev)
 
 static void describe(lw_cuda *c)
 {
-    char cuda[16], text[512];
-    const size_t blas = c->blas->call.GetVersion();
+    char cuda[16], blas[48], text[512];
     lw_cuda_runtime_version(cuda, sizeof cuda);
-    (void)snprintf(text, sizeof text, "cuda: %.40s, %.0f GiB, %s, CUDA %s, cuBLAS %zu.%zu.%zu", c->info.name,
-                   (double)c->info.memory_bytes / GIB, c->info.uuid, cuda, blas / 10000, blas / 100 % 100, blas % 100);
+    lw_cublas_version_of(&c->base, blas, sizeof blas);
+    (void)snprintf(text, sizeof text, "cuda: %.40s, %.0f GiB, %s, CUDA %s, cuBLAS %s", c->info.name,
+                   (double)c->info.memory_bytes / GIB, c->info.uuid, cuda, blas);
     (void)snprintf(c->base.description, sizeof c->base.description, "%.127s", text);
 }
 
@@ -237,9 +306,13 @@ static lw_status open_gpu(lw_cuda *c, lw_error *err)
     LW_TRY(lw_cuda_status(err, cudaStreamCreateWithFlags(&c->stream, cudaStreamNonBlocking), "cannot create a stream"));
     LW_TRY(
         lw_cuda_status(err, cudaEventCreateWithFlags(&c->reached, cudaEventDisableTiming), "cannot create an event"));
+    for (int i = 0; i < LW_CUDA_MARKS; i++) {
+        LW_TRY(lw_cuda_status(err, cudaEventCreateWithFlags(&c->marks[i], cudaEventDisableTiming),
+                              "cannot create an event"));
+    }
     LW_TRY(lw_cuda_take(c, LW_CUDA_PARTIALS * sizeof(float), err, reinterpret_cast<void **>(&c->partial)));
-    LW_TRY(lw_cuda_self_test(c, err));
     LW_TRY(lw_cuda_staging_open(c, err));
+    LW_TRY(lw_cuda_self_test(c, err));
     LW_TRY(lw_cuda_records_open(c, err));
     LW_TRY(lw_cublas_open(c, err));
     describe(c);
@@ -265,7 +338,9 @@ lw_status lw_cuda_open(int index, lw_dtype frozen_type, lw_error *err, lw_device
     c->base.ops = lw_cuda_ops();
     c->base.frozen_type = frozen_type;
     c->index = index;
+    c->base.timeout_s = OPEN_TIMEOUT_S;
     const lw_status status = open_gpu(c, err);
+    c->base.timeout_s = 0.0;
     if (status != LW_OK) {
         lw_cuda_destroy(&c->base);
         return status;
@@ -278,12 +353,22 @@ void lw_cuda_destroy(lw_device *dev)
 {
     lw_cuda *c = lw_cuda_of(dev);
     if (c->stream != NULL) {
-        (void)cudaStreamSynchronize(c->stream);
+        (void)lw_cuda_wait(dev, work);
+    }
+    if (c->lost) {
+        return; // every call that gives something back may wait for it: all is left to the end of the process
     }
     lw_cuda_records_close(c);
     lw_cublas_close(c);
     lw_cuda_staging_close(c);
-    (void)cudaFree(c->partial);
+    if (c->partial != NULL) { // without a context of its own, any call would make one on GPU 0
+        (void)cudaFree(c->partial);
+    }
+    for (int i = 0; i < LW_CUDA_MARKS; i++) {
+        if (c->marks[i] != NULL) {
+            (void)cudaEventDestroy(c->marks[i]);
+        }
+    }
     if (c->reached != NULL) {
         (void)cudaEventDestroy(c->reached);
     }

@@ -27,15 +27,21 @@ typedef struct lw_cuda_info {
     int major, minor;  // compute capability
     int multiprocessors;
     size_t block_bytes; // most shared memory of a block
-    size_t memory_bytes, free_bytes;
+    size_t memory_bytes;
 } lw_cuda_info;
 
-// Looks at a GPU. free_bytes takes a context on it; 0 where none can be had (another process has the GPU to itself).
-// LW_ERR_DEVICE.
+// Looks at a GPU, without a context on it. LW_ERR_DEVICE.
 lw_status lw_cuda_info_of(int index, lw_error *err, lw_cuda_info *out);
 
+// What all its users leave of a GPU, and what there is to share, in the driver's own count (some MiB less than
+// memory_bytes). It takes a context on the GPU: half a GiB of it, where this process has none, or the GPU as a whole in the
+// compute mode EXCLUSIVE_PROCESS. So it is for the device that this process has open, or for one that opens none; the GPU
+// is the calling thread's current one from then on. LW_ERR_DEVICE also where another process has it to itself.
+lw_status lw_cuda_memory_of(int index, lw_error *err, size_t *free_bytes, size_t *total_bytes);
+
 // Opens GPU `index` for frozen weights and operands in frozen_type (LW_BF16, LW_F32): context, stream, cuBLAS, pinned
-// staging, and a self-test of the kernels, which refuses a GPU that the binary holds no code for. LW_ERR_DEVICE, LW_ERR_MEMORY, LW_ERR_UNSUPPORTED (not in this build).
+// staging, and a self-test of the kernels, which refuses a GPU that the binary holds no code for. LW_ERR_DEVICE,
+// LW_ERR_MEMORY, LW_ERR_UNSUPPORTED (not in this build), LW_ERR_TIMEOUT.
 lw_status lw_cuda_open(int index, lw_dtype frozen_type, lw_error *err, lw_device **out);
 
 // Which GPU an open device is, as lw_cuda_info_of counts them; -1 for a device that is none.
@@ -44,15 +50,18 @@ int lw_cuda_index(const lw_device *dev);
 // cudaStream_t of the device's work; NULL for another device.
 void *lw_cuda_stream(lw_device *dev);
 
-// Waits like `sync`, at most timeout_s: LW_ERR_TIMEOUT names `what`. poll, where not NULL, is called while waiting and
-// may end the wait with a failure.
+// Waits like `sync`, at most timeout_s, whatever dev->timeout_s: LW_ERR_TIMEOUT names `what`. poll, where not NULL, is
+// called while waiting and may end the wait with a failure.
 lw_status lw_cuda_sync_until(lw_device *dev, double timeout_s, const char *what,
                              lw_status (*poll)(void *context, double waited_s, lw_error *err), void *context,
                              lw_error *err);
 
-// "13.0, driver 13.0", "13.1.0"; "not in this build".
+// "13.0, driver 13.0"; "not in this build".
 void lw_cuda_version(char *out, size_t size);
+// "13.1.0": of the library that this lwmpi was built with, and of the one that `dev` computes with (the former where it is
+// no GPU); "not in this build".
 void lw_cublas_version(char *out, size_t size);
+void lw_cublas_version_of(const lw_device *dev, char *out, size_t size);
 // "sm_80, sm_90, PTX 9.0": what the kernels were compiled for.
 void lw_cuda_architectures(char *out, size_t size);
 

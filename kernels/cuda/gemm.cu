@@ -71,18 +71,19 @@ static const void *c_in_of(const lw_gemm *g)
     return g->c_in == NULL || g->beta == 0.0f ? g->c : g->c_in;
 }
 
-// cuBLASLt adds an F32 bias to F32 results only; elsewhere, and beside a C_in, a kernel of ours does.
+// cuBLASLt adds an F32 bias, to alpha A B + beta C_in, where the result is F32; elsewhere a kernel of ours does.
 static bool wants_bias(const lw_gemm *g)
 {
-    return g->bias != NULL && g->c_type == LW_F32 && g->beta == 0.0f && lw_aligned16(g->bias);
+    return g->bias != NULL && g->c_type == LW_F32 && lw_aligned16(g->bias);
 }
 
 static uint64_t form_of(const lw_gemm *g)
 {
-    const void *pointers[] = {g->a, g->b, c_in_of(g), g->c};
+    // For the bias there is no preference to set: the heuristic looks at the pointer itself.
+    const void *pointers[] = {g->a, g->b, c_in_of(g), g->c, wants_bias(g) ? g->bias : NULL};
     uint64_t form = (g->trans_a ? 1u : 0u) | (g->trans_b ? 2u : 0u) | (wants_bias(g) ? 4u : 0u) |
                     (g->ab_type == LW_BF16 ? 8u : 0u) | (g->c_type == LW_BF16 ? 16u : 0u);
-    for (int i = 0; i < 4; i++) {
+    for (int i = 0; i < 5; i++) {
         form |= (uint64_t)alignment_of(pointers[i]) << (16 + 9 * i);
     }
     return form;
@@ -327,6 +328,7 @@ void lw_cuda_gemm(lw_device *dev, const lw_gemm *g)
                      (long long)g->ldc, lw_cuda_of(dev)->blas->call.GetStatusString(code));
         return;
     }
+    lw_cuda_pace(lw_cuda_of(dev));
     if (g->bias != NULL && !bias_added) {
         finish(dev, g, 1.0f, g->c);
     }

@@ -80,20 +80,6 @@ void lw_cuda_why_not(char *out, size_t size)
     }
 }
 
-// Free memory can only be asked for with a context on the GPU; 0 where it cannot be had.
-static size_t free_bytes_of(int index)
-{
-    int before = 0;
-    size_t free_bytes = 0, total_bytes = 0;
-    if (cudaGetDevice(&before) != cudaSuccess || cudaSetDevice(index) != cudaSuccess ||
-        cudaMemGetInfo(&free_bytes, &total_bytes) != cudaSuccess) {
-        free_bytes = 0;
-    }
-    (void)cudaSetDevice(before);
-    (void)cudaGetLastError();
-    return free_bytes;
-}
-
 lw_status lw_cuda_info_of(int index, lw_error *err, lw_cuda_info *out)
 {
     cudaDeviceProp p;
@@ -113,8 +99,16 @@ lw_status lw_cuda_info_of(int index, lw_error *err, lw_cuda_info *out)
     out->multiprocessors = p.multiProcessorCount;
     out->block_bytes = p.sharedMemPerBlockOptin;
     out->memory_bytes = p.totalGlobalMem;
-    out->free_bytes = free_bytes_of(index);
     return LW_OK;
+}
+
+// No way back to the GPU that was current before: to name one makes a context on it since CUDA 12.
+lw_status lw_cuda_memory_of(int index, lw_error *err, size_t *free_bytes, size_t *total_bytes)
+{
+    char what[64];
+    (void)snprintf(what, sizeof what, "GPU %d does not tell its free memory", index);
+    LW_TRY(lw_cuda_status(err, cudaSetDevice(index), what));
+    return lw_cuda_status(err, cudaMemGetInfo(free_bytes, total_bytes), what);
 }
 
 void lw_cuda_runtime_version(char *out, size_t size)

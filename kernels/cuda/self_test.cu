@@ -18,7 +18,7 @@ __global__ void __launch_bounds__(256) self_test_kernel(unsigned n, unsigned *ou
     }
 }
 
-static const char what[] = "the self-test of the kernels cannot run";
+static const char what[] = "the self-test of the kernels";
 
 // Why a kernel cannot be started at all.
 static lw_status not_started(const lw_cuda *c, lw_error *err, cudaError_t code)
@@ -62,7 +62,10 @@ lw_status lw_cuda_self_test(lw_cuda *c, lw_error *err)
         return not_started(c, err, code);
     }
     LW_TRY(lw_cuda_status(err, cudaMemcpyAsync(got, out, sizeof got, cudaMemcpyDeviceToHost, c->stream), what));
-    LW_TRY(lw_cuda_status(err, cudaStreamSynchronize(c->stream), what));
+    const lw_status status = lw_cuda_sync(&c->base, err);
+    if (status != LW_OK) {
+        return lw_fail_in(err, status, "%s", what);
+    }
     for (unsigned i = 0; i < ELEMENTS; i++) {
         if (got[i] != expected(i)) {
             return lw_fail(

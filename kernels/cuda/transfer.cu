@@ -96,7 +96,7 @@ static bool land(lw_device *dev)
 {
     lw_cuda_staging *s = lw_cuda_of(dev)->staging;
     flight *oldest = &s->flights[s->first_flight];
-    if (!lw_cuda_check(dev, "upload", cudaEventSynchronize(oldest->done))) {
+    if (!lw_cuda_wait_event(dev, "upload", oldest->done)) {
         return false;
     }
     s->used -= oldest->bytes;
@@ -204,7 +204,7 @@ static bool empty_downloads(lw_device *dev)
 {
     lw_cuda *c = lw_cuda_of(dev);
     if (c->staging->download_count > 0) {
-        const bool done = lw_cuda_check(dev, "download", cudaStreamSynchronize(c->stream));
+        const bool done = lw_cuda_wait(dev, "download");
         lw_cuda_deliver(c, done);
         return done;
     }
@@ -223,6 +223,9 @@ void lw_cuda_download(lw_device *dev, const void *source, size_t bytes, void *ho
         return;
     }
     const bool direct = bytes > DOWN_BYTES;
+    if (direct && !lw_cuda_wait(dev, "download")) { // a copy to memory that is not pinned would, without a deadline
+        return;
+    }
     void *to = direct ? host_out : s->down + s->down_used;
     if (!lw_cuda_check(dev, "download", cudaMemcpyAsync(to, source, bytes, cudaMemcpyDeviceToHost, c->stream)) ||
         direct) {
@@ -240,6 +243,7 @@ void lw_cuda_copy(lw_device *dev, const void *source, size_t bytes, void *out)
     if (bytes > 0) {
         (void)lw_cuda_check(dev, "copy",
                             cudaMemcpyAsync(out, source, bytes, cudaMemcpyDeviceToDevice, lw_cuda_of(dev)->stream));
+        lw_cuda_pace(lw_cuda_of(dev));
     }
 }
 
@@ -247,5 +251,6 @@ void lw_cuda_zero(lw_device *dev, size_t bytes, void *out)
 {
     if (bytes > 0) {
         (void)lw_cuda_check(dev, "zero", cudaMemsetAsync(out, 0, bytes, lw_cuda_of(dev)->stream));
+        lw_cuda_pace(lw_cuda_of(dev));
     }
 }

@@ -16,7 +16,7 @@ cmake --build "$LWMPI_BINARY_DIR" --target bundle >"$scratch/build.log" 2>&1 || 
     fail "the target bundle does not build"
     finish
 }
-archive=$(ls "$LWMPI_BINARY_DIR"/lwmpi-*.tar.gz)
+archive=$(ls "$LWMPI_BINARY_DIR"/lwmpi-*-"$(uname -m)".tar.gz)
 root="$scratch/moved to/another place"
 mkdir -p "$root"
 tar -xzf "$archive" -C "$root" --strip-components=1
@@ -31,6 +31,16 @@ for object in "$root"/bin/lwmpi "$root"/lib/*.so*; do
         grep -vF "$root/" | grep -vE "$system" || true)
     [ -z "$foreign" ] || fail "$object needs from outside: $foreign"
 done
+
+# With CUDA, it says so where there is no GPU, too, and finds NCCL where the loader is told to look.
+if "$LWMPI_BIN" --version | grep -q '^backends:.* cuda'; then
+    folders=$(sed -n -E 's#^(CUDA_cublasLt_LIBRARY|LW_NCCL_LIBRARY):[^=]*=(.*)/[^/]*$#\2#p' "$LWMPI_BINARY_DIR/CMakeCache.txt" |
+        sort -u | paste -s -d :)
+    env -i LD_LIBRARY_PATH="$folders" "$root/bin/lwmpi" --version >"$scratch/version" || fail "--version of the bundle"
+    for line in 'backends: cpu, cuda' 'CUDA: +[0-9]+\.' 'cuBLAS: +[0-9]+\.' 'NCCL: +2\.'; do
+        grep -qE "^$line" "$scratch/version" || fail "no line \"$line\" in: $(cat "$scratch/version")"
+    done
+fi
 
 # The job, in an environment with nothing in it but what root and containers need.
 mapfile -t job < <(small_job "$scratch/two")

@@ -178,4 +178,8 @@ bool op_run(op_test *t);
 void op_time(op_test *t);
 void op_release(op_test *t);
 
+// Products of the sizes of real models (cases_large.c) whose names are wanted, counted.
+typedef bool (*op_wanted)(const char *name, const void *context);
+void op_large_products(lw_device *dev, op_wanted wanted, const void *context, int *passed, int *failed);
+
 #endif

@@ -1,10 +1,11 @@
 // test_ops.c: runs every operator case on every backend.
 //
-//   test_ops [DEVICE] [FILTER] [--threads N] [--perf]
+//   test_ops [DEVICE] [FILTER ...] [--threads N] [--perf | --large]
 //
 // DEVICE: a name for lw_device_open; without one (or "all") every device of this list, skipping what is not compiled
-// in or cannot run here. FILTER: a part of "operator shape". Without --threads, checks run with 1 and with 3 threads,
-// timings with 1. Exit code 77 when nothing could be run.
+// in or cannot run here. FILTER: a part of "operator shape", or !PART: those without it; all of them have to hold. Without
+// --threads, checks run with 1 and with 3 threads, timings with 1. --large: instead of the cases, products of the sizes of
+// real models (cases_large.c). Exit code 77 when nothing could be run.
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -13,15 +14,43 @@
 
 static const char *const devices[] = {"cpu:x86-64-v4", "cpu:x86-64-v3", "cpu:base", "cuda"};
 
+enum { MAX_FILTERS = 8 };
+
 typedef struct options {
-    const char *device, *filter;
+    const char *device, *filter[MAX_FILTERS];
+    int filters;
     int threads; // 0: not given
-    bool perf;
+    bool perf, large;
 } options;
 
 typedef struct tally {
     int passed, failed;
 } tally;
+
+static bool is_wanted(const char *name, const void *context)
+{
+    const options *o = context;
+    for (int i = 0; i < o->filters; i++) {
+        bool without = o->filter[i][0] == '!';
+        if ((strstr(name, o->filter[i] + without) != NULL) == without) {
+            return false;
+        }
+    }
+    return true;
+}
+
+// False when a filter that is a word says so of the operator's name: building a case computes its reference.
+static bool may_be_wanted(const char *op, const options *o)
+{
+    for (int i = 0; i < o->filters; i++) {
+        const char *filter = o->filter[i];
+        bool without = filter[0] == '!';
+        if (strpbrk(filter, " =") == NULL && (strstr(op, filter + without) != NULL) == without) {
+            return false;
+        }
+    }
+    return true;
+}
 
 static void run_case(lw_device *dev, const op_case *c, lw_dtype type, const options *o, tally *sum)
 {
@@ -29,7 +58,7 @@ static void run_case(lw_device *dev, const op_case *c, lw_dtype type, const opti
     c->build(&t, c);
     char name[256];
     (void)snprintf(name, sizeof name, "%s %s", c->op, t.shape);
-    if (o->filter == NULL || strstr(name, o->filter) != NULL) {
+    if (is_wanted(name, o)) {
         if (c->perf) {
             op_time(&t);
         } else if (op_run(&t)) {
@@ -42,17 +71,11 @@ static void run_case(lw_device *dev, const op_case *c, lw_dtype type, const opti
     op_release(&t);
 }
 
-// False when the filter, being a word, is no part of the operator's name: building a case computes its reference.
-static bool may_match(const char *op, const char *filter)
-{
-    return filter == NULL || strpbrk(filter, " =") != NULL || strstr(op, filter) != NULL;
-}
-
 static void run_cases(lw_device *dev, const op_case *cases, int count, const options *o, tally *sum)
 {
     for (int i = 0; i < count; i++) {
         const op_case *c = &cases[i];
-        if (c->perf != o->perf || !may_match(c->op, o->filter)) {
+        if (c->perf != o->perf || !may_be_wanted(c->op, o)) {
             continue;
         }
         run_case(dev, c, LW_F32, o, sum);
@@ -74,11 +97,15 @@ static bool run_device(const char *kind, int threads, const options *o, tally *s
     }
     tally here = {0, 0};
     printf("%s: %s\n", kind, dev->description);
-    run_cases(dev, gemm_cases, gemm_case_count, o, &here);
-    run_cases(dev, row_cases, row_case_count, o, &here);
-    run_cases(dev, attention_cases, attention_case_count, o, &here);
-    run_cases(dev, element_cases, element_case_count, o, &here);
-    run_cases(dev, loss_cases, loss_case_count, o, &here);
+    if (o->large) {
+        op_large_products(dev, is_wanted, o, &here.passed, &here.failed);
+    } else {
+        run_cases(dev, gemm_cases, gemm_case_count, o, &here);
+        run_cases(dev, row_cases, row_case_count, o, &here);
+        run_cases(dev, attention_cases, attention_case_count, o, &here);
+        run_cases(dev, element_cases, element_case_count, o, &here);
+        run_cases(dev, loss_cases, loss_case_count, o, &here);
+    }
     if (dev->allocated_bytes != 0) {
         printf("FAILED %s: %zu bytes are held after everything was freed\n", kind, dev->allocated_bytes);
         here.failed++;
@@ -104,15 +131,21 @@ static bool run_threads(const char *kind, const options *o, tally *sum)
 int main(int argc, char **argv)
 {
     options o = {0};
+    (void)setvbuf(stdout, NULL, _IOLBF, BUFSIZ); // one that is killed has said what it found
     for (int i = 1; i < argc; i++) {
         if (strcmp(argv[i], "--perf") == 0) {
             o.perf = true;
+        } else if (strcmp(argv[i], "--large") == 0) {
+            o.large = true;
         } else if (strcmp(argv[i], "--threads") == 0 && i + 1 < argc) {
             o.threads = (int)strtol(argv[++i], NULL, 10);
         } else if (o.device == NULL) {
             o.device = argv[i];
+        } else if (o.filters < MAX_FILTERS) {
+            o.filter[o.filters++] = argv[i];
         } else {
-            o.filter = argv[i];
+            printf("at most %d filters\n", MAX_FILTERS);
+            return 2;
         }
     }
     tally sum = {0, 0};

@@ -58,6 +58,7 @@ static lw_status run(lw_comm *comm, const lw_config *config, int steps, lw_error
     LW_TRY(lw_rank_device_choose(config, comm, err, &seat));
     lw_status status = lw_device_open(seat.kind, seat.index, 1, err, &dev);
     LW_TRY(lw_comm_agree(comm, status, err));
+    lw_comm_bound_device(comm, dev);
     LW_TRY(lw_comm_agree(comm, dev->ops->alloc(dev, ELEMENTS * sizeof *host, err, &buffer), err));
     lw_comm_phase(comm, "connecting devices");
     LW_TRY(lw_comm_attach_device(comm, dev, config->comm.backend, ELEMENTS, err));

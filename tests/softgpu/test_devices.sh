@@ -6,7 +6,8 @@ program="$LWMPI_BINARY_DIR/tests/softgpu/lwmpi"
 host=$(hostname)
 out="$scratch/out"
 
-# job CODE RANKS [auto|nccl|mpi [cuda|auto|cpu]]: two sums over the ranks' devices, the output in $out
+# job CODE RANKS [auto|nccl|mpi [cuda|auto|cpu]]: two sums over the ranks' devices, the output in $out; RANKS 0: one, without
+# a launcher
 job() {
     local code=$1 n=$2 got=0
     shift 2
@@ -43,14 +44,36 @@ grep -qE '^ok +backend +cuda: CUDA [0-9.]+.*cuBLAS [0-9].*NCCL [0-9]' "$out" || 
 SOFTGPU_DEVICES=0 "$program" doctor >"$out" 2>&1 || fail "doctor without a GPU ended with an error"
 [ "$(grep -cE '^ok +GPU +none: ' "$out")" -eq 1 ] || has "GPU none"
 
-# --- one rank a GPU
-job 0 2
+# --- one rank a GPU, which has a context on its own and on no other
+SOFTGPU_CONTEXTS=1 job 0 2
 has "rank 0: cuda: "
 has "rank 1: cuda: "
-[ "$(grep -oE 'GPU-[0-9a-f-]{36}' "$out" | sort -u | wc -l)" -eq 2 ] || fail "two ranks are not on two GPUs"
+[ "$(grep 'rank [01]: cuda: ' "$out" | grep -oE 'GPU-[0-9a-f-]{36}' | sort -u | wc -l)" -eq 2 ] ||
+    fail "two ranks are not on two GPUs"
+[ "$(grep -xE 'softgpu: contexts: GPU-[0-9a-f-]{36}' "$out" | sort -u | wc -l)" -eq 2 ] || has "one context a rank"
 grep -qE '^NCCL [0-9.]+: 4 sums right$' "$out" || has "NCCL"
-job 0 1 nccl
+SOFTGPU_CONTEXTS=1 SOFTGPU_FAIL=cudaSetDevice@1:1:cudaErrorDevicesUnavailable job 1 2 # another process has it to itself
+has "rank 1 on $host: cuda: cannot use the GPU (another process may have it to itself"
+[ "$(grep -c '^softgpu: contexts: ' "$out")" -eq 1 ] || has "a context of rank 0 alone"
+job 0 1
 has "none (one rank): 2 sums right"
+job 0 1 nccl
+grep -qE '^NCCL [0-9.]+: 2 sums right$' "$out" || has "NCCL of one rank"
+
+# --- GPUs that this program cannot use are refused at the start
+SOFTGPU_NO_KERNEL_IMAGE=1 SOFTGPU_SM=103 job 1 0
+has "Software GPU is sm_103: rebuild with -DCMAKE_CUDA_ARCHITECTURES=103 (no kernel image"
+SOFTGPU_FAIL=cudaFuncGetAttributes:1:cudaErrorUnsupportedPtxVersion job 1 0
+has "its driver is too old to translate the PTX: update the driver, or rebuild with -DCMAKE_CUDA_ARCHITECTURES=90"
+SOFTGPU_SM=75 job 1 0
+has "Software GPU is sm_75, which has no bf16 products: lwmpi needs sm_80"
+SOFTGPU_DRIVER=12040 job 1 2
+has "cuda: the NVIDIA driver is too old: it knows CUDA 12.4 at most, and this lwmpi needs 13.0"
+SOFTGPU_DRIVER=0 job 1 0
+has "cuda: no NVIDIA driver on this machine"
+SOFTGPU_DRIVER=12040 job 0 0 auto auto
+has ": cpu: "
+[ "${LWMPI_SANITIZED:-0}" = 0 ] || finish # the rest is of the launcher more than of the code
 
 # --- fewer GPUs than ranks: refused with a table, shared on request
 SOFTGPU_DEVICES=1 job 2 2

@@ -3,13 +3,17 @@
 # bits with blocks and threads in another order; adapters fitted to the embeddings as well as on the CPU.
 . tests/support/shell.sh
 
+# On real GPUs: their number, in LWMPI_GPUS. Two ranks share one by sums through the host.
+backend=auto
+[ "${LWMPI_GPUS:-2}" -ge 2 ] || backend=mpi
+
 # train NAME RANKS DEVICE [KEY=VALUE...]
 train() {
     local job
     mapfile -t job < <(small_job "$scratch/$1")
     if ! ranks "$2" "$LWMPI_BIN" train "${job[@]}" encoder.kind=llm encoder.share=qwen encoder.layers=2 \
         encoder.causal=false encoder.lora_rank=4 encoder.window=16 pooler.kind=mean train.max_steps=4 eval.at_end=false \
-        device="$3" "${@:4}" >"$scratch/$1.out" 2>&1; then
+        device="$3" comm.backend=$backend "${@:4}" >"$scratch/$1.out" 2>&1; then
         fail "$1: $(tail -n 20 "$scratch/$1.out")"
         finish
     fi

@@ -166,7 +166,8 @@ static cublasStatus_t check_problem(const softgpu_lt_desc *desc, const softgpu_l
         return CUBLAS_STATUS_INVALID_VALUE;
     }
     bool types = a->type == b->type && c->type == d->type && (d->type == CUDA_R_32F || d->type == a->type);
-    bool bias = desc->epilogue != CUBLASLT_EPILOGUE_BIAS || desc->bias_type < 0 || desc->bias_type == (int)d->type;
+    bool bias = desc->epilogue != CUBLASLT_EPILOGUE_BIAS ||
+                ((desc->bias_type < 0 || desc->bias_type == (int)d->type) && setting("SOFTGPU_NO_EPILOGUE", 0) == 0);
     return types && bias ? CUBLAS_STATUS_SUCCESS : CUBLAS_STATUS_NOT_SUPPORTED;
 }
 
@@ -184,21 +185,28 @@ static uint64_t problem_key(const softgpu_lt_desc *desc, const softgpu_lt_layout
     return key;
 }
 
-static void check_algo(const cublasLtMatmulAlgo_t *algo, uint64_t key, const void *const pointers[4],
+// The bias has no preference: what counts is the pointer that the description held.
+static uint64_t bias_alignment(const softgpu_lt_desc *desc)
+{
+    uintptr_t bits = reinterpret_cast<uintptr_t>(desc->bias) | 256;
+    return desc->epilogue == CUBLASLT_EPILOGUE_BIAS ? bits & (~bits + 1) : 1;
+}
+
+static void check_algo(const cublasLtMatmulAlgo_t *algo, uint64_t key, const void *const pointers[5],
                        size_t workspace_bytes)
 {
-    static const char names[] = "ABCD";
+    static const char *const names[] = {"A", "B", "C", "D", "the bias"};
     if (algo->data[0] != key) {
         die("cublasLtMatmul: the algorithm was chosen for another problem");
     }
-    for (int i = 0; i < 4; i++) {
+    for (int i = 0; i < 5; i++) {
         if ((uintptr_t)pointers[i] % algo->data[1 + i] != 0) {
-            die("cublasLtMatmul: %c at %p is not aligned to the %u bytes that were promised to the heuristic", names[i],
+            die("cublasLtMatmul: %s at %p is not aligned to the %u bytes that were promised to the heuristic", names[i],
                 pointers[i], (unsigned)algo->data[1 + i]);
         }
     }
-    if (workspace_bytes < algo->data[5]) {
-        die("cublasLtMatmul: %zu bytes of work space, the algorithm needs %zu", workspace_bytes, (size_t)algo->data[5]);
+    if (workspace_bytes < algo->data[6]) {
+        die("cublasLtMatmul: %zu bytes of work space, the algorithm needs %zu", workspace_bytes, (size_t)algo->data[6]);
     }
 }
 
@@ -364,7 +372,8 @@ cublasStatus_t cublasLtMatmulAlgoGetHeuristic(cublasLtHandle_t handle, cublasLtM
     for (int i = 0; i < 4; i++) {
         results[0].algo.data[1 + i] = preference->alignment[i];
     }
-    results[0].algo.data[5] = workspace;
+    results[0].algo.data[5] = bias_alignment(desc);
+    results[0].algo.data[6] = workspace;
     *returned = 1;
     return CUBLAS_STATUS_SUCCESS;
 }
@@ -391,7 +400,7 @@ cublasStatus_t cublasLtMatmul(cublasLtHandle_t handle, cublasLtMatmulDesc_t desc
         return status;
     }
     if (algo != nullptr) {
-        const void *const pointers[4] = {a, b, c, d};
+        const void *const pointers[5] = {a, b, c, d, desc->bias};
         check_algo(algo, problem_key(desc, a_layout, b_layout, c_layout, d_layout), pointers, workspace_bytes);
     }
     if (workspace_bytes > 0 && (uintptr_t)workspace % 256 != 0) {
@@ -399,7 +408,7 @@ cublasStatus_t cublasLtMatmul(cublasLtHandle_t handle, cublasLtMatmulDesc_t desc
     }
     Product p = {*desc, {*a_layout, static_cast<const char *>(a)}, {*b_layout, static_cast<const char *>(b)},
                  {*c_layout, static_cast<const char *>(c)}, {*d_layout, static_cast<const char *>(d)}, k, 0, 0,
-                 static_cast<char *>(workspace), algo != nullptr ? (size_t)algo->data[5] : 0};
+                 static_cast<char *>(workspace), algo != nullptr ? (size_t)algo->data[6] : 0};
     memcpy(&p.alpha, alpha, sizeof p.alpha);
     memcpy(&p.beta, beta, sizeof p.beta);
     if (p.desc.epilogue == CUBLASLT_EPILOGUE_BIAS && p.desc.bias == nullptr) {

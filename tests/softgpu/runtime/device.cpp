@@ -2,7 +2,10 @@
 #include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 #include <unistd.h>
+
+#include <set>
 
 #include "softgpu.h"
 
@@ -40,6 +43,47 @@ ThreadState &thread_state()
         (void)pthread_setspecific(key, state);
     }
     return *state;
+}
+
+// --- contexts: what they cost a real GPU in memory, and where it is set so, the right to use it
+
+// Calls that make none.
+static const char *const no_context[] = {"cudaGetDeviceCount", "cudaGetDevice", "cudaGetDeviceProperties",
+                                         "cudaDeviceGetAttribute", "cudaDeviceGetPCIBusId"};
+
+static std::set<std::string> &contexts()
+{
+    static std::set<std::string> *the = new std::set<std::string>;
+    return *the;
+}
+
+static void report_contexts()
+{
+    std::string line = "softgpu: contexts:";
+    for (const std::string &uuid : contexts()) {
+        line += " " + uuid;
+    }
+    (void)fprintf(stderr, "%s\n", line.c_str());
+}
+
+static void make_context(int device)
+{
+    static bool reported = setting("SOFTGPU_CONTEXTS", 0) != 0;
+    if (reported && contexts().empty()) {
+        (void)atexit(report_contexts);
+    }
+    if (reported) {
+        contexts().insert(device_uuid(device));
+    }
+}
+
+static bool makes_context(const char *function)
+{
+    bool looks = strncmp(function, "nccl", 4) == 0; // NCCL sees to that itself
+    for (const char *name : no_context) {
+        looks = looks || strcmp(name, function) == 0;
+    }
+    return !looks;
 }
 
 // FNV-1a, 64 bits.
@@ -154,13 +198,18 @@ static cudaError_t error_named(const std::string &name, const char *function)
 Call::Call(const char *function) : lock_(the_lock())
 {
     install_segv_handler();
+    static bool old_driver = setting("SOFTGPU_DRIVER", CUDART_VERSION) / 1000 < CUDART_VERSION / 1000;
     std::string fault = injected_fault(function);
     if (!fault.empty()) {
         error_ = end(error_named(fault, function));
+    } else if (old_driver) {
+        error_ = end(cudaErrorInsufficientDriver);
     } else if (device_count() == 0) {
         error_ = end(cudaErrorNoDevice);
     } else if (sticky() != cudaSuccess) {
         error_ = end(sticky());
+    } else if (makes_context(function) && strcmp(function, "cudaSetDevice") != 0) {
+        make_context(thread_state().device);
     }
 }
 
@@ -202,6 +251,7 @@ cudaError_t cudaSetDevice(int device)
         return call.end(cudaErrorInvalidDevice);
     }
     thread_state().device = device;
+    make_context(device); // since CUDA 12
     return call.end(cudaSuccess);
 }
 
