@@ -108,6 +108,16 @@ static void interval_of(double *values, int64_t count, lw_estimate *out)
     out->high = used > 0 ? quantile(values, used, 0.975) : NAN;
 }
 
+// Whether resamples can differ at all: two clusters at least have a part in the figure.
+static bool varies(const prepared *p, int64_t clusters)
+{
+    int64_t with = 0;
+    for (int64_t c = 0; c < clusters && with < 2; c++) {
+        with += p->a[c].den > 0.0 || (p->b != NULL && p->b[c].den > 0.0);
+    }
+    return with >= 2;
+}
+
 lw_status lw_bootstrap_intervals(const lw_resampling *r, const lw_figure *figures, int64_t count, lw_error *err,
                                  lw_estimate *out)
 {
@@ -129,7 +139,7 @@ lw_status lw_bootstrap_intervals(const lw_resampling *r, const lw_figure *figure
     }
     for (int64_t f = 0; f < count && status == LW_OK; f++) {
         out[f].value = figure_drawn(&p[f], NULL, r->clusters);
-        interval_of(values + f * r->resamples, r->resamples, &out[f]);
+        interval_of(values + f * r->resamples, varies(&p[f], r->clusters) ? r->resamples : 0, &out[f]);
     }
     for (int64_t f = 0; p != NULL && f < count; f++) {
         release(&p[f]);

@@ -35,7 +35,8 @@ typedef struct lw_figure {
 } lw_figure;
 
 typedef struct lw_estimate {
-    double value, low, high; // of the samples themselves; 95 % interval. NAN: no sample has a part in it
+    // Of the samples themselves, NAN where none has a part in it; 95 % interval, NAN where fewer than two clusters have.
+    double value, low, high;
 } lw_estimate;
 
 // out (count). Resamples in which a figure has no samples do not count for it. LW_ERR_MEMORY.

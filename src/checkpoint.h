@@ -62,6 +62,7 @@ typedef struct lw_checkpoint_info {
     double eval_nll;        // held-out NLL of an answer token through the wire, at `step`; NaN: not evaluated there
     uint64_t eval_hash;     // of what `eval_nll` is a figure of: only figures of the same are compared
     uint64_t config_hash;
+    uint64_t wire_hash; // lw_config_wire_hash; 0: not known, of an older manifest
     uint64_t data_hash; // fingerprint of the training data
     int model_count;
     lw_checkpoint_model models[LW_CHECKPOINT_MAX_MODELS];
@@ -149,5 +150,11 @@ lw_status lw_checkpoint_resolve(const char *path, lw_checkpoint_warn warn, void 
 // May training go on from `found` with what it has now? LW_ERR_CONFIG names the first of models, tokenizers and data
 // that differs. The configuration hash is left to the caller: some keys may change.
 lw_status lw_checkpoint_same_inputs(const lw_checkpoint_info *found, const lw_checkpoint_info *now, lw_error *err);
+
+// May the trained parameters be used with `config`? They mean what they meant in training only with the same values of
+// the keys that lw_config_wire_hash is of, and, where `models` is given, with the same models. LW_ERR_CONFIG lists what
+// differs, the keys as far as the configuration of its run is still there. With run.accept_changes `warn` is told instead.
+lw_status lw_checkpoint_same_use(const char *checkpoint_dir, const lw_checkpoint_info *found, const lw_config *config,
+                                 const lw_checkpoint_info *models, lw_checkpoint_warn warn, lw_error *err);
 
 #endif

@@ -39,12 +39,12 @@ static lw_status get_hash(const lw_json *at, const char *key, lw_error *err, uin
 }
 
 // Manifests from before it was written have none.
-static lw_status get_eval_hash(const lw_json *at, lw_error *err, uint64_t *out)
+static lw_status get_hash_or_0(const lw_json *at, const char *key, lw_error *err, uint64_t *out)
 {
     const char *text = NULL;
     *out = 0;
-    LW_TRY(lw_json_string_or(at, "eval_hash", NULL, err, &text));
-    return text != NULL ? get_hash(at, "eval_hash", err, out) : LW_OK;
+    LW_TRY(lw_json_string_or(at, key, NULL, err, &text));
+    return text != NULL ? get_hash(at, key, err, out) : LW_OK;
 }
 
 // The hash of the manifest without its own hash.
@@ -99,12 +99,13 @@ static json_t *to_json(const lw_checkpoint_info *info, const lw_checkpoint_file 
     char created[LW_UTC_BYTES];
     lw_utc_now(created);
     return json_pack(
-        "{s:s, s:i, s:s, s:s, s:I, s:I, s:I, s:I, s:I, s:f, s:o, s:o, s:o, s:o, s:o, s:o}", "format", format_name,
+        "{s:s, s:i, s:s, s:s, s:I, s:I, s:I, s:I, s:I, s:f, s:o, s:o, s:o, s:o, s:o, s:o, s:o}", "format", format_name,
         "version", FORMAT_VERSION, "lwmpi_version", info->lwmpi_version, "created", created, "step",
         (json_int_t)info->step, "samples", (json_int_t)info->samples, "epoch", (json_int_t)info->epoch, "skipped",
         (json_int_t)info->skipped, "skipped_in_row", (json_int_t)info->skipped_in_row, "train_s", info->train_s,
         "eval_nll", isfinite(info->eval_nll) ? json_real(info->eval_nll) : json_null(), "eval_hash",
-        hash_text(info->eval_hash), "config_hash", hash_text(info->config_hash), "data_hash",
+        hash_text(info->eval_hash), "config_hash", hash_text(info->config_hash), "wire_hash",
+        hash_text(info->wire_hash), "data_hash",
         hash_text(info->data_hash), "models", models_to_json(info), "files", files_to_json(files, count));
 }
 
@@ -185,8 +186,9 @@ static lw_status read_info(const lw_json *at, lw_error *err, lw_checkpoint_info 
     LW_TRY(lw_json_int(at, "skipped_in_row", 0, info->skipped, err, &info->skipped_in_row));
     LW_TRY(lw_json_double(at, "train_s", 0.0, 1e12, err, &info->train_s));
     LW_TRY(lw_json_double_or(at, "eval_nll", -1e12, 1e12, (double)NAN, err, &info->eval_nll));
-    LW_TRY(get_eval_hash(at, err, &info->eval_hash));
+    LW_TRY(get_hash_or_0(at, "eval_hash", err, &info->eval_hash));
     LW_TRY(get_hash(at, "config_hash", err, &info->config_hash));
+    LW_TRY(get_hash_or_0(at, "wire_hash", err, &info->wire_hash));
     LW_TRY(get_hash(at, "data_hash", err, &info->data_hash));
     return read_models(at, err, info);
 }

@@ -275,7 +275,8 @@ static lw_status keep_answer(receiver *r, const reader *m, task *t, const lw_gen
     char *text = NULL;
     size_t bytes = 0;
     LW_TRY(lw_tokenizer_decode(m->llm->tokenizer, g->ids, (size_t)g->count, true, err, &text, &bytes));
-    bool kept = json_object_set_new(t->answers, m->llm->name, json_stringn(text, bytes)) == 0;
+    bool kept = json_object_set_new(t->answers, m->llm->name,
+                                    json_stringn(text, lw_prompt_answer_bytes(r->end.job.config, text, bytes))) == 0;
     free(text);
     json_t *ids = r->with_tokens ? json_array() : NULL;
     for (int64_t i = 0; ids != NULL && i < g->count; i++) {

@@ -235,7 +235,7 @@ static lw_status print_json(const list *l, lw_error *err)
 static lw_status export_to(const char *dir, const char *file, lw_error *err)
 {
     char *path = NULL;
-    LW_TRY(lw_checkpoint_resolve(dir, lw_log_warning, NULL, err, &path));
+    LW_TRY(lw_checkpoint_resolve(dir, lw_print_warning, NULL, err, &path));
     lw_status status = lw_checkpoint_export(path, file, err);
     free(path);
     return status;

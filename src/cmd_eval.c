@@ -13,10 +13,20 @@ static lw_status resolve(const lw_job *job, const char *checkpoint, lw_error *er
 {
     lw_status status = LW_OK;
     if (lw_comm_rank(job->comm) == 0) {
-        status = lw_checkpoint_resolve(checkpoint != NULL ? checkpoint : job->config->run.dir, lw_log_warning, NULL,
+        status = lw_checkpoint_resolve(checkpoint != NULL ? checkpoint : job->config->run.dir, lw_print_warning, NULL,
                                        err, out);
     }
     return lw_comm_agree(job->comm, status, err);
+}
+
+// On rank 0.
+static lw_status read_parameters(lw_job *job, const char *path, const lw_flat_state *state, lw_error *err)
+{
+    lw_checkpoint_info now = {0};
+    lw_checkpoint_info found;
+    lw_job_checkpoint_models(job, &now);
+    LW_TRY(lw_checkpoint_load(path, state, err, &found));
+    return lw_checkpoint_same_use(path, &found, job->config, &now, lw_print_warning, err);
 }
 
 static lw_status load(lw_job *job, const char *path, lw_error *err)
@@ -25,7 +35,6 @@ static lw_status load(lw_job *job, const char *path, lw_error *err)
     lw_flat_view *views = NULL;
     float *host = calloc((size_t)p->elements, sizeof *host);
     lw_status status = LW_OK;
-    lw_checkpoint_info info;
     if (host == NULL) {
         status = lw_fail(err, LW_ERR_MEMORY, "no memory for the parameters");
     }
@@ -38,7 +47,7 @@ static lw_status load(lw_job *job, const char *path, lw_error *err)
                                .elements = p->elements,
                                .param = host,
                                .beat = lw_comm_beat(job->comm)};
-        status = lw_checkpoint_load(path, &state, err, &info);
+        status = read_parameters(job, path, &state, err);
     }
     LW_TRY_GOTO(lw_comm_agree(job->comm, status, err));
     LW_TRY_GOTO(lw_comm_broadcast(job->comm, 0, host, p->elements * (int64_t)sizeof(float), err));
@@ -116,7 +125,11 @@ static lw_status evaluate(lw_job *job, const wishes *w, lw_error *err)
     LW_TRY_GOTO(lw_comm_agree(job->comm, status, err));
     LW_TRY_GOTO(lw_job_open(job, LW_JOB_EVAL, err));
     LW_TRY_GOTO(load(job, path, err));
-    LW_TRY_GOTO(lw_comm_agree(job->comm, open_workspace(job, err, &eval, &workspace), err));
+    status = open_workspace(job, err, &eval, &workspace);
+    if (status == LW_OK && other != NULL) { // before hours of work that could not be compared
+        status = lw_predictions_match(job, eval, other, err);
+    }
+    LW_TRY_GOTO(lw_comm_agree(job->comm, status, err));
     LW_TRY_GOTO(lw_eval_run(job, eval, err, &result));
     if (job->rank == 0) {
         status = report(job, eval, &result, other, path, w, err);
@@ -155,7 +168,7 @@ static lw_status load_newest(lw_job *job, const wishes *w, lw_error *err, char *
     lw_error missing;
     bool found = true;
     if (w->checkpoint == NULL && job->rank == 0) {
-        found = lw_checkpoint_resolve(job->config->run.dir, lw_log_warning, NULL, &missing, path) == LW_OK;
+        found = lw_checkpoint_resolve(job->config->run.dir, lw_print_warning, NULL, &missing, path) == LW_OK;
         if (!found) {
             fprintf(stderr, "lwmpi: no checkpoint in %s: the gates look at initial parameters\n", job->config->run.dir);
         }

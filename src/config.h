@@ -199,11 +199,15 @@ lw_status lw_config_write(const lw_config *config, FILE *file, lw_error *err);
 
 // xxHash64 over the keys that influence results (marked in the reference), paths by their last component.
 lw_status lw_config_hash(const lw_config *config, lw_error *err, uint64_t *out);
+// The same over the keys alone that say what trained parameters compute of a text: encoder, pooler, wire, adapters, prompt.
+lw_status lw_config_wire_hash(const lw_config *config, lw_error *err, uint64_t *out);
 
 // Keys that may not differ when `now` continues the run of `before`: one line each, "  train.lr: 0.0001 before, 0.001
 // now\n" ("" where there is none). Paths are compared by their last component: a moved directory is the same data, and
 // what is in the files is the checkpoint's to compare. malloc'd.
 lw_status lw_config_differences(const lw_config *before, const lw_config *now, lw_error *err, char **out);
+// Those among them that lw_config_wire_hash is of.
+lw_status lw_config_wire_differences(const lw_config *before, const lw_config *now, lw_error *err, char **out);
 
 // Phases that a run goes through: at least one.
 int64_t lw_config_phase_count(const lw_config *config);

@@ -220,6 +220,24 @@ lw_status lw_config_write(const lw_config *config, FILE *file, lw_error *err)
     return failed ? lw_fail_errno(err, LW_ERR_IO, errno, "the configuration cannot be written") : LW_OK;
 }
 
+// Of the keys whose flags `among` are `wanted`, behind what `stream` holds already.
+static lw_status hash_keys(const lw_config *config, unsigned among, unsigned wanted, text_stream *stream, lw_error *err,
+                           uint64_t *out)
+{
+    for (int i = 0; i < lw_key_count(); i++) {
+        const lw_key *key = lw_key_at(i);
+        if ((key->flags & among) == wanted && is_set(config, key)) {
+            fprintf(stream->file, "%s = ", key->path);
+            print_value(stream->file, config, key, (style){.cwd = NULL});
+            fputc('\n', stream->file);
+        }
+    }
+    LW_TRY(stream_close(stream, err));
+    *out = lw_xxh64(stream->text, stream->bytes, 0);
+    free(stream->text);
+    return LW_OK;
+}
+
 lw_status lw_config_hash(const lw_config *config, lw_error *err, uint64_t *out)
 {
     text_stream stream;
@@ -227,18 +245,14 @@ lw_status lw_config_hash(const lw_config *config, lw_error *err, uint64_t *out)
     LW_TRY(stream_open(&stream, err));
     print_models(stream.file, config, how);
     print_phases(stream.file, config, how);
-    for (int i = 0; i < lw_key_count(); i++) {
-        const lw_key *key = lw_key_at(i);
-        if ((key->flags & LW_KEY_FREE) == 0 && is_set(config, key)) {
-            fprintf(stream.file, "%s = ", key->path);
-            print_value(stream.file, config, key, how);
-            fputc('\n', stream.file);
-        }
-    }
-    LW_TRY(stream_close(&stream, err));
-    *out = lw_xxh64(stream.text, stream.bytes, 0);
-    free(stream.text);
-    return LW_OK;
+    return hash_keys(config, LW_KEY_FREE, 0, &stream, err, out);
+}
+
+lw_status lw_config_wire_hash(const lw_config *config, lw_error *err, uint64_t *out)
+{
+    text_stream stream;
+    LW_TRY(stream_open(&stream, err));
+    return hash_keys(config, LW_KEY_WIRE, LW_KEY_WIRE, &stream, err, out);
 }
 
 // The value of one key (NULL: the models) as text. malloc'd.
@@ -355,11 +369,23 @@ static lw_status print_differences(FILE *file, const lw_config *before, const lw
     return phases ? print_phase_differences(file, before, now, err) : LW_OK;
 }
 
-lw_status lw_config_differences(const lw_config *before, const lw_config *now, lw_error *err, char **out)
+static lw_status print_wire_differences(FILE *file, const lw_config *before, const lw_config *now, lw_error *err)
+{
+    for (int i = 0; i < lw_key_count(); i++) {
+        const lw_key *key = lw_key_at(i);
+        if ((key->flags & LW_KEY_WIRE) != 0) {
+            LW_TRY(print_difference(file, key->path, key, before, now, err));
+        }
+    }
+    return LW_OK;
+}
+
+static lw_status list_differences(lw_status (*print)(FILE *, const lw_config *, const lw_config *, lw_error *),
+                                  const lw_config *before, const lw_config *now, lw_error *err, char **out)
 {
     text_stream stream;
     LW_TRY(stream_open(&stream, err));
-    lw_status status = print_differences(stream.file, before, now, err);
+    lw_status status = print(stream.file, before, now, err);
     lw_error ignored;
     lw_status closed = stream_close(&stream, status == LW_OK ? err : &ignored);
     if (status == LW_OK) {
@@ -371,4 +397,14 @@ lw_status lw_config_differences(const lw_config *before, const lw_config *now, l
         *out = stream.text;
     }
     return status;
+}
+
+lw_status lw_config_differences(const lw_config *before, const lw_config *now, lw_error *err, char **out)
+{
+    return list_differences(print_differences, before, now, err, out);
+}
+
+lw_status lw_config_wire_differences(const lw_config *before, const lw_config *now, lw_error *err, char **out)
+{
+    return list_differences(print_wire_differences, before, now, err, out);
 }

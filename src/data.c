@@ -118,6 +118,12 @@ lw_status lw_dataset_add(lw_dataset_builder *builder, const char *where, const c
     if (is_blank(question)) {
         return lw_fail(err, LW_ERR_FORMAT, "%s: the question is empty", where);
     }
+    if (builder->source->needs_context && is_blank(context)) {
+        return lw_fail(err, LW_ERR_FORMAT,
+                       "%s: sample \"%.80s\" has no context, and with wire.compress = \"context\" the encoder reads "
+                       "nothing else (\"prompt\" would send the question too)",
+                       where, id);
+    }
     const lw_dataset *set = &builder->set;
     char *kept = builder->same_context && set->count > 0 ? set->samples[set->count - 1].context : strdup(context);
     return put(builder, LW_SAMPLE_QUESTION, where, id, kept, question, answers, answer_count, err);
@@ -187,6 +193,7 @@ lw_data_source lw_data_source_of(const lw_config *config, const char *path, int6
                             .format = config->data.format,
                             .limit = limit,
                             .max_bad_rows = config->data.max_bad_rows,
+                            .needs_context = config->wire.compress == LW_COMPRESS_CONTEXT,
                             .window_bytes = config->data.window_bytes,
                             .target_tokens = config->data.target_tokens,
                             .repeated = config->loss.reconstruct_share};

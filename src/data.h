@@ -28,9 +28,10 @@ typedef struct lw_sample {
 typedef struct lw_dataset {
     lw_sample *samples;
     int64_t count;
-    int64_t bad_rows;     // malformed rows passed over (at most data.max_bad_rows)
-    char *first_bad_row;  // "FILE:LINE: reason" of the first of them, for the log; NULL where there is none
-    uint64_t fingerprint; // of the samples' content, in order
+    int64_t bad_rows;      // malformed rows passed over (at most data.max_bad_rows)
+    char *first_bad_row;   // "FILE:LINE: reason" of the first of them, for the log; NULL where there is none
+    int64_t blank_rows;    // format `text`: rows with a blank document, which is none
+    uint64_t fingerprint;  // of the samples' content, in order
     int64_t target_tokens; // the source's for windows of text, else 0
     double repeated;
     lw_beat beat; // the source's; told of every sample whose tokens are made
@@ -41,6 +42,7 @@ typedef struct lw_data_source {
     const char *path; // borrowed
     lw_data_format format;
     int64_t limit, max_bad_rows;
+    bool needs_context;    // the encoder reads the context alone: a sample without one is a malformed row
     int64_t window_bytes;  // format `text`: longest window; at least 8
     int64_t target_tokens; // format `text`: longest continuation or repetition that is trained
     double repeated;       // format `text`: share of the windows that are repeated, the others are continued; 0 .. 1
@@ -67,8 +69,10 @@ lw_data_source lw_data_source_of(const lw_config *config, const char *path, int6
 // of a window, else between any two characters. A window has no white space around it; its answer is what follows it in
 // the document, 8 bytes for each of target_tokens.
 //
+// A blank document is none, in all three.
+//
 // Malformed in all: bad JSON, a missing key or wrong type, an empty question or answer or a text of one character, NUL
-// or bad UTF-8. More than max_bad_rows malformed rows: LW_ERR_FORMAT naming file, line and reason of the first. No
+// or bad UTF-8, and a blank context where the source needs one. More than max_bad_rows malformed rows: LW_ERR_FORMAT naming file, line and reason of the first. No
 // sample at all, or path "": LW_ERR_CONFIG. LW_ERR_IO, LW_ERR_MEMORY.
 lw_status lw_dataset_read(const lw_data_source *source, lw_error *err, lw_dataset *out);
 void lw_dataset_free(lw_dataset *dataset);
@@ -96,6 +100,9 @@ lw_status lw_prompt_text_cut(const lw_config *config, const lw_sample *sample, s
                              char **out);
 // The answer as it is trained: prompt.answer around the first gold answer. malloc'd.
 lw_status lw_prompt_answer(const lw_config *config, const lw_sample *sample, lw_error *err, char **out);
+// How much of a generated text is the answer: the bytes in front of what prompt.answer has behind {answer} (a closing quote, a
+// line end). An LLM that was not trained on the template writes on there, and must not look worse for it.
+size_t lw_prompt_answer_bytes(const lw_config *config, const char *text, size_t bytes);
 
 // --- tokens of a data set for one LLM, packed
 typedef struct lw_token_list { // sample i owns ids[start[i] .. start[i+1])

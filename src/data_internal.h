@@ -20,7 +20,7 @@ typedef struct lw_dataset_builder {
 bool lw_dataset_full(const lw_dataset_builder *builder);
 
 // Adds a copy of a sample whose texts are checked here: an empty question or answer, or no answer, is a malformed row
-// (LW_ERR_FORMAT with "WHERE: reason"). context may be "".
+// (LW_ERR_FORMAT with "WHERE: reason"), and so is a blank context where the source needs one. Else context may be "".
 lw_status lw_dataset_add(lw_dataset_builder *builder, const char *where, const char *id, const char *context,
                          const char *question, const char *const *answers, int64_t answer_count, lw_error *err);
 
@@ -28,8 +28,8 @@ lw_status lw_dataset_add(lw_dataset_builder *builder, const char *where, const c
 lw_status lw_dataset_add_text(lw_dataset_builder *builder, const char *where, const char *id, const char *window,
                               size_t window_bytes, const char *next, size_t next_bytes, lw_error *err);
 
-// Cuts a document (valid UTF-8 without NUL) into windows and adds them. A document in which no character follows
-// another is a malformed row.
+// Cuts a document (valid UTF-8 without NUL) into windows and adds them; counts a blank one. A document of one character,
+// which no other follows, is a malformed row.
 lw_status lw_dataset_add_document(lw_dataset_builder *builder, const char *where, const char *text, size_t bytes,
                                   lw_error *err);
 

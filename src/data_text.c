@@ -62,9 +62,12 @@ lw_status lw_dataset_add_document(lw_dataset_builder *builder, const char *where
         bytes--;
     }
     size_t at = skip_space(text, 0, bytes);
-    if (at == bytes || lw_utf8_ceiling(text + at, bytes - at, 1) == bytes - at) {
-        return lw_fail(err, LW_ERR_FORMAT, "%s: %s", where,
-                       at == bytes ? "the text is empty" : "the text is one character: nothing follows it");
+    if (at == bytes) {
+        builder->set.blank_rows++;
+        return LW_OK;
+    }
+    if (lw_utf8_ceiling(text + at, bytes - at, 1) == bytes - at) {
+        return lw_fail(err, LW_ERR_FORMAT, "%s: the text is one character: nothing follows it", where);
     }
     while (bytes - at > window + window / 2 && !lw_dataset_full(builder)) {
         size_t count = cut(text + at, bytes - at, window);

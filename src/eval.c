@@ -121,6 +121,7 @@ static lw_status score_text(lw_job *job, int64_t j, int64_t i, const lw_generate
     size_t bytes = 0;
     lw_score s;
     LW_TRY(lw_tokenizer_decode(job->llms[j].tokenizer, g->ids, (size_t)g->count, true, err, &text, &bytes));
+    bytes = lw_prompt_answer_bytes(job->config, text, bytes);
     lw_status status = lw_score_answer(text, bytes, sample->answers, sample->answer_count, err, &s);
     free(text);
     LW_TRY(status);

@@ -129,7 +129,7 @@ static const line *find(const lw_predictions *p, const char *id)
 // lines[i]: sample i there.
 static lw_status match(const lw_job *job, const lw_eval *e, const lw_predictions *p, const line **lines, lw_error *err)
 {
-    int64_t n = e->task.samples;
+    int64_t n = job->eval.count;
     int64_t common = 0;
     for (int64_t i = 0; i < n; i++) {
         lines[i] = find(p, lw_eval_sample_id(job, i));
@@ -154,6 +154,18 @@ static lw_status match(const lw_job *job, const lw_eval *e, const lw_predictions
     return LW_OK;
 }
 
+lw_status lw_predictions_match(const lw_job *job, const lw_eval *e, const lw_predictions *p, lw_error *err)
+{
+    const line **lines = calloc((size_t)job->eval.count, sizeof *lines);
+    lw_status status = LW_OK;
+    if (lines == NULL) {
+        return lw_fail(err, LW_ERR_MEMORY, "no memory to compare two runs");
+    }
+    status = match(job, e, p, lines, err);
+    free(lines);
+    return status;
+}
+
 // --- one model
 
 enum { THERE_EXACT, THERE_F1, THERE_NLL, THERE_ONE, THERE_TOKENS, THERE_COUNT };
@@ -174,7 +186,8 @@ static lw_status model_of(const lw_predictions *p, const line *l, const char *na
     return LW_OK;
 }
 
-static lw_status read_model(const lw_predictions *p, const line *const *lines, int64_t n, const char *name,
+// scored: with answers, whose exact match and F1 count; those of text that is only continued are null.
+static lw_status read_model(const lw_predictions *p, const line *const *lines, int64_t n, const char *name, bool scored,
                             double *there, bool *found, lw_error *err)
 {
     for (int64_t i = 0; i < n; i++) {
@@ -187,8 +200,10 @@ static lw_status read_model(const lw_predictions *p, const line *const *lines, i
             return LW_OK;
         }
         LW_TRY(lw_json_object_at(model, where, "systems.latent.", err, &at));
-        LW_TRY(lw_json_double(&at, "exact_match", 0.0, 1.0, err, &there[THERE_EXACT * n + i]));
-        LW_TRY(lw_json_double(&at, "f1", 0.0, 1.0, err, &there[THERE_F1 * n + i]));
+        if (scored) {
+            LW_TRY(lw_json_double(&at, "exact_match", 0.0, 1.0, err, &there[THERE_EXACT * n + i]));
+            LW_TRY(lw_json_double(&at, "f1", 0.0, 1.0, err, &there[THERE_F1 * n + i]));
+        }
         LW_TRY(lw_json_double(&at, "nll", 0.0, 1e12, err, &there[THERE_NLL * n + i]));
         LW_TRY(lw_json_double(&at, "answer_tokens", 1.0, 1e12, err, &there[THERE_TOKENS * n + i]));
         there[THERE_ONE * n + i] = 1.0;
@@ -241,8 +256,10 @@ static lw_status compare_model(const lw_job *job, const lw_eval *e, int64_t j, c
     lw_ratio exact = {.num = there + THERE_EXACT * n, .den = one};
     lw_ratio f1 = {.num = there + THERE_F1 * n, .den = one};
     lw_ratio nll = {.num = there + THERE_NLL * n, .den = there + THERE_TOKENS * n};
-    LW_TRY(contrast(&r, here_of(job, e, j, LW_RECORD_EXACT, LW_RECORD_PRESENT), exact, err, &out->exact[j]));
-    LW_TRY(contrast(&r, here_of(job, e, j, LW_RECORD_F1, LW_RECORD_PRESENT), f1, err, &out->f1[j]));
+    if (e->task.generate) {
+        LW_TRY(contrast(&r, here_of(job, e, j, LW_RECORD_EXACT, LW_RECORD_PRESENT), exact, err, &out->exact[j]));
+        LW_TRY(contrast(&r, here_of(job, e, j, LW_RECORD_F1, LW_RECORD_PRESENT), f1, err, &out->f1[j]));
+    }
     return contrast(&r, here_of(job, e, j, LW_RECORD_NLL, LW_RECORD_TOKENS), nll, err, &out->nll[j]);
 }
 
@@ -251,7 +268,8 @@ static lw_status compare_all(const lw_job *job, const lw_eval *e, const lw_predi
 {
     int64_t compared = 0;
     for (int64_t j = 0; j < job->llm_count; j++) {
-        LW_TRY(read_model(p, lines, e->task.samples, job->llms[j].name, there, &out->compared[j], err));
+        LW_TRY(
+            read_model(p, lines, e->task.samples, job->llms[j].name, e->task.generate, there, &out->compared[j], err));
         if (out->compared[j]) {
             LW_TRY(compare_model(job, e, j, there, err, out));
             compared++;
@@ -271,7 +289,7 @@ lw_status lw_eval_against(const lw_job *job, const lw_eval *e, const lw_predicti
     const line **lines = calloc(n, sizeof *lines);
     double *there = calloc(n * THERE_COUNT, sizeof *there);
     lw_status status = LW_OK;
-    *out = (lw_against){.samples = e->task.samples, .contexts = e->clusters};
+    *out = (lw_against){.samples = e->task.samples, .contexts = e->clusters, .scored = e->task.generate};
     if (lines == NULL || there == NULL) {
         status = lw_fail(err, LW_ERR_MEMORY, "no memory to compare two runs");
     }
@@ -312,8 +330,8 @@ json_t *lw_against_json(const lw_job *job, const lw_against *a, const char *path
     for (int64_t j = 0; j < job->llm_count; j++) {
         if (a->compared[j]) {
             json_t *m = json_object();
-            json_object_set_new(m, "exact_match", contrast_json(&a->exact[j]));
-            json_object_set_new(m, "f1", contrast_json(&a->f1[j]));
+            json_object_set_new(m, "exact_match", a->scored ? contrast_json(&a->exact[j]) : json_null());
+            json_object_set_new(m, "f1", a->scored ? contrast_json(&a->f1[j]) : json_null());
             json_object_set_new(m, "nll", contrast_json(&a->nll[j]));
             json_object_set_new(models, job->llms[j].name, m);
         }
@@ -325,22 +343,26 @@ json_t *lw_against_json(const lw_job *job, const lw_against *a, const char *path
 static void print_contrast(const char *model, const char *figure, const lw_contrast *c, FILE *file)
 {
     fprintf(file, "%-12s %-11s %9.3f %9.3f %+11.3f", model, figure, c->here, c->there, c->difference.value);
-    if (!isnan(c->p)) {
+    if (!isnan(c->difference.low)) {
         fprintf(file, " [%+.3f, %+.3f] %9.4f", c->difference.low, c->difference.high, c->p);
+    } else if (!isnan(c->p)) {
+        fprintf(file, " %-16s %9.4f", "-", c->p);
     }
     fprintf(file, "\n");
 }
 
 void lw_against_print(const lw_job *job, const lw_against *a, const char *path, FILE *file)
 {
-    fprintf(file, "latent answers here and in %s, paired by sample (%" PRId64 " samples of %" PRId64 " contexts)\n",
-            path, a->samples, a->contexts);
+    fprintf(file, "latent answers here and in %s, paired by sample (%" PRId64 " samples of %" PRId64 " %s)\n", path,
+            a->samples, a->contexts, lw_eval_cluster_name(job));
     fprintf(file, "%-12s %-11s %9s %9s %11s %-16s %9s\n", "model", "figure", "here", "there", "difference", "95 %",
             "p");
     for (int64_t j = 0; j < job->llm_count; j++) {
         if (a->compared[j]) {
-            print_contrast(job->llms[j].name, "EM", &a->exact[j], file);
-            print_contrast(job->llms[j].name, "F1", &a->f1[j], file);
+            if (a->scored) {
+                print_contrast(job->llms[j].name, "EM", &a->exact[j], file);
+                print_contrast(job->llms[j].name, "F1", &a->f1[j], file);
+            }
             print_contrast(job->llms[j].name, "NLL/token", &a->nll[j], file);
         }
     }

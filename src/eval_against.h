@@ -11,6 +11,10 @@ typedef struct lw_predictions lw_predictions;
 lw_status lw_predictions_read(const char *path, lw_error *err, lw_predictions **out);
 void lw_predictions_free(lw_predictions **predictions);
 
+// Whether both runs are on the same samples: LW_ERR_CONFIG where they do not answer the same ones, with how many are
+// common; where a sample has another question or context there. `eval` is laid out and need not have run.
+lw_status lw_predictions_match(const lw_job *job, const lw_eval *eval, const lw_predictions *other, lw_error *err);
+
 // One figure of both runs, here less there. p: of the sign-flip test (src/bootstrap.h); NAN where eval.bootstrap is 0.
 typedef struct lw_contrast {
     double here, there;
@@ -20,12 +24,12 @@ typedef struct lw_contrast {
 
 typedef struct lw_against {
     int64_t samples, contexts;
-    bool compared[LW_MAX_MODELS];                                            // the other run has a model of this name
+    bool scored;                  // exact and f1 are there: of windows of text they are not
+    bool compared[LW_MAX_MODELS]; // the other run has a model of this name
     lw_contrast exact[LW_MAX_MODELS], f1[LW_MAX_MODELS], nll[LW_MAX_MODELS]; // of LW_EVAL_LATENT
 } lw_against;
 
-// LW_ERR_CONFIG where the two do not answer the same samples, with how many are common; where a sample has another
-// question or context there; where no model has the same name.
+// After lw_eval_run. LW_ERR_CONFIG as lw_predictions_match, and where no model has the same name.
 lw_status lw_eval_against(const lw_job *job, const lw_eval *eval, const lw_predictions *other, lw_error *err,
                           lw_against *out);
 

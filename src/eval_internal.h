@@ -36,7 +36,7 @@ struct lw_eval {
     int64_t *partner;       // (samples) whose latents the shuffled control reads; -1: none
     int64_t *which;         // (chunk) whose latents are encoded
     uint64_t *context_hash; // (samples) of the context; of the question where there is none
-    int64_t *cluster;       // (samples) samples with one context are one cluster
+    int64_t *cluster;       // (samples) samples with one context, or windows of one document, are one cluster
     int64_t clusters;
     double *records; // (samples, LLMs, systems of the task, LW_RECORD_COUNT)
     double *joint;   // (samples, LLMs as authors, LLMs as readers) log-probability of the author's answer
@@ -121,6 +121,7 @@ void lw_eval_context_id(const lw_eval *e, int64_t i, char *out);
 
 // --- figures (eval_figures.c)
 lw_status lw_eval_clusters(const lw_job *job, lw_eval *e, lw_error *err); // fills context_hash, cluster, clusters
+const char *lw_eval_cluster_name(const lw_job *job);                      // what these are: "contexts", "documents"
 // Sums, and on rank 0 the intervals.
 lw_status lw_eval_figures(const lw_job *job, const lw_eval *e, lw_error *err, lw_eval_result *out);
 lw_eval_sums lw_eval_sum_up(const lw_job *job, const lw_eval *e, int64_t j, int slot);

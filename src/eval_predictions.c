@@ -40,7 +40,7 @@ static lw_status answer_text(const lw_job *job, const lw_eval *e, int64_t i, int
     }
     LW_TRY(lw_tokenizer_decode(job->llms[j].tokenizer, lw_eval_all_ids(job, e, i, j, slot),
                                (size_t)record[LW_RECORD_LENGTH], true, err, &text, &bytes));
-    *out = json_stringn(text, bytes);
+    *out = json_stringn(text, lw_prompt_answer_bytes(job->config, text, bytes));
     free(text);
     return LW_OK;
 }

@@ -222,34 +222,37 @@ __attribute__((format(printf, 3, 4))) static void say(const lw_job *job, FILE *f
     }
 }
 
-// "[0.912, 0.967]", or nothing.
-static const char *interval_text(const lw_estimate *interval, char *out, size_t size)
+// "[0.912, 0.967]"; "-" where there is none of a single context; nothing where none was drawn.
+static const char *interval_text(const lw_eval_result *r, const lw_estimate *interval, char *out, size_t size)
 {
     if (isnan(interval->low)) {
-        out[0] = '\0';
+        snprintf(out, size, "%s", r->resamples > 0 ? "-" : "");
     } else {
         snprintf(out, size, "[%.3f, %.3f]", interval->low, interval->high);
     }
     return out;
 }
 
-// "0.912", or "-" where nothing was generated.
-static const char *score_text(double value, char *out, size_t size)
+// "0.912", or "-" where there is no such figure: nothing was generated, or no sample has a part in it.
+static const char *figure_text(double value, char *out, size_t size)
 {
     snprintf(out, size, isnan(value) ? "-" : "%.3f", value);
     return out;
 }
 
-static void print_row(const lw_job *job, const char *name, const char *key, const lw_eval_sums *s,
-                      const lw_eval_intervals *intervals, FILE *file)
+static void print_row(const lw_job *job, const lw_eval_result *r, int64_t j, int slot, FILE *file)
 {
-    char score[2][32];
+    const lw_eval_sums *s = &r->sums[j][slot];
+    const lw_eval_intervals *intervals = &r->intervals[j][slot];
+    char figure[4][32];
     char f1[32];
     char nll[32];
-    say(job, file, "%-12s %-14s %7s %7s %-16s %9.3f %-16s %12.3f", name, key,
-        score_text(s->exact / s->samples, score[0], sizeof score[0]),
-        score_text(s->f1 / s->samples, score[1], sizeof score[1]), interval_text(&intervals->f1, f1, sizeof f1),
-        s->nll / s->answer_tokens, interval_text(&intervals->nll, nll, sizeof nll), s->first_correct / s->samples);
+    say(job, file, "%-12s %-14s %7s %7s %-16s %9s %-16s %12s", job->llms[j].name, r->systems[slot].key,
+        figure_text(s->exact / s->samples, figure[0], sizeof figure[0]),
+        figure_text(s->f1 / s->samples, figure[1], sizeof figure[1]), interval_text(r, &intervals->f1, f1, sizeof f1),
+        figure_text(s->nll / s->answer_tokens, figure[2], sizeof figure[2]),
+        interval_text(r, &intervals->nll, nll, sizeof nll),
+        figure_text(s->first_correct / s->samples, figure[3], sizeof figure[3]));
 }
 
 // The headline: whether the wire is read.
@@ -258,19 +261,24 @@ static void print_gain(const lw_job *job, const lw_eval_result *r, FILE *file)
     char f1[32];
     char nll[32];
     bool text = isnan(r->mean_gain.f1); // scored alone
+    if (isnan(r->mean_gain.nll)) {
+        say(job, file, "gain over shuffled: - (all samples have one context: there are no other latents to read)");
+        return;
+    }
     if (!text) {
         say(job, file, "gain over shuffled: F1 %+.3f %s", r->mean_gain.f1,
-            interval_text(&r->mean_gain.f1_interval, f1, sizeof f1));
+            interval_text(r, &r->mean_gain.f1_interval, f1, sizeof f1));
     }
     for (int64_t j = 0; j < job->llm_count; j++) {
         const lw_eval_gain *g = &r->gain[j];
         if (text) {
             say(job, file, "gain over shuffled: %s NLL/token less by %.3f %s", job->llms[j].name, g->nll,
-                interval_text(&g->nll_interval, nll, sizeof nll));
+                interval_text(r, &g->nll_interval, nll, sizeof nll));
             continue;
         }
         say(job, file, "%-12s F1 %+.3f %s, NLL/token less by %.3f %s", job->llms[j].name, g->f1,
-            interval_text(&g->f1_interval, f1, sizeof f1), g->nll, interval_text(&g->nll_interval, nll, sizeof nll));
+            interval_text(r, &g->f1_interval, f1, sizeof f1), g->nll,
+            interval_text(r, &g->nll_interval, nll, sizeof nll));
     }
 }
 
@@ -279,23 +287,22 @@ static void print_joint(const lw_job *job, const lw_eval_result *r, FILE *file)
     char f1[32];
     double n = (double)r->samples;
     say(job, file, "%-12s %-14s %7.3f %7.3f %-16s of all models' answers the likeliest to all", "joint", "latent",
-        r->joint.exact / n, r->joint.f1 / n, interval_text(&r->joint.f1_interval, f1, sizeof f1));
+        r->joint.exact / n, r->joint.f1 / n, interval_text(r, &r->joint.f1_interval, f1, sizeof f1));
 }
 
 void lw_eval_print(const lw_job *job, const lw_eval_result *r, FILE *file)
 {
-    say(job, file, "evaluation on %lld samples of %lld contexts in %.1f s", (long long)r->samples,
-        (long long)r->contexts, r->wall_s);
+    say(job, file, "evaluation on %lld samples of %lld %s in %.1f s", (long long)r->samples, (long long)r->contexts,
+        lw_eval_cluster_name(job), r->wall_s);
     say(job, file, "%-12s %-14s %7s %7s %-16s %9s %-16s %12s", "model", "input", "EM", "F1",
         r->resamples > 0 ? "95 %" : "", "NLL/token", r->resamples > 0 ? "95 %" : "", "first token");
     for (int64_t j = 0; j < job->llm_count; j++) {
-        const char *name = job->llms[j].name;
         for (int slot = 0; slot < r->system_count; slot++) {
-            print_row(job, name, r->systems[slot].key, &r->sums[j][slot], &r->intervals[j][slot], file);
+            print_row(job, r, j, slot, file);
         }
-        say(job, file, "%-12s %.1f prompt tokens -> %.4g latents, %.0f source bytes -> %.0f wire bytes (fp16)", name,
-            mean_prompt_tokens(job, j), mean_latents(job), (double)job->eval.source_bytes / (double)job->eval.count,
-            wire_bytes(job, 16));
+        say(job, file, "%-12s %.1f prompt tokens -> %.4g latents, %.0f source bytes -> %.0f wire bytes (fp16)",
+            job->llms[j].name, mean_prompt_tokens(job, j), mean_latents(job),
+            (double)job->eval.source_bytes / (double)job->eval.count, wire_bytes(job, 16));
     }
     if (r->joint.measured) {
         print_joint(job, r, file);

@@ -1,5 +1,6 @@
 #include "gates.h"
 
+#include <math.h>
 #include <stdarg.h>
 #include <stdio.h>
 
@@ -29,6 +30,15 @@ void lw_gate_note(lw_gate_result *out, bool passed, double value, double limit, 
     va_end(args);
 }
 
+void lw_gate_skip(lw_gate_result *out, const char *format, ...)
+{
+    va_list args;
+    *out = (lw_gate_result){.skipped = true, .value = NAN, .limit = NAN};
+    va_start(args, format);
+    vsnprintf(out->text, sizeof out->text, format, args);
+    va_end(args);
+}
+
 lw_status lw_gates_run(lw_job *job, lw_eval *eval, lw_error *err, lw_gates *out)
 {
     lw_gates g = {0};
@@ -52,7 +62,8 @@ lw_status lw_gates_run(lw_job *job, lw_eval *eval, lw_error *err, lw_gates *out)
     LW_TRY(lw_job_stopped(job, status, "during the gates", err));
     LW_TRY(lw_gate_overfit(job, err, &g.gate[LW_GATE_OVERFIT]));
     for (int i = 0; i < LW_GATE_COUNT; i++) {
-        g.failed += !g.gate[i].passed;
+        g.failed += !g.gate[i].passed && !g.gate[i].skipped;
+        g.skipped += g.gate[i].skipped;
     }
     *out = g;
     return LW_OK;
@@ -65,13 +76,14 @@ json_t *lw_gates_json(const lw_gates *gates)
     for (int i = 0; i < LW_GATE_COUNT; i++) {
         const lw_gate_result *g = &gates->gate[i];
         json_t *one = json_object();
-        json_object_set_new(one, "passed", json_boolean(g->passed));
+        json_object_set_new(one, "passed", g->skipped ? json_null() : json_boolean(g->passed));
         json_object_set_new(one, "value", lw_json_number(g->value));
         json_object_set_new(one, "limit", lw_json_number(g->limit));
         json_object_set_new(one, "text", json_string(g->text));
         json_object_set_new(all, words[i].key, one);
     }
     json_object_set_new(o, "passed", json_boolean(gates->failed == 0));
+    json_object_set_new(o, "skipped", json_integer(gates->skipped));
     json_object_set_new(o, "gates", all);
     return o;
 }
@@ -80,7 +92,7 @@ void lw_gates_print(const lw_gates *gates, FILE *file)
 {
     for (int i = 0; i < LW_GATE_COUNT; i++) {
         const lw_gate_result *g = &gates->gate[i];
-        fprintf(file, "%-6s %-14s %s\n%21s %s\n", g->passed ? "passed" : "FAILED", words[i].key, words[i].meaning, "",
-                g->text);
+        const char *verdict = g->skipped ? "skipped" : g->passed ? "passed" : "FAILED";
+        fprintf(file, "%-7s %-14s %s\n%22s %s\n", verdict, words[i].key, words[i].meaning, "", g->text);
     }
 }

@@ -21,14 +21,14 @@ typedef enum lw_gate {
 } lw_gate;
 
 typedef struct lw_gate_result {
-    bool passed;
-    double value, limit;
-    char text[200]; // what was measured
+    bool passed, skipped; // skipped: there was nothing to judge by, so it neither passed nor failed
+    double value, limit;  // NAN where skipped
+    char text[200];       // what was measured, or why nothing was
 } lw_gate_result;
 
 typedef struct lw_gates {
     lw_gate_result gate[LW_GATE_COUNT];
-    int failed;
+    int failed, skipped;
 } lw_gates;
 
 // Of training samples that are learned by heart; of evaluation samples that are looked through for different texts.

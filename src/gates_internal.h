@@ -9,6 +9,8 @@ double lw_gate_tolerance(const lw_job *job);
 
 __attribute__((format(printf, 5, 6))) void lw_gate_note(lw_gate_result *out, bool passed, double value, double limit,
                                                         const char *format, ...);
+// A gate that these data cannot judge, with the reason.
+__attribute__((format(printf, 2, 3))) void lw_gate_skip(lw_gate_result *out, const char *format, ...);
 
 // gates_llm.c
 lw_status lw_gate_llms(lw_job *job, lw_error *err, lw_gate_result *soft_tokens, lw_gate_result *labels);

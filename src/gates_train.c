@@ -9,7 +9,7 @@
 
 enum { CHECK_EVERY = 25 };
 
-static const double learned_nll = 0.005; // per answer token: nothing is left to learn
+static const double likely_nll = 0.1; // per answer token: below, it is worth to look whether all answers are right
 
 // A step over the first samples of a corpus, without the extra weights of the loss.
 typedef struct school {
@@ -157,26 +157,18 @@ static void update(school *c, int64_t step)
     lw_wire_update(c->job->dev, &c->job->wire, &u);
 }
 
-// Collective.
-static lw_status learn(school *c, int64_t most_steps, lw_error *err, int64_t *steps)
+// Up to step `end`, whose loss is then in c->nll. Collective.
+static lw_status learn(school *c, int64_t end, lw_error *err, int64_t *steps)
 {
     lw_job *job = c->job;
-    for (*steps = 0; *steps < most_steps;) {
+    while (*steps < end) {
         LW_TRY(run_step(c, true, err));
         ++*steps;
         update(c, *steps);
         lw_comm_phase(job->comm, "overfit gate, step %lld", (long long)*steps);
-        if (*steps % CHECK_EVERY == 0 || *steps == most_steps) {
-            lw_status status = lw_comm_agree(job->comm, lw_signal_check(read_loss(c, err)), err);
-            LW_TRY(lw_job_stopped(job, status, "during the overfit gate", err));
-            if (job->rank == 0) {
-                fprintf(stderr, "lwmpi: overfit gate: loss per token %.3g after step %lld of at most %lld\n", worst_nll(c),
-                        (long long)*steps, (long long)most_steps);
-            }
-            if (worst_nll(c) < learned_nll) {
-                break;
-            }
-        }
+        lw_status status = *steps == end ? read_loss(c, err) : LW_OK;
+        status = lw_comm_agree(job->comm, lw_signal_check(status), err);
+        LW_TRY(lw_job_stopped(job, status, "during the overfit gate", err));
     }
     return LW_OK;
 }
@@ -193,26 +185,31 @@ static bool answer_ends(const lw_job *job, const lw_step_sample *sample)
     return true;
 }
 
-// The lower of the LLMs' mean F1 over the items whose answers end; NAN where there is none.
-static double lowest_f1(const lw_job *job, const lw_eval *e, int64_t *items)
+static int64_t count_ending(const school *c)
 {
-    double lowest = NAN;
+    int64_t n = 0;
+    for (int64_t i = 0; i < c->count; i++) {
+        n += answer_ends(c->job, &c->samples[i]);
+    }
+    return n;
+}
+
+// The lower of the LLMs' mean F1 over the `items` whose answers end.
+static double lowest_f1(const lw_job *job, const lw_eval *e, int64_t items)
+{
+    double lowest = 1.0;
     for (int64_t j = 0; j < job->llm_count; j++) {
         double sum = 0.0;
-        *items = 0;
         for (int64_t i = 0; i < e->task.samples; i++) {
-            if (answer_ends(job, &job->eval.samples[i])) {
-                sum += lw_eval_record(job, e, i, j, 0)[LW_RECORD_F1];
-                ++*items;
-            }
+            sum += answer_ends(job, &job->eval.samples[i]) ? lw_eval_record(job, e, i, j, 0)[LW_RECORD_F1] : 0.0;
         }
-        lowest = fmin(lowest, sum / (double)*items);
+        lowest = fmin(lowest, sum / (double)items);
     }
     return lowest;
 }
 
 // What the LLMs say from the latents of the training data, which takes the place of the evaluation's meanwhile. Collective.
-static lw_status measure(lw_job *job, int64_t count, lw_error *err, double *f1, int64_t *items)
+static lw_status measure(lw_job *job, int64_t count, int64_t items, lw_error *err, double *f1)
 {
     lw_corpus eval_data = job->eval;
     lw_eval *eval = NULL;
@@ -241,28 +238,46 @@ done:
     return status;
 }
 
+// Collective.
+static lw_status learn_by_heart(school *c, int64_t items, lw_error *err, lw_gate_result *out)
+{
+    lw_job *job = c->job;
+    int64_t most_steps = job->config->eval.gate_steps;
+    int64_t steps = 0;
+    double f1 = 0.0;
+    while (f1 < 1.0 && steps < most_steps) {
+        LW_TRY(learn(c, steps + CHECK_EVERY < most_steps ? steps + CHECK_EVERY : most_steps, err, &steps));
+        if (worst_nll(c) < likely_nll || steps == most_steps) {
+            LW_TRY(measure(job, c->count, items, err, &f1));
+        }
+        if (job->rank == 0) {
+            fprintf(stderr, "lwmpi: overfit gate: loss per token %.3g after step %lld of at most %lld\n", worst_nll(c),
+                    (long long)steps, (long long)most_steps);
+        }
+    }
+    lw_gate_note(out, f1 >= 1.0, f1, 1.0, "F1 %.3f on %lld items after %lld steps, loss per token %.3g", f1,
+                 (long long)items, (long long)steps, worst_nll(c));
+    return LW_OK;
+}
+
 lw_status lw_gate_overfit(lw_job *job, lw_error *err, lw_gate_result *out)
 {
     school c;
-    int64_t steps = 0, items = 0;
-    double f1 = 0.0;
     lw_status status = enter(job, lw_job_answers(job), err, &c);
     if (status == LW_OK) {
         status = lw_wire_init(job->dev, &job->wire, (uint64_t)job->config->seed, err);
     }
     LW_TRY_GOTO(lw_comm_agree(job->comm, status, err));
+    int64_t items = count_ending(&c);
+    if (items == 0) {
+        lw_gate_skip(out, "no answer of %lld ends within prompt.max_answer_tokens and eval.max_new_tokens",
+                     (long long)c.count);
+        goto done;
+    }
     if (job->config->adapter.start == LW_ADAPTER_EMBEDDINGS) {
         LW_TRY_GOTO(lw_adapter_fit(job, &c.step, lw_job_answers(job), err));
     }
-    LW_TRY_GOTO(learn(&c, job->config->eval.gate_steps, err, &steps));
-    LW_TRY_GOTO(measure(job, c.count, err, &f1, &items));
-    if (items == 0) {
-        lw_gate_note(out, false, f1, 1.0, "no answer of %lld ends within prompt.max_answer_tokens and eval.max_new_tokens",
-                     (long long)c.count);
-    } else {
-        lw_gate_note(out, f1 >= 1.0, f1, 1.0, "F1 %.3f on %lld items after %lld steps, loss per token %.3g", f1,
-                     (long long)items, (long long)steps, worst_nll(&c));
-    }
+    LW_TRY_GOTO(learn_by_heart(&c, items, err, out));
 done:
     leave(&c);
     return status;

@@ -18,6 +18,10 @@ lw_status lw_gate_packing(lw_job *job, lw_eval *e, lw_error *err, lw_gate_result
     double worst = 0.0;
     int64_t n = e->chunk < job->eval.count ? e->chunk : job->eval.count;
     n = n < MOST ? n : MOST;
+    if (n < 2) {
+        lw_gate_skip(out, "eval.batch and data.eval leave one sample a pass: nothing is packed");
+        return LW_OK;
+    }
     LW_TRY(lw_eval_start(job, e, err));
     e->task = latent_loss;
     e->task.samples = n;
@@ -76,45 +80,77 @@ static int64_t different_texts(const lw_job *job, int64_t most, int64_t *which)
     return n;
 }
 
+// The latents of different texts, on the host.
+typedef struct gathered {
+    int64_t count;
+    int64_t which[MOST];     // of the evaluation's samples
+    int64_t start[MOST + 1]; // rows of z
+    float *z;
+} gathered;
+
 // Of two with unlike numbers of latents as many as both have.
-static void compare_latents(const lw_job *job, const lw_eval *e, int64_t n, const float *z, lw_gate_result *out)
+static void compare_latents(const lw_job *job, const gathered *g, lw_gate_result *out)
 {
-    const int32_t *start = e->batch.at.z_start;
+    // Without an alarm texts may be as alike as they are, but not all the same.
+    const double alike = 1.0 - 1e-3;
+    double limit = job->config->train.collapse_cosine > 0.0 ? job->config->train.collapse_cosine : alike;
+    int64_t n = g->count;
     int64_t d_z = job->config->wire.d_z;
     double sum = 0.0;
     double most = -1.0;
+    bool equal = false; // unlike numbers of latents tell two texts apart: one may begin as the other does
     for (int64_t a = 0; a < n; a++) {
         for (int64_t b = a + 1; b < n; b++) {
-            int64_t rows_a = start[a + 1] - start[a];
-            int64_t rows_b = start[b + 1] - start[b];
-            double found = cosine(z + start[a] * d_z, z + start[b] * d_z, (rows_a < rows_b ? rows_a : rows_b) * d_z);
+            int64_t rows_a = g->start[a + 1] - g->start[a];
+            int64_t rows_b = g->start[b + 1] - g->start[b];
+            int64_t rows = rows_a < rows_b ? rows_a : rows_b;
+            double found = cosine(g->z + g->start[a] * d_z, g->z + g->start[b] * d_z, rows * d_z);
             sum += found;
             most = fmax(most, found);
+            equal = equal || (rows_a == rows_b && found >= 1.0 - 1e-6);
         }
     }
-    double limit = job->config->train.collapse_cosine;
-    double mean = n > 1 ? sum / (double)(n * (n - 1) / 2) : NAN;
-    lw_gate_note(out, mean < limit && most < 1.0 - 1e-6, mean, limit,
+    double mean = sum / (double)(n * (n - 1) / 2);
+    lw_gate_note(out, mean < limit && !equal, mean, limit,
                  "mean cosine %.4f, largest %.6f, between the latents of %lld texts", mean, most, (long long)n);
+}
+
+// A chunk at a time: that is what an evaluation is sized for.
+static lw_status gather_latents(lw_job *job, lw_eval *e, gathered *g, lw_error *err)
+{
+    static const lw_eval_system latent = {.mode = LW_EVAL_LATENT};
+    int64_t d_z = job->config->wire.d_z;
+    for (int64_t first = 0; first < g->count; first += e->chunk) {
+        int64_t count = g->count - first < e->chunk ? g->count - first : e->chunk;
+        LW_TRY(lw_eval_encode(job, e, g->which + first, count, &latent, err));
+        for (int64_t i = 0; i < count; i++) {
+            g->start[first + i + 1] = g->start[first] + e->batch.at.z_start[i + 1];
+        }
+        float *to = realloc(g->z, (size_t)(g->start[first + count] * d_z) * sizeof *g->z);
+        if (to == NULL) {
+            return lw_fail(err, LW_ERR_MEMORY, "no memory for the latents of a gate");
+        }
+        g->z = to;
+        job->dev->ops->download(job->dev, e->latents, (size_t)(e->batch.z_rows * d_z) * sizeof *g->z,
+                                g->z + g->start[first] * d_z);
+        LW_TRY(job->dev->ops->sync(job->dev, err));
+    }
+    return LW_OK;
 }
 
 lw_status lw_gate_latents(lw_job *job, lw_eval *e, lw_error *err, lw_gate_result *out)
 {
-    static const lw_eval_system latent = {.mode = LW_EVAL_LATENT};
-    int64_t which[MOST];
-    int64_t n = different_texts(job, e->chunk < MOST ? e->chunk : MOST, which);
+    gathered g = {0};
+    g.count = different_texts(job, MOST, g.which);
+    if (g.count < 2) {
+        lw_gate_skip(out, "one text only in %lld samples of data.eval: nothing to compare", (long long)job->eval.count);
+        return LW_OK;
+    }
     LW_TRY(lw_eval_start(job, e, err));
-    LW_TRY(lw_eval_encode(job, e, which, n, &latent, err));
-    size_t bytes = (size_t)(e->batch.z_rows * job->config->wire.d_z) * sizeof(float);
-    float *z = malloc(bytes);
-    if (z == NULL) {
-        return lw_fail(err, LW_ERR_MEMORY, "no memory for the latents of a gate");
-    }
-    job->dev->ops->download(job->dev, e->latents, bytes, z);
-    lw_status status = job->dev->ops->sync(job->dev, err);
+    lw_status status = gather_latents(job, e, &g, err);
     if (status == LW_OK) {
-        compare_latents(job, e, n, z, out);
+        compare_latents(job, &g, out);
     }
-    free(z);
+    free(g.z);
     return status;
 }

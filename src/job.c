@@ -164,6 +164,7 @@ static lw_status open_models(lw_job *job, int what, lw_error *err)
     LW_TRY(lw_wire_declare(c, d, lw_job_backbone(job, &backbone), err, &job->wire));
     LW_TRY(lw_device_open(job->device.kind, job->device.index, job->threads, err, &job->dev));
     job->dev->beat = lw_comm_beat(job->comm);
+    lw_comm_bound_device(job->comm, job->dev);
     for (int64_t j = 0; j < job->llm_count; j++) {
         lw_llm *m = &job->llms[j];
         lw_decoder_options options = {.max_positions = lw_job_max_positions(job, j),
@@ -306,6 +307,9 @@ static void describe_corpus(lw_job *job, const char *what, const lw_corpus *c)
         lw_log(job->run, "warning: %s: %lld malformed rows passed over; the first: %s", what,
                (long long)c->data.bad_rows, c->data.first_bad_row);
     }
+    if (c->data.blank_rows > 0) {
+        lw_log(job->run, "note: %s: %lld blank documents passed over", what, (long long)c->data.blank_rows);
+    }
     if (c->cut_sources > 0) {
         lw_log(job->run, "warning: %s: %lld sources cut to prompt.max_source_bytes = %lld", what,
                (long long)c->cut_sources, (long long)job->config->prompt.max_source_bytes);
@@ -431,18 +435,23 @@ static uint64_t data_hash(const lw_job *job)
     return hash;
 }
 
-lw_status lw_job_checkpoint_info(const lw_job *job, lw_error *err, lw_checkpoint_info *out)
+void lw_job_checkpoint_models(const lw_job *job, lw_checkpoint_info *info)
 {
-    lw_checkpoint_info info = {.data_hash = data_hash(job),
-                               .eval_hash = hash_evaluation(job),
-                               .model_count = (int)job->llm_count};
-    LW_TRY(lw_config_hash(job->config, err, &info.config_hash));
+    info->model_count = (int)job->llm_count;
     for (int64_t j = 0; j < job->llm_count; j++) {
-        note_model(&job->llms[j], &info.models[j]);
+        note_model(&job->llms[j], &info->models[j]);
     }
     if (lw_llm_loaded(&job->encoder)) {
-        note_model(&job->encoder, &info.models[info.model_count++]);
+        note_model(&job->encoder, &info->models[info->model_count++]);
     }
+}
+
+lw_status lw_job_checkpoint_info(const lw_job *job, lw_error *err, lw_checkpoint_info *out)
+{
+    lw_checkpoint_info info = {.data_hash = data_hash(job), .eval_hash = hash_evaluation(job)};
+    LW_TRY(lw_config_hash(job->config, err, &info.config_hash));
+    LW_TRY(lw_config_wire_hash(job->config, err, &info.wire_hash));
+    lw_job_checkpoint_models(job, &info);
     snprintf(info.lwmpi_version, sizeof info.lwmpi_version, "%s", lw_version());
     *out = info;
     return LW_OK;

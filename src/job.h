@@ -80,6 +80,9 @@ const lw_corpus *lw_job_answers(const lw_job *job);
 // Shows the resolved job on rank 0: models, shapes, parameters, data, ranks and where they run. Collective.
 lw_status lw_job_describe(lw_job *job, lw_error *err);
 
+// The models of the job, into a checkpoint's info. Local.
+void lw_job_checkpoint_models(const lw_job *job, lw_checkpoint_info *info);
+
 // What a checkpoint of this job says about its inputs (step and counters left 0). Local.
 lw_status lw_job_checkpoint_info(const lw_job *job, lw_error *err, lw_checkpoint_info *out);
 

@@ -107,6 +107,13 @@ lw_status lw_prompt_answer(const lw_config *config, const lw_sample *sample, lw_
     return join(fill(config->prompt.answer, "{answer}", answer, strlen(answer)), nothing, "", err, out);
 }
 
+size_t lw_prompt_answer_bytes(const lw_config *config, const char *text, size_t bytes)
+{
+    const char *tail = fill(config->prompt.answer, "{answer}", "", 0).tail;
+    const char *end = *tail != '\0' ? memmem(text, bytes, tail, strlen(tail)) : NULL;
+    return end != NULL ? (size_t)(end - text) : bytes;
+}
+
 lw_status lw_prompt_source(const lw_config *config, const lw_sample *sample, lw_error *err, char **out,
                            int64_t *out_bytes, bool *out_cut)
 {

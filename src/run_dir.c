@@ -265,6 +265,12 @@ void lw_log_warning(void *run, const char *message)
     lw_log(run, "warning: %s", message);
 }
 
+void lw_print_warning(void *nothing, const char *message)
+{
+    (void)nothing;
+    fprintf(stderr, "lwmpi: warning: %s\n", message);
+}
+
 void lw_run_dir_progress(lw_run_dir *run, const lw_progress_state *state)
 {
     if (run == NULL) {

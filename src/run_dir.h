@@ -40,6 +40,8 @@ __attribute__((format(printf, 2, 3))) void lw_log(lw_run_dir *run, const char *f
 __attribute__((format(printf, 2, 3))) void lw_log_file(lw_run_dir *run, const char *format, ...);
 // lw_log with "warning: " in front, as a callback (lw_checkpoint_warn): context is the lw_run_dir.
 void lw_log_warning(void *run, const char *message);
+// The same on stderr alone, for commands without a run directory.
+void lw_print_warning(void *nothing, const char *message);
 
 // Progress to the terminal, and every `plain_every_s` a plain line to log.txt. NULL: nothing.
 void lw_run_dir_progress(lw_run_dir *run, const lw_progress_state *state);

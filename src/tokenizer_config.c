@@ -6,11 +6,19 @@
 
 // --- model
 
+// Files of early versions of Hugging Face tokenizers do not name the model. Only BPE has merges, and only WordPiece has a
+// longest word; a prefix of pieces has either of them.
+static const char *untold_type(const lw_json *model)
+{
+    bool words = lw_json_has(model, "max_input_chars_per_word") || lw_json_has(model, "continuing_subword_prefix");
+    return words && !lw_json_has(model, "merges") ? "WordPiece" : "BPE";
+}
+
 lw_status lw_tokenizer_read_model(const lw_json *model, lw_error *err, lw_tokenizer *tokenizer)
 {
     static const lw_token_model *const models[] = {&lw_model_bpe, &lw_model_wordpiece};
     const char *type;
-    LW_TRY(lw_json_string_or(model, "type", "BPE", err, &type)); // GPT-2's own file has none
+    LW_TRY(lw_json_string_or(model, "type", untold_type(model), err, &type));
     for (size_t i = 0; i < sizeof models / sizeof *models; i++) {
         if (strcmp(type, models[i]->type) == 0) {
             tokenizer->model = models[i];

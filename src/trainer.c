@@ -161,6 +161,12 @@ static int held_out_metrics(const lw_trainer *t, lw_llm_keys keys, lw_metric *m)
     return n;
 }
 
+// A model that had no step since the last row has no losses in this one.
+static bool stepped_since(const lw_trainer *t, const lw_interval *in, int64_t j)
+{
+    return t->loss_step[j] > t->state.step - in->steps;
+}
+
 static lw_status log_metrics(lw_trainer *t, const lw_interval *in, double now_s, lw_error *err)
 {
     lw_job *job = t->job;
@@ -180,15 +186,17 @@ static lw_status log_metrics(lw_trainer *t, const lw_interval *in, double now_s,
     if (t->step.only >= 0) {
         m[n++] = LW_METRIC_STRING("model", job->llms[t->step.only].name); // whose step it was
     }
-    for (int64_t j = 0; j < job->llm_count; j++) { // a model that had no step since the last row has no value
-        if (t->loss_step[j] > t->state.step - in->steps) {
+    for (int64_t j = 0; j < job->llm_count; j++) {
+        if (stepped_since(t, in, j)) {
             snprintf(keys[0][j], sizeof keys[0][j], "loss_%s", job->llms[j].name);
             m[n++] = LW_METRIC_NUMBER(keys[0][j], t->loss[j]);
         }
     }
     for (int64_t j = 0; j < job->llm_count && t->teachers[t->leg] != NULL; j++) {
-        snprintf(keys[2][j], sizeof keys[2][j], "kd_loss_%s", job->llms[j].name);
-        m[n++] = LW_METRIC_NUMBER(keys[2][j], t->kl[j]);
+        if (stepped_since(t, in, j)) {
+            snprintf(keys[2][j], sizeof keys[2][j], "kd_loss_%s", job->llms[j].name);
+            m[n++] = LW_METRIC_NUMBER(keys[2][j], t->kl[j]);
+        }
     }
     m[n++] = LW_METRIC_NUMBER("grad_norm", t->grad_norm);
     m[n++] = LW_METRIC_NUMBER("lr", lw_schedule_lr(leg->config, &leg->schedule, step));

@@ -314,6 +314,7 @@ static lw_status load_newest(lw_trainer *t, lw_error *err, bool *found)
         lw_checkpoint_info now = t->state;
         t->state = info;
         t->state.config_hash = now.config_hash;
+        t->state.wire_hash = now.wire_hash;
         t->state.data_hash = now.data_hash;
         t->state.eval_hash = now.eval_hash;
         for (int i = 0; i < LW_CHECKPOINT_MAX_MODELS; i++) {

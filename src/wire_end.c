@@ -20,14 +20,19 @@ static lw_status open_device(lw_job *job, lw_error *err)
     if (job->threads == 0) {
         LW_TRY(lw_threads_auto(job->comm, err, &job->threads));
     }
-    return lw_device_open(job->device.kind, job->device.index, job->threads, err, &job->dev);
+    LW_TRY(lw_device_open(job->device.kind, job->device.index, job->threads, err, &job->dev));
+    lw_comm_bound_device(job->comm, job->dev);
+    return LW_OK;
 }
 
 static lw_status open_state(lw_wire_end *e, const char *checkpoint, lw_error *err)
 {
     char *path = NULL;
-    LW_TRY(lw_checkpoint_resolve(checkpoint, lw_log_warning, NULL, err, &path));
+    LW_TRY(lw_checkpoint_resolve(checkpoint, lw_print_warning, NULL, err, &path));
     lw_status status = lw_checkpoint_part_open(path, err, &e->info, &e->state);
+    if (status == LW_OK) {
+        status = lw_checkpoint_same_use(path, &e->info, e->job.config, NULL, lw_print_warning, err);
+    }
     free(path);
     return status;
 }

@@ -439,9 +439,115 @@ static void check_case(const char *name, const char *config, lw_step_loss loss)
     bench_close(&b);
 }
 
+// --- which latents a sample has: a bit each, as the LLMs' packings have them
+
+enum { PLACES = 2000, LATENTS = 7 };
+
+static uint32_t latents_of(const bench *b, int64_t llm, int64_t i)
+{
+    const lw_packing *p = &b->step.packing[llm];
+    uint32_t set = 0;
+    for (int64_t k = 0; k < p->prefix_rows; k++) {
+        if (p->at.prefix_row[k] >= p->at.start[i] && p->at.prefix_row[k] < p->at.start[i + 1]) {
+            set |= 1U << (p->at.prefix_source[k] - b->step.batch.at.z_start[i]);
+        }
+    }
+    return set;
+}
+
+// Of every place, in micro-batches whose samples are in turn at the first or at the last places.
+static void draw_latents(bench *b, bool reversed, uint32_t *sets)
+{
+    lw_error err;
+    for (int64_t first = 0; first < PLACES; first += SAMPLES) {
+        const lw_step_sample *batch[SAMPLES];
+        int64_t places[SAMPLES];
+        for (int64_t i = 0; i < SAMPLES; i++) {
+            batch[i] = &samples[i];
+            places[i] = reversed ? PLACES - 1 - first - i : first + i;
+        }
+        b->step.places = places;
+        must(lw_step_run(&b->step, batch, SAMPLES, tokens, &err), &err, "step");
+        for (int64_t i = 0; i < SAMPLES; i++) {
+            sets[places[i]] = latents_of(b, 0, i);
+            if (latents_of(b, 1, i) != sets[places[i]]) {
+                complain("%s: the LLMs have other latents at place %lld", b->name, (long long)places[i]);
+            }
+        }
+    }
+}
+
+// Whether `count` of PLACES is what happens with this probability: within 4.5 standard deviations.
+static void check_rate(const char *name, const char *what, int64_t at, int64_t count, double probability)
+{
+    double apart = fabs((double)count - PLACES * probability) / sqrt(PLACES * probability * (1.0 - probability));
+    if (!(apart < 4.5)) {
+        complain("%s: %s %lld %lld times of %d, expected %.3f of them: %.1f deviations", name, what, (long long)at,
+                 (long long)count, (int)PLACES, probability, apart);
+    }
+}
+
+// from 0: no nesting; else the first so many latents, twice that, ..., or all, each as often.
+static void check_latents(const char *name, int64_t from, double dropout)
+{
+    bench b;
+    char config[512];
+    static uint32_t sets[PLACES];
+    static uint32_t again[PLACES];
+    int64_t has[LATENTS] = {0};
+    int64_t prefix[LATENTS + 1] = {0};
+    bool choice[LATENTS + 1] = {[LATENTS] = true};
+    int64_t choices = 1;
+    for (int64_t n = from; n > 0 && n < LATENTS; n *= 2) {
+        choice[n] = true;
+        choices++;
+    }
+    snprintf(config, sizeof config,
+             "wire: { latents = %d; d_z = 8; }; train: { nested_from = %lld; latent_dropout = %.6f; };"
+             "encoder: { layers = 0; width = 12; heads = 2; ffn = 10; }; pooler: { layers = 1; heads = 2; ffn = 7; };",
+             (int)LATENTS, (long long)from, dropout);
+    bench_open(&b, name, config, (lw_step_loss){0});
+    lay_out_step(&b, SAMPLES);
+    b.step.after = NULL;
+    b.step.seed = 11;
+    draw_latents(&b, false, sets);
+    draw_latents(&b, true, again);
+    for (int64_t i = 0; i < PLACES; i++) {
+        int64_t count = __builtin_popcount(sets[i]);
+        if (sets[i] == 0 || sets[i] != again[i]) {
+            complain("%s: place %lld has the latents %x, and %x in another micro-batch", name, (long long)i, sets[i],
+                     again[i]);
+        }
+        if (dropout == 0.0 && sets[i] != (1U << count) - 1) {
+            complain("%s: place %lld has the latents %x, not the first ones", name, (long long)i, sets[i]);
+        }
+        prefix[count]++;
+        for (int64_t k = 0; k < LATENTS; k++) {
+            has[k] += sets[i] >> k & 1;
+        }
+    }
+    for (int64_t n = 0; n <= LATENTS && dropout == 0.0; n++) {
+        if (choice[n]) {
+            check_rate(name, "latents:", n, prefix[n], 1.0 / (double)choices);
+        } else if (prefix[n] > 0) {
+            complain("%s: %lld places have %lld latents", name, (long long)prefix[n], (long long)n);
+        }
+    }
+    for (int64_t k = 0; k < LATENTS && from == 0; k++) { // one of them, whichever it is, is kept in any case
+        check_rate(name, "latent", k, has[k], 1.0 - dropout * (1.0 - 1.0 / LATENTS));
+    }
+    printf("%-44s %d places\n", name, (int)PLACES);
+    bench_close(&b);
+}
+
 int main(void)
 {
     const lw_step_loss plain = {0};
+    check_latents("nested: 2, 4 or 7 latents", 2, 0.0);
+    check_latents("nested: 1, 2, 4 or 7 latents", 1, 0.0);
+    check_latents("dropout of 0.3", 0, 0.3);
+    check_latents("dropout of 0.95", 0, 0.95);
+    check_latents("nested with dropout of 0.9: never none", 2, 0.9);
     check_case(
         "queries, 0 encoder layers",
         "encoder: { layers = 0; width = 12; heads = 2; ffn = 10; }; pooler: { layers = 1; heads = 2; ffn = 7; };",

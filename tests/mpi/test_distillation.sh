@@ -57,6 +57,18 @@ train fewer 0 loss.kd_cache="$scratch/alone/cache" data.samples=79
 train template 0 loss.kd_cache="$scratch/alone/cache" prompt.anchor=": "
 [ "$(made template)" = 160 ] || fail "another prompt: $(made template) samples made"
 
+# One number of a model's weights: its teacher is another, the other model's the same.
+tiny=$LWMPI_SOURCE_DIR/configs/tiny
+cp -r "$tiny/llama" "$scratch/llama"
+weights=$scratch/llama/model.safetensors
+for byte in '\x11' '\x22'; do
+    printf '%b' "$byte" | dd of="$weights" bs=1 seek=$(($(stat -c %s "$weights") - 3)) conv=notrunc status=none
+    cmp -s "$weights" "$tiny/llama/model.safetensors" || break
+done
+train model 0 loss.kd_cache="$scratch/alone/cache" \
+    "models=({name=\"llama\";path=\"$scratch/llama\";},{name=\"qwen\";path=\"$tiny/qwen\";})"
+[ "$(made model)" = 80 ] || fail "another weight of one model: $(made model) samples made, expected its 80"
+
 # --- killed and stopped while the states are made
 
 many=(data.samples=1200 train.max_steps=2)

@@ -64,6 +64,14 @@ grep -oE '"wire_bytes": [0-9.]+' "$scratch/json" | sed 's/.*: //' | tr '\n' ' ' 
 # quantised: 16, 8, 6, 4 bits of 8 latents x 32; curve: 1, 2, 4, 8 latents in 16 bits
 [ "$(cat "$scratch/bytes")" = "512.0 272.0 208.0 144.0 64.0 128.0 256.0 512.0 " ] || fail "bytes: $(cat "$scratch/bytes")"
 
+# --- a checkpoint means something with its own configuration and models alone
+cp -r configs/tiny/llama "$scratch/changed"
+cp configs/tiny/qwen/tokenizer.json "$scratch/changed/" 2>/dev/null
+refuse "another prompt" 2 'prompt.question: .* before, .* now' prompt.question="Ask: {question}"
+refuse "another tokenizer" 2 'models\[0\] "llama": another tokenizer' models.llama.path="$scratch/changed"
+evaluate despite 0 prompt.anchor="Say:" run.accept_changes=true eval.bootstrap=0
+grep -q 'prompt.anchor: .*' "$scratch/err" || fail "accepted changes are not told: $(cat "$scratch/err")"
+
 # --- predictions: the same bytes at any rank count, and those of the end of training; their means are the figures
 [ "$(wc -l <"$scratch/heart/predictions.jsonl")" -eq $items ] || fail "predictions.jsonl has not one line per sample"
 for n in 0 2 3; do
@@ -137,6 +145,18 @@ for times in once twice; do
 done
 grep -q '\[' "$scratch/once.rows" || fail "no intervals"
 same_bytes "each question once and twice" "$scratch/once.rows" "$scratch/twice.rows"
+
+# --- of one context there is neither an interval nor another one's latents: dashes, and null
+head -1 "$scratch/once.jsonl" | sed 'p;p' >"$scratch/lone.jsonl"
+evaluate lone 0 data.eval="$scratch/lone.jsonl" eval.bootstrap=50 --predictions "$scratch/lone.predictions"
+grep -q 'on 3 samples of 1 contexts' "$scratch/lone" || fail "one context: $(head -1 "$scratch/lone")"
+grep -qE 'nan|\[' "$scratch/lone" && fail "figures that are none: $(grep -E 'nan|\[' "$scratch/lone")"
+grep -qE '^llama +shuffled +- +- +- +- +- +-$' "$scratch/lone" || fail "shuffled with nobody: $(cat "$scratch/lone")"
+grep -q '^gain over shuffled: - ' "$scratch/lone" || fail "a gain over nobody: $(cat "$scratch/lone")"
+evaluate lone.json 0 data.eval="$scratch/lone.jsonl" eval.bootstrap=50 --json --against "$scratch/lone.predictions"
+tr -d ' \n' <"$scratch/lone.json" >"$scratch/lone.flat"
+grep -oE '"[a-z0-9_]*interval":\[[^]]*\]' "$scratch/lone.flat" | grep -v 'null,null' >"$scratch/out" &&
+    fail "intervals of one context: $(cat "$scratch/out")"
 
 # --- means over spans: the curve takes wider ones
 mapfile -t job < <(small_job "$scratch/mean")

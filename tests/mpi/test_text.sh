@@ -65,4 +65,19 @@ for mode in text latent no_context shuffled truncated; do
 done
 grep -q '"f1": null' "$scratch/eval" || fail "eval: an F1 of text that was not generated"
 grep -q '"nll_per_answer_token": [0-9.]*' "$scratch/eval" || fail "eval: no loss"
+
+# Two runs are compared by loss alone; what is drawn for the intervals is documents, not windows.
+"$LWMPI_BIN" eval "${words[@]}" --checkpoint "$scratch/continued" eval.bootstrap=50 --against "$scratch/alone" \
+    >"$scratch/against" 2>"$scratch/err" || fail "eval --against: $(cat "$scratch/err")"
+windows=$(wc -l <"$scratch/alone/predictions.jsonl")
+documents=$(sed 's/#.*//' "$scratch/alone/predictions.jsonl" | sort -u | wc -l)
+[ "$documents" -lt "$windows" ] || fail "not several windows of a document"
+[ "$(grep -c "$windows samples of $documents documents" "$scratch/against")" -eq 2 ] ||
+    fail "eval --against: not $windows windows of $documents documents: $(cat "$scratch/against")"
+[ "$(grep -cE '^(llama|qwen) +NLL/token +[0-9.]+ +[0-9.]+ +[-+][0-9.]+ \[.*\] +[0-9.]+$' "$scratch/against")" -eq 2 ] ||
+    fail "eval --against: no losses: $(cat "$scratch/against")"
+grep -qE '^(llama|qwen) +(EM|F1) ' "$scratch/against" && fail "eval --against: scores of text that was not generated"
+"$LWMPI_BIN" eval "${words[@]}" --checkpoint "$scratch/alone" eval.bootstrap=0 --against "$scratch/alone" --json \
+    >"$scratch/against" 2>"$scratch/err" || fail "eval --against --json: $(cat "$scratch/err")"
+sed -n '/"against"/,$p' "$scratch/against" | grep -q '"f1": null' || fail "eval --against --json: F1 is not null"
 finish

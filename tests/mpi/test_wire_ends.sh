@@ -88,7 +88,10 @@ refuse 1 'give --questions FILE' answer --wires "$scratch/mute"
 # --- what does not belong together
 first=$(printf '%s\n' "$scratch"/run/checkpoints/step-* | head -1)
 refuse 2 'from another encoder' answer --checkpoint "$first" --wires "$scratch/whole"
-refuse 2 'another configuration' encode wire.d_z=16 <"$texts"
+refuse 2 'wire.d_z: 32 before, 16 now' encode wire.d_z=16 <"$texts"
+refuse 2 'prompt.context: ' encode prompt.context="Text: {context}" <"$texts"
+refuse 2 'adapter.embedding_scale: true before, false now' answer adapter.embedding_scale=false --wires "$scratch/whole"
+say despite answer adapter.embedding_scale=false run.accept_changes=true --wires "$scratch/whole"
 refuse 2 'its weights' answer models.llama.path=configs/tiny/qwen --wires "$scratch/whole"
 refuse 1 'not a wire file' answer --wires configs/tiny/llama/model.safetensors
 refuse 1 'stdin:2:' encode < <(head -1 "$texts" && echo '{"context": 3}')

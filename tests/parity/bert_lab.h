@@ -1,4 +1,4 @@
-// bert_lab.h: a BERT directory against the reference that make_bert.py left beside it. A failure ends the program.
+// bert_lab.h: a BERT directory against a reference of make_bert.py's layout. A failure ends the program.
 #ifndef LW_TEST_BERT_LAB_H
 #define LW_TEST_BERT_LAB_H
 

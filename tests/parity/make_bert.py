@@ -1,8 +1,7 @@
 #!/usr/bin/env python3
-"""Makes the references of test_bert.c and test_bert_real.c: last hidden states of BERT models, by transformers.
+"""Makes the references of test_bert.c, bert/tiny and bert/768: last hidden states of BERT models, by transformers.
 
-    python tests/parity/make_bert.py                       bert/tiny and bert/768
-    python tests/parity/make_bert.py MODEL_DIR [XQUAD]     MODEL_DIR/reference.safetensors, for a real model
+    python tests/parity/make_bert.py
 
 Needs torch (CPU), transformers 4.46, tokenizers and safetensors; run by hand. References are computed in float64 on the
 weights as stored, one unpadded sequence at a time: `ids` I32 (tokens), `start` I32 (sequences + 1), `hidden` F32
@@ -76,18 +75,7 @@ def fixture(name, lengths, **config):
 
 def main():
     if len(sys.argv) > 1:
-        folder = sys.argv[1]
-        from tokenizers import Tokenizer
-        texts = ["A frozen language model reads thirty-two soft tokens.", "Größe 3,5 t — 東京!", "x"]
-        if len(sys.argv) > 2:
-            with open(sys.argv[2]) as f:
-                texts += [p["context"] for a in json.load(f)["data"][:6] for p in a["paragraphs"]]
-        tokenizer = Tokenizer.from_file(os.path.join(folder, "tokenizer.json"))
-        tokenizer.no_padding()
-        tokenizer.no_truncation()
-        model = BertModel.from_pretrained(folder, attn_implementation="eager", add_pooling_layer=False)
-        reference(os.path.join(folder, "reference.safetensors"), model, [tokenizer.encode(t).ids[:512] for t in texts])
-        return
+        sys.exit(__doc__)
     folder, state = fixture("tiny", [5, 1, 24, 13], hidden_size=48, num_hidden_layers=3, num_attention_heads=4,
                             intermediate_size=40, vocab_size=701, max_position_embeddings=24, hidden_act="gelu_new")
     old = {"bert." + k.replace("LayerNorm.weight", "LayerNorm.gamma").replace("LayerNorm.bias", "LayerNorm.beta"): v

@@ -8,7 +8,8 @@
 
 MODEL_NAME is models[i].name of CONFIG. Prints an answer a line; with answers.jsonl it compares token for token and ends
 with 1 where one differs. The prompt's templates below are the defaults of prompt.question and prompt.anchor with
-wire.compress = "context"; change them as CONFIG does. Needs torch, transformers and safetensors.
+wire.compress = "context"; change them as CONFIG does, and give --unit-scale where it has adapter.embedding_scale = false.
+Needs torch, transformers and safetensors.
 """
 import argparse
 import json
@@ -27,12 +28,12 @@ ANCHOR = "Answer:"
 class Adapter:
     """Latents (M, d_z) -> soft tokens (M, D) of one model, as src/adapter.h states it."""
 
-    def __init__(self, file, name, model):
+    def __init__(self, file, name, model, embedding_scale=True):
         weights = load_file(file)
         start = f"adapter.{name}."
         self.p = {key[len(start) :]: value for key, value in weights.items() if key.startswith(start)}
         table = model.get_input_embeddings().weight
-        self.rms = table.double().pow(2).mean().sqrt().float()
+        self.scale = table.double().pow(2).mean().sqrt().float() if embedding_scale else 1.0
 
     def linear(self, part, x):
         return torch.nn.functional.linear(x, self.p[f"{part}.weight"], self.p[f"{part}.bias"])
@@ -41,7 +42,7 @@ class Adapter:
         a = torch.nn.functional.layer_norm(z, z.shape[-1:], self.p["norm.weight"], self.p["norm.bias"], eps=1e-5)
         hidden = torch.nn.functional.gelu(self.linear("up", a), approximate="tanh")
         u = self.linear("down", hidden) + self.linear("skip", a)
-        return self.p["gain"] * self.rms * u * torch.rsqrt(u.pow(2).mean(-1, keepdim=True) + 1e-6)
+        return self.p["gain"] * self.scale * u * torch.rsqrt(u.pow(2).mean(-1, keepdim=True) + 1e-6)
 
 
 def answer(model, adapter, z, suffix_ids, max_new_tokens):
@@ -82,10 +83,11 @@ def main():
     parser.add_argument("answers", nargs="?")
     parser.add_argument("--max-new-tokens", type=int, default=16, help="eval.max_new_tokens of CONFIG")
     parser.add_argument("--bos", action="store_true", help="the suffix begins with BOS, as prompt.bos of CONFIG has it")
+    parser.add_argument("--unit-scale", action="store_true", help="adapter.embedding_scale of CONFIG is false")
     args = parser.parse_args()
     model = transformers.AutoModelForCausalLM.from_pretrained(args.model_dir, torch_dtype=torch.float32).eval()
     tokenizer = transformers.PreTrainedTokenizerFast(tokenizer_file=f"{args.model_dir}/tokenizer.json")
-    adapter = Adapter(args.trainables, args.name, model)
+    adapter = Adapter(args.trainables, args.name, model, embedding_scale=not args.unit_scale)
     expected = [json.loads(line) for line in open(args.answers, encoding="utf-8")] if args.answers else None
     differ = 0
     for i, (key, question, z) in enumerate(load_wires(args.wires)):

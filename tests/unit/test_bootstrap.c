@@ -109,6 +109,27 @@ static void test_ratio(void **state)
     assert_true(isnan(out.value) && isnan(out.low) && isnan(out.high));
 }
 
+// One cluster drawn again and again is the same each time: that is no interval, though a figure.
+static void test_one_cluster(void **state)
+{
+    (void)state;
+    const double num[] = {1, 6, 3, 2};
+    const double den[] = {1, 2, 1, 1};
+    const double first_half[] = {1, 2, 0, 0}; // the other cluster has no part in it
+    const int64_t one[] = {0, 0, 0, 0};
+    const int64_t two[] = {0, 0, 1, 1};
+    const lw_figure figures[] = {{.a = {.num = num, .den = den}}, {.a = {.num = first_half, .den = first_half}}};
+    lw_resampling r = {.samples = 4, .cluster = one, .clusters = 1, .resamples = 50, .seed = 1};
+    lw_estimate out[2];
+    assert_int_equal(lw_bootstrap_intervals(&r, figures, 1, &err, out), LW_OK);
+    assert_true(fabs(out[0].value - 2.4) < 1e-12 && isnan(out[0].low) && isnan(out[0].high));
+    r.cluster = two;
+    r.clusters = 2;
+    assert_int_equal(lw_bootstrap_intervals(&r, figures, 2, &err, out), LW_OK);
+    assert_true(out[0].low < out[0].high);
+    assert_true(out[1].value == 1.0 && isnan(out[1].low) && isnan(out[1].high));
+}
+
 static double p_of(const lw_resampling *r, const double *a, const double *b, const double *den)
 {
     double p = -1.0;
@@ -144,10 +165,8 @@ static void test_sign_flip(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_interval),
-        cmocka_unit_test(test_paired),
-        cmocka_unit_test(test_ratio),
-        cmocka_unit_test(test_sign_flip),
+        cmocka_unit_test(test_interval),    cmocka_unit_test(test_paired),    cmocka_unit_test(test_ratio),
+        cmocka_unit_test(test_one_cluster), cmocka_unit_test(test_sign_flip),
     };
     return cmocka_run_group_tests(tests, fill, NULL);
 }

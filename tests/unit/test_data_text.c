@@ -136,6 +136,37 @@ static void test_hotpot_bad(void **state)
     fails(source, LW_ERR_FORMAT, "[1]", "more than data.max_bad_rows = 2");
 }
 
+// Where the encoder reads the context alone, one that is empty is a row as bad as others: named, counted, passed over.
+static void test_no_context(void **state)
+{
+    (void)state;
+    static const char *const texts[] = {
+        "[{\"question\": \"q\", \"answer\": \"a\", \"context\": [[\"t\", [\"a\"]]]},"
+        " {\"_id\": \"h7\", \"question\": \"q\", \"answer\": \"a\", \"context\": []}]",
+        "{\"data\": [{\"paragraphs\": ["
+        "{\"context\": \"c\", \"qas\": [{\"question\": \"q\", \"answers\": [{\"text\": \"a\"}]}]},"
+        "{\"context\": \" \\n\", \"qas\": [{\"id\": \"h7\", \"question\": \"q\", \"answers\": [{\"text\": \"a\"}]}]}]}]}",
+        "{\"context\": \"c\", \"question\": \"q\", \"answer\": \"a\"}\n{\"prompt\": \"q\", \"answer\": \"a\"}",
+    };
+    static const lw_data_format formats[] = {LW_DATA_HOTPOT, LW_DATA_SQUAD, LW_DATA_JSONL};
+    static const char *const names[] = {"rows: [1]: sample \"h7\"", "paragraphs[1].qas[0]: sample \"h7\"",
+                                        "rows:2: sample "};
+    for (size_t i = 0; i < 3; i++) {
+        lw_data_source source = {.path = put("rows", texts[i], strlen(texts[i])), .format = formats[i]};
+        lw_dataset set = read_source(source);
+        assert_int_equal(set.count, 2);
+        lw_dataset_free(&set);
+        source.needs_context = true;
+        fails(source, LW_ERR_FORMAT, names[i], "wire.compress");
+        source.max_bad_rows = 1;
+        set = read_source(source);
+        assert_int_equal(set.count, 1);
+        assert_int_equal(set.bad_rows, 1);
+        assert_non_null(strstr(set.first_bad_row, names[i]));
+        lw_dataset_free(&set);
+    }
+}
+
 // --- text
 
 static lw_data_source text_source(const char *name, const char *text)
@@ -194,17 +225,19 @@ static void test_documents(void **state)
     lw_dataset_free(&set);
 
     source = text_source("d.jsonl", "{\"text\": \"hello world\"}\n{\"text\": \"\"}\n{\"txt\": 3}\n{\"text\": \"a b\"}");
-    source.max_bad_rows = 2;
+    source.max_bad_rows = 1;
     set = read_source(source);
     assert_int_equal(set.count, 2);
-    assert_int_equal(set.bad_rows, 2);
+    assert_int_equal(set.bad_rows, 1);
+    assert_int_equal(set.blank_rows, 1); // as in plain text: no document
     is_window(&set.samples[1], "a", " b", "d.jsonl:4#0");
     lw_dataset_free(&set);
 
     source = text_source("e.json", "{\"data\": [{\"paragraphs\": [{\"context\": \"hello world\", \"qas\": [{}, {}]}, "
-                                   "{\"context\": \"a b\"}]}]}");
+                                   "{\"context\": \" \\n\"}, {\"context\": \"a b\"}]}]}");
     set = read_source(source);
     assert_int_equal(set.count, 2); // each context once, however many questions it has
+    assert_int_equal(set.blank_rows, 1);
     is_window(&set.samples[0], "hello", " world", "data[0].paragraphs[0]#0");
     lw_dataset_free(&set);
 
@@ -252,8 +285,8 @@ static void test_cuts(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_hotpot),    cmocka_unit_test(test_hotpot_bad), cmocka_unit_test(test_windows),
-        cmocka_unit_test(test_documents), cmocka_unit_test(test_cuts),
+        cmocka_unit_test(test_hotpot),  cmocka_unit_test(test_hotpot_bad), cmocka_unit_test(test_no_context),
+        cmocka_unit_test(test_windows), cmocka_unit_test(test_documents),  cmocka_unit_test(test_cuts),
     };
     return cmocka_run_group_tests(tests, make_dir, remove_dir);
 }

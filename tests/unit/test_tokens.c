@@ -103,12 +103,16 @@ static void test_prompts(void **state)
     assert_int_equal(bytes, strlen(text));
     assert_false(cut);
     takes(text, "Sun is hot.\nQuestion: Hot? {context}\n");
+    assert_int_equal(lw_prompt_answer_bytes(config, "sun, of course", 14), 14); // nothing behind {answer}
     lw_config_destroy(&config);
 
-    const char *const overrides[] = {"wire.compress=context"};
-    config = config_with(1, overrides);
+    const char *const overrides[] = {"wire.compress=context", "prompt.answer=<{answer}>\n"};
+    config = config_with(2, overrides);
     assert_int_equal(lw_prompt_suffix(config, &sample, &err, &text), LW_OK);
     takes(text, "Question: Hot? {context}\nAnswer:");
+    assert_int_equal(lw_prompt_answer_bytes(config, "sun>\nQuestion: Why?>\n", 21), 3);
+    assert_int_equal(lw_prompt_answer_bytes(config, "sun> or moon", 12), 12);
+    assert_int_equal(lw_prompt_answer_bytes(config, "", 0), 0);
     assert_int_equal(lw_prompt_source(config, &sample, &err, &text, &bytes, &cut), LW_OK);
     takes(text, "Sun is hot.\n");
     assert_int_equal(lw_prompt_source(config, &bare, &err, &text, &bytes, &cut), LW_ERR_CONFIG);

@@ -137,10 +137,47 @@ static void test_refused(void **state)
     assert_non_null(strstr(err.text, "must be alone"));
 }
 
+// Files of early versions do not name the model.
+static void test_without_type(void **state)
+{
+    (void)state;
+    static const int32_t wanted[] = {4, 6};
+    for (int prefix_alone = 0; prefix_alone < 2; prefix_alone++) {
+        json_t *root = base();
+        json_t *model = json_object_get(root, "model");
+        json_object_del(model, "type");
+        if (prefix_alone) {
+            json_object_del(model, "max_input_chars_per_word");
+        }
+        lw_tokenizer *tokenizer = NULL;
+        lw_ids ids = {0};
+        const lw_status status = load(root, &tokenizer);
+        if (prefix_alone) { // known as WordPiece, so that what is missing is named
+            assert_int_equal(status, LW_ERR_FORMAT);
+            assert_non_null(strstr(err.text, "max_input_chars_per_word"));
+            continue;
+        }
+        assert_int_equal(status, LW_OK);
+        assert_int_equal(lw_tokenizer_encode(tokenizer, "abcd", 4, false, &err, &ids), LW_OK);
+        assert_int_equal(ids.len, 2);
+        assert_memory_equal(ids.data, wanted, sizeof wanted);
+        lw_ids_free(&ids);
+        lw_tokenizer_destroy(&tokenizer);
+    }
+    json_t *root = base();
+    json_t *model = json_object_get(root, "model");
+    json_object_del(model, "type");
+    json_object_set_new(model, "merges", json_array());
+    lw_tokenizer *tokenizer = NULL;
+    assert_int_not_equal(load(root, &tokenizer), LW_OK); // BPE, with a pre-tokenizer that it is not supported with
+    assert_non_null(strstr(err.text, "BPE"));
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_ids),
+        cmocka_unit_test(test_without_type),
         cmocka_unit_test(test_refused),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
