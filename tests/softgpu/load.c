@@ -107,7 +107,7 @@ static int64_t load_and_compare(lw_device *dev, const char *dir)
     must(dev->ops->alloc(dev, (size_t)TENSORS * TENSOR_BYTES, &err, &memory), &err);
     must(lw_weight_list_create(TENSORS, &err, &list), &err);
     for (int64_t t = 0; t < TENSORS; t++) {
-        char name[16];
+        char name[24];
         const int64_t elements = TENSOR_BYTES / 4;
         (void)snprintf(name, sizeof name, "t%" PRId64, t);
         lw_weight_list_add(&list, name, 1, &elements, 0.0F, LW_F32, (float *)memory + t * elements);
