@@ -457,7 +457,7 @@ lw_status lw_checkpoint_same_inputs(const lw_checkpoint_info *found, const lw_ch
     return LW_OK;
 }
 
-// "" where the run's configuration is not beside its checkpoint, or cannot be read. malloc'd.
+// NULL where the run's configuration is not beside its checkpoint, or cannot be read. malloc'd.
 static char *wire_differences(const char *checkpoint_dir, const lw_config *config)
 {
     char *path = NULL;
@@ -483,7 +483,7 @@ static lw_status same_wire(const char *checkpoint_dir, const lw_checkpoint_info 
     }
     char *list = wire_differences(checkpoint_dir, config);
     lw_status status = lw_fail(err, LW_ERR_CONFIG, "it was trained with another configuration:\n%s",
-                               list != NULL ? list : "  (keys of encoder, pooler, adapter, wire or prompt)\n");
+                               list != NULL && list[0] != '\0' ? list : "  (keys of encoder, pooler, adapter, wire or prompt)\n");
     free(list);
     return status;
 }

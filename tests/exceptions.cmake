@@ -23,7 +23,7 @@ set(LW_TIMEOUT_mpi_distillation 300) # sixteen runs; mpi.teacher covers the code
 set(LW_LABELS_mpi_distillation slow)
 set(LW_TIMEOUT_softgpu_ops 300)
 set(LW_TIMEOUT_softgpu_train 600) # four runs of two ranks with every GPU thread emulated
-set(LW_TIMEOUT_softgpu_encoder_llm 400)
+set(LW_TIMEOUT_softgpu_encoders 400)
 set(LW_TIMEOUT_softgpu_devices 600)
 set(LW_TIMEOUT_softgpu_nccl 900) # deadlines that have to pass
 if(NOT LWMPI_SANITIZE) # they stop after their first part there

@@ -34,8 +34,7 @@ seed-32     bench     45  20  bench seed 32
 peer        peer     110  60  peer
 nccl        nccl      40  15  nccl
 text        text      30  10  bash tests/softgpu/test_text.sh
-llm         llm       60  25  bash tests/softgpu/test_encoder_llm.sh
-bert        bert      30  10  bash tests/softgpu/test_encoder_bert.sh
+encoders    encoders  90  35  bash tests/softgpu/test_encoders.sh
 resume      resume    80  40  bash tests/softgpu/test_train.sh
 train       train    100  40  train
 memcheck    sanitize  60  30  sanitize memcheck

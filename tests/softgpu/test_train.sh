@@ -8,16 +8,12 @@ steps=12
 kd=(loss.kd_weight=0.5 loss.kd_tau=2 loss.k=2 loss.kd_cache="$scratch/states")
 [ "${LWMPI_SANITIZED:-0}" = 1 ] && steps=4 && kd=() # and only the first part
 
-# On real GPUs: their number, in LWMPI_GPUS. Two ranks share one by sums through the host.
-backend=auto
-[ "${LWMPI_GPUS:-2}" -ge 2 ] || backend=mpi
-
 # begin NAME DEVICE: two ranks in the background, in $scratch/NAME; $job is the launcher.
 begin() {
     local words
     mapfile -t words < <(small_job "$scratch/$1")
     "${launcher[@]}" -np 2 "$LWMPI_BIN" train "${words[@]}" device="$2" train.max_steps=$steps eval.at_end=false \
-        comm.backend=$backend "${kd[@]}" \
+        comm.backend=$gpu_backend "${kd[@]}" \
         >"$scratch/$1.out" 2>&1 &
     job=$!
 }
@@ -43,7 +39,7 @@ train() {
 
 train cpu cpu
 train gpu cuda
-if [ "$backend" = auto ]; then
+if [ "$gpu_backend" = auto ]; then
     grep -q '^data plane: NCCL' "$scratch/gpu.out" || fail "the sums do not go through NCCL: $(cat "$scratch/gpu.out")"
 fi
 [ "$(wc -l <"$scratch/gpu.curve")" -eq $steps ] || fail "gpu: expected $steps rows of metrics.jsonl"

@@ -31,6 +31,11 @@ ranks() {
     fi
 }
 
+# Data plane of two ranks with GPUs. Ranks that share a real one (LWMPI_GPUS: how many there are) sum through the host.
+gpu_backend=auto
+# shellcheck disable=SC2034 # for the tests
+[ "${LWMPI_GPUS:-2}" -ge 2 ] || gpu_backend=mpi
+
 # small_job FOLDER: arguments of a training run of some seconds at most, on the embedded models: 80 samples in steps of
 # 7, so that the shares of the ranks are uneven, and the last step of 3 leaves ranks without a sample. What tiny.cfg
 # may choose otherwise some day is fixed here.
@@ -55,7 +60,7 @@ metrics() {
 
 # same_numbers NAME TOLERANCE FILE_A FILE_B: tables of the same shape, each number equal to rounding.
 same_numbers() {
-    local out
+    local out code=0
     out=$(awk -v tolerance="$2" '
         function abs(x) { return x < 0 ? -x : x }
         FNR == 1 { file++ }
@@ -69,9 +74,9 @@ same_numbers() {
                   print "row " FNR ", column " i ": " x[i] " and " $i " (tolerance " tolerance ")"; exit }
               if (larger > 0 && abs(x[i] - $i) / larger > worst) worst = abs(x[i] - $i) / larger } }
         END { if (rows_a != rows_b) print rows_a + 0 " and " rows_b + 0 " rows"
-              else print "worst " worst + 0 > "/dev/stderr" }' "$3" "$4" 2>"$scratch/.worst")
-    if [ -n "$out" ]; then
-        fail "$1: $out"
+              else print "worst " worst + 0 > "/dev/stderr" }' "$3" "$4" 2>"$scratch/.worst") || code=$?
+    if [ -n "$out" ] || [ "$code" -ne 0 ]; then
+        fail "$1: ${out:-$(cat "$scratch/.worst")}"
     else
         echo "ok: $1 ($(cat "$scratch/.worst"))"
     fi
