@@ -270,7 +270,7 @@ static lw_status start(lw_bench *b, const lw_hf_config *const *configs, const lw
     for (int64_t j = 0; j < job->llm_count; j++) {
         decoders[j] = job->llms[j].decoder;
     }
-    LW_TRY(lw_step_limits_of(job->config, samples->list, samples->count, b->micro, err, &limits));
+    LW_TRY(lw_step_limits_of(job->config, samples->list, samples->count, b->micro, 1, err, &limits));
     LW_TRY(lw_step_layout(&arena, job->dev, &job->wire, configs, &limits, err, &b->step));
     LW_TRY(lw_arena_alloc(job->dev, &arena, "work space of a step", err, memory));
     arena = *memory;

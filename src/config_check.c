@@ -235,8 +235,12 @@ static lw_status check_phase(const lw_config_loader *loader, lw_error *err)
     LW_TRY(check_distillation(loader, err));
     LW_TRY(check_text(loader, err));
     LW_TRY(check_nested(loader, err));
-    LW_TRY(check_heads(loader, "encoder.width", config->encoder.width, "encoder.heads", config->encoder.heads, err));
-    LW_TRY(check_heads(loader, "wire.d_z", config->wire.d_z, "pooler.heads", config->pooler.heads, err));
+    if (config->encoder.kind == LW_ENCODER_BYTE) {
+        LW_TRY(check_heads(loader, "encoder.width", config->encoder.width, "encoder.heads", config->encoder.heads, err));
+    }
+    if (config->pooler.kind == LW_POOLER_QUERIES) {
+        LW_TRY(check_heads(loader, "wire.d_z", config->wire.d_z, "pooler.heads", config->pooler.heads, err));
+    }
     LW_TRY(check_template(loader, "prompt.context", config->prompt.context, "{context}", err));
     LW_TRY(check_template(loader, "prompt.question", config->prompt.question, "{question}", err));
     LW_TRY(check_template(loader, "prompt.answer", config->prompt.answer, "{answer}", err));

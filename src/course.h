@@ -20,6 +20,9 @@ typedef struct lw_schedule {
 lw_status lw_schedule_make(const lw_config *config, int64_t samples, int ranks, lw_error *err, lw_schedule *out);
 // Sample number `position` of the phase, counted over all epochs.
 int64_t lw_schedule_sample(const lw_schedule *schedule, int64_t position);
+// How often one sample may be in a pass of `micro` consecutive positions: each epoch has an order of its own, so that the
+// last samples of one may be the first of the next. At least 1.
+int64_t lw_schedule_occurrences(int64_t samples, int64_t micro, int64_t epochs);
 // First position and count of `rank`'s share of step `step` (from 0). Shares differ by one sample at most.
 void lw_schedule_share(const lw_schedule *schedule, int64_t step, int rank, int ranks, int64_t *first, int64_t *count);
 // Positions of the whole step.

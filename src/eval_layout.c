@@ -86,6 +86,24 @@ static int64_t find_partner(const lw_job *job, int64_t i)
     return -1;
 }
 
+// The control no_context reads what follows the latents, and an LLM needs something to go on from.
+static lw_status check_suffixes(const lw_job *job, lw_error *err)
+{
+    for (int64_t i = 0; i < job->eval.count; i++) {
+        const lw_step_sample *s = &job->eval.samples[i];
+        for (int64_t j = 0; j < job->llm_count && s->task == LW_TASK_ANSWER; j++) {
+            if (s->suffix[j].count == 0) {
+                return lw_fail(err, LW_ERR_CONFIG,
+                               "%s: without its context nothing is left for model %s to read: prompt.anchor is empty, and "
+                               "the tokenizer begins a text with no token of its own. Set prompt.anchor, or evaluate "
+                               "nothing (eval.at_end = false, eval.every_steps = 0)",
+                               job->eval.data.samples[i].id, job->config->models[j].name);
+            }
+        }
+    }
+    return LW_OK;
+}
+
 // The host's tables, for all systems of a whole evaluation.
 static bool allocate(const lw_job *job, lw_eval *e)
 {
@@ -125,6 +143,9 @@ static lw_status create(const lw_job *job, lw_error *err, lw_eval **out)
     }
     if (e == NULL || !allocate(job, e)) {
         status = lw_fail(err, LW_ERR_MEMORY, "no memory for the evaluation of %lld samples", (long long)n);
+    }
+    if (status == LW_OK) {
+        status = check_suffixes(job, err);
     }
     if (status == LW_OK) {
         status = lw_eval_clusters(job, e, err);

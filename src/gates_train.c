@@ -29,7 +29,7 @@ static lw_status layout(school *c, lw_arena *arena, lw_error *err)
     for (int64_t j = 0; j < c->job->llm_count; j++) {
         configs[j] = &c->job->llms[j].config;
     }
-    LW_TRY(lw_step_limits_of(c->job->config, c->samples, c->count, c->micro, err, &limits));
+    LW_TRY(lw_step_limits_of(c->job->config, c->samples, c->count, c->micro, 1, err, &limits));
     return lw_step_layout(arena, c->job->dev, &c->job->wire, configs, &limits, err, &c->step);
 }
 

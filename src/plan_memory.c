@@ -31,17 +31,8 @@ static lw_status phase_limits(const lw_plan *plan, const lw_job *job, int64_t ph
     const lw_config *config = lw_config_phase(job->config, phase);
     if (plan->from_data) {
         const lw_corpus *data = &job->train[phase];
-        LW_TRY(lw_step_limits_of(config, data->samples, data->view_count, micro, err, out));
-        for (int64_t i = data->view_count; i < micro; i++) { // fewer samples than a pass holds: what-if rows
-            out->encoder.tokens += out->encoder.max_tokens;
-            out->encoder.latents += out->encoder.max_latents;
-            int64_t task = out->task_rows > 0 ? 1 : 0;
-            out->task_rows += task;
-            for (int64_t j = 0; j < job->llm_count; j++) {
-                out->llm[j].prefix_rows += out->encoder.max_latents + task;
-                out->llm[j].rows += out->encoder.max_latents + task;
-            }
-        }
+        LW_TRY(lw_step_limits_of(config, data->samples, data->view_count, micro,
+                                 lw_schedule_occurrences(data->count, micro, config->train.epochs), err, out));
     } else {
         guess_limits(config, job->llm_count, micro, out);
     }

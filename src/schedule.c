@@ -36,6 +36,12 @@ int64_t lw_schedule_sample(const lw_schedule *s, int64_t position)
     return lw_order_index(s->seed, position / s->samples, position % s->samples, s->samples);
 }
 
+int64_t lw_schedule_occurrences(int64_t samples, int64_t micro, int64_t epochs)
+{
+    int64_t touched = samples > 0 && micro > 1 ? (micro - 2) / samples + 2 : 1;
+    return touched < epochs ? touched : epochs;
+}
+
 void lw_schedule_step(const lw_schedule *s, int64_t step, int64_t *first, int64_t *count)
 {
     int64_t rest = s->total_samples - step * s->global;

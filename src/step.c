@@ -76,11 +76,11 @@ static int64_t measure_taught(const lw_config *config, const lw_step_sample *s, 
 typedef struct sizes {
     const lw_config *config;
     const lw_step_sample *samples;
-    int64_t count, micro;
+    int64_t count, micro, occurrences;
     int64_t *scratch; // (count)
 } sizes;
 
-// Sum of the `micro` largest, and the largest.
+// Sum of the `micro` largest, each taken `occurrences` times, and the largest.
 static int64_t top_sum(const sizes *s, lw_measure *measure, int64_t llm, int64_t *largest)
 {
     int64_t *scratch = s->scratch;
@@ -91,16 +91,19 @@ static int64_t top_sum(const sizes *s, lw_measure *measure, int64_t llm, int64_t
     qsort(scratch, (size_t)count, sizeof *scratch, compare_descending);
     *largest = count > 0 ? scratch[0] : 0;
     int64_t sum = 0;
-    for (int64_t i = 0; i < count && i < s->micro; i++) {
-        sum += scratch[i];
+    int64_t left = s->micro;
+    for (int64_t i = 0; i < count && left > 0; i++) {
+        int64_t times = s->occurrences < left ? s->occurrences : left;
+        sum += times * scratch[i];
+        left -= times;
     }
     return sum;
 }
 
 lw_status lw_step_limits_of(const lw_config *config, const lw_step_sample *samples, int64_t count, int64_t micro,
-                            lw_error *err, lw_step_limits *out)
+                            int64_t occurrences, lw_error *err, lw_step_limits *out)
 {
-    sizes s = {.config = config, .samples = samples, .count = count, .micro = micro};
+    sizes s = {.config = config, .samples = samples, .count = count, .micro = micro, .occurrences = occurrences};
     s.scratch = malloc((size_t)(count + 1) * sizeof *s.scratch);
     if (s.scratch == NULL) {
         return lw_fail(err, LW_ERR_MEMORY, "no memory to measure %lld samples", (long long)count);

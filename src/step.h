@@ -97,10 +97,10 @@ typedef struct lw_step {
     int64_t task_rows;                      // task tokens of this pass
 } lw_step;
 
-// The most that any micro-batch of `micro` samples out of these can need, with as many latents as the configuration
-// gives each, and the distillation that it asks for.
+// The most that any micro-batch of `micro` samples out of these can need, where each is in it `occurrences` times at most
+// (lw_schedule_occurrences), with as many latents as the configuration gives each, and the distillation that it asks for.
 lw_status lw_step_limits_of(const lw_config *config, const lw_step_sample *samples, int64_t count, int64_t micro,
-                            lw_error *err, lw_step_limits *out);
+                            int64_t occurrences, lw_error *err, lw_step_limits *out);
 
 // `into` becomes the larger of the two, in everything.
 void lw_step_limits_join(lw_step_limits *into, const lw_step_limits *other);

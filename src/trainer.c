@@ -23,8 +23,11 @@ static lw_status make_limits(lw_trainer *t, lw_error *err)
 {
     for (int64_t i = 0; i < t->course.count; i++) {
         const lw_corpus *c = &t->job->train[i];
+        const lw_config *config = t->course.legs[i].config;
+        int64_t micro = t->course.micro;
         lw_step_limits limits;
-        LW_TRY(lw_step_limits_of(t->course.legs[i].config, c->samples, c->view_count, t->course.micro, err, &limits));
+        LW_TRY(lw_step_limits_of(config, c->samples, c->view_count, micro,
+                                 lw_schedule_occurrences(c->count, micro, config->train.epochs), err, &limits));
         lw_step_limits_join(&t->step.limits, &limits);
     }
     return LW_OK;

@@ -171,7 +171,7 @@ static void lay_out_step(bench *b, int64_t micro)
     lw_arena arena = lw_arena_measure();
     lw_step_free(&b->step);
     lw_arena_free(b->dev, &b->step_memory);
-    must(lw_step_limits_of(b->config, samples, SAMPLES, micro, &err, &limits), &err, "limits");
+    must(lw_step_limits_of(b->config, samples, SAMPLES, micro, 1, &err, &limits), &err, "limits");
     must(lw_step_layout(&arena, b->dev, &b->wire, b->configs, &limits, &err, &b->step), &err, "layout");
     must(lw_arena_alloc(b->dev, &arena, "step", &err, &b->step_memory), &err, "memory of the step");
     memset(b->step_memory.base, 0xFF, b->step_memory.size_bytes); // NaN: what is read must have been written

@@ -64,6 +64,17 @@ figures "$scratch/np3/eval.json" >"$scratch/a"
 figures "$scratch/again3/eval.json" >"$scratch/b"
 same_bytes "3 ranks twice: eval.json" "$scratch/a" "$scratch/b"
 
+# Epochs of a few samples: where one ends in the middle of a pass, the longest sample can be in it twice, or more often.
+head -n 3 configs/tiny/train.jsonl >"$scratch/few.jsonl"
+printf '{"context": "%s", "question": "Which letter?", "answers": ["a b c d e f g"]}\n' "$(printf 'a long text %.0s' {1..30})" \
+    >>"$scratch/few.jsonl"
+for global in 3 10; do
+    few=(data.train="$scratch/few.jsonl" data.samples=4 train.epochs=30 batch.global=$global eval.at_end=false)
+    train "few$global" 0 "${few[@]}"
+    train "few$global-micro" 0 "${few[@]}" batch.micro=1
+    same_numbers "few$global: losses" 1e-3 "$scratch/few$global.curve" "$scratch/few$global-micro.curve"
+done
+
 # One checkpoint, evaluated by any number of ranks: the same bits, and those of the end of training.
 for n in 0 1 2 4; do
     mapfile -t job < <(small_job "$scratch/np3")

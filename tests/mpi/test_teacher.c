@@ -245,7 +245,7 @@ static void open_step(bench *b)
         configs[j] = &job->llms[j].config;
         decoders[j] = job->llms[j].decoder;
     }
-    must(lw_step_limits_of(job->config, job->train[0].samples, SAMPLES, MICRO, &err, &limits), &err, "limits");
+    must(lw_step_limits_of(job->config, job->train[0].samples, SAMPLES, MICRO, 1, &err, &limits), &err, "limits");
     must(lw_step_layout(&arena, job->dev, &job->wire, configs, &limits, &err, &b->step), &err, "layout");
     must(lw_arena_alloc(job->dev, &arena, "step", &err, &b->step_memory), &err, "memory");
     memset(b->step_memory.base, 0xFF, b->step_memory.size_bytes);

@@ -75,6 +75,30 @@ static void test_every_sample_once_per_epoch(void **state)
     }
 }
 
+// Most epochs that any `micro` consecutive positions of a run are in.
+static int64_t most_epochs(int64_t samples, int64_t micro, int64_t epochs)
+{
+    int64_t most = 0;
+    for (int64_t first = 0; first < samples * epochs; first++) {
+        int64_t last = first + micro < samples * epochs ? first + micro - 1 : samples * epochs - 1;
+        int64_t touched = last / samples - first / samples + 1;
+        most = touched > most ? touched : most;
+    }
+    return most;
+}
+
+static void test_occurrences_of_a_sample_in_a_pass(void **state)
+{
+    (void)state;
+    for (int64_t samples = 1; samples <= 6; samples++) {
+        for (int64_t micro = 1; micro <= 20; micro++) {
+            for (int64_t epochs = 1; epochs <= 5; epochs++) {
+                assert_int_equal(lw_schedule_occurrences(samples, micro, epochs), most_epochs(samples, micro, epochs));
+            }
+        }
+    }
+}
+
 static void test_order_does_not_depend_on_ranks_or_batch(void **state)
 {
     (void)state;
@@ -247,6 +271,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_every_sample_once_per_epoch),
+        cmocka_unit_test(test_occurrences_of_a_sample_in_a_pass),
         cmocka_unit_test(test_order_does_not_depend_on_ranks_or_batch),
         cmocka_unit_test(test_max_steps),
         cmocka_unit_test(test_micro),
