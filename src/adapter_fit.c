@@ -282,6 +282,10 @@ static lw_status set_adapter(fit *f, int64_t j, lw_error *err, double *explained
         status = lw_fail(err, LW_ERR_MEMORY, "no memory for the fit of the adapters");
     } else if (job->rank == 0) {
         status = lw_ridge_solve(dev, &f->ridge[j], penalty, err, solution, solution + weights, explained);
+        if (status == LW_ERR_NUMERIC) { // a single number has no LayerNorm, and a text or two no spread
+            status = lw_fail_in(err, status, "adapter.start = \"embeddings\" needs more data or a larger wire.d_z, or "
+                                "set it to \"random\": model %s", job->config->models[j].name);
+        }
     }
     status = lw_comm_agree(job->comm, status, err);
     if (status == LW_OK) {

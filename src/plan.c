@@ -35,6 +35,11 @@ static int64_t fewer_tokens(int64_t ratio, int64_t factor)
     return ratio > 0 && ratio < factor ? 1 : ratio / factor;
 }
 
+static bool is_same(const lw_plan_change *c)
+{
+    return c->samples == 1 && c->epochs == 1 && c->batch == 1 && c->latents == 1 && c->answer == 1;
+}
+
 static void change_config(const lw_plan_change *change, lw_config *c)
 {
     c->batch.global *= change->batch;
@@ -58,7 +63,9 @@ static lw_status change_job(const lw_plan *plan, const lw_plan_change *change, l
     }
     out->config.phases = out->phases;
     out->job.config = &out->config;
-    out->job.min_positions += lw_plan_most_of(&out->config).latents - lw_plan_most_of(plan->config).latents;
+    if (!plan->from_data) { // data are measured with the changed configuration
+        out->job.min_positions += lw_plan_most_of(&out->config).latents - lw_plan_most_of(plan->config).latents;
+    }
     for (int64_t j = 0; j < plan->job.llm_count; j++) {
         d[j] = plan->job.llms[j].config.d;
     }
@@ -187,7 +194,14 @@ lw_status lw_plan_layout_make(const lw_plan *plan, const lw_plan_change *change,
         *out = l;
         goto done;
     }
-    LW_TRY_GOTO(lw_plan_memory_measure(plan, &changed.job, change->answer, course.micro, gpus, err, &l.memory));
+    status = lw_plan_memory_measure(plan, &changed.job, change->answer, course.micro, gpus, err, &l.memory);
+    if (status == LW_ERR_CONFIG && !is_same(change)) { // longer than the models can take
+        snprintf(l.why_not, sizeof l.why_not, "%.255s", err->text);
+        *out = l;
+        status = LW_OK;
+        goto done;
+    }
+    LW_TRY_GOTO(status);
     fill_times(plan, &changed, change, &course, &l);
     double sharers = plan->cpu != NULL ? (double)gpus : 1.0; // ranks of a machine share its memory
     l.fits = (double)l.memory.total * sharers <= plan->rates.memory_bytes * lw_device_memory_margin();

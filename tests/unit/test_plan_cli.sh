@@ -69,6 +69,14 @@ plan 0 "$seed" batch.per_rank=4 --gpus 1,8,16 --json
 has out '"scaling": "weak"'
 [ -z "$(find . -mindepth 1 ! -name out ! -name err)" ] || complain "plan left files: $(find .)"
 
+# --- changes are measured on the data that are there, and one that the models cannot take is left out
+plan 0 "$tiny" encoder.kind=llm encoder.share=llama pooler.kind=mean wire.ratio=2 wire.compress=prompt
+has out 'latents x2 '
+plan 0 "$tiny" wire.latents=400
+has out '^decision'
+has out 'batch x2 '
+grep -q 'latents x2' out && complain "latents x2 where the models take no more than 512 positions"
+
 # --- the deadline
 plan 0 "$seed" plan.deadline_h=0.001 batch.global=64
 has out 'no count ends in time'
