@@ -127,7 +127,9 @@ static bool allocate(const lw_job *job, lw_eval *e)
     if (done && c->eval.quantise) {
         size_t rows = (size_t)(e->chunk * most_latents(job));
         e->z = calloc(rows, (size_t)c->wire.d_z * sizeof *e->z);
-        e->wire = calloc(rows, (size_t)lw_quantise_row_bytes(16, c->wire.d_z));
+        int64_t plain = lw_quantise_row_bytes(16, c->wire.d_z);
+        int64_t scaled = lw_quantise_row_bytes(8, c->wire.d_z); // more, where a scale comes with a single number
+        e->wire = calloc(rows, (size_t)(plain > scaled ? plain : scaled));
         done = e->z != NULL && e->wire != NULL;
     }
     return done;

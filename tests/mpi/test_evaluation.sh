@@ -162,6 +162,8 @@ grep -oE '"[a-z0-9_]*interval":\[[^]]*\]' "$scratch/lone.flat" | grep -v 'null,n
 mapfile -t job < <(small_job "$scratch/mean")
 "$LWMPI_BIN" train "${job[@]}" pooler.kind=mean wire.ratio=4 eval.curve=true eval.quantise=true eval.bootstrap=0 \
     >"$scratch/log" 2>&1 || fail "mean pooler: $(tail -3 "$scratch/log")"
+"$LWMPI_BIN" train "${job[@]}" run.dir="$scratch/narrow" pooler.kind=mean wire.d_z=1 eval.quantise=true eval.bootstrap=0 \
+    >"$scratch/out" 2>&1 || fail "latents of one number: $(tail -3 "$scratch/out")"
 # --- few answers agree after so little training: the joint choice is the largest sum
 weak=$scratch/mean/predictions.jsonl
 paste <(log_probability "$weak" llama llama) <(log_probability "$weak" llama qwen) <(log_probability "$weak" qwen llama) \
