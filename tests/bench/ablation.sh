@@ -74,12 +74,22 @@ tiny text "750 steps of text first, 20 % repeated" <<C
 phases = ( $(text text "steps = 750;") { name = "qa"; epochs = 3; } );
 C
 run smollm2-xquad smollm2 "configs/smollm2-xquad.cfg" </dev/null
-run smollm2-xquad smollm2_start "adapter.start=random" adapter.start=random </dev/null
-run smollm2-xquad smollm2_frozen "encoder.lora_rank=0" encoder.lora_rank=0 </dev/null
-run smollm2-xquad smollm2_text "no text phase: questions at once" <<'C'
-phases = ( { name = "qa"; epochs = 3; first_weight = 1.0; } );
-C
-run smollm2-xquad smollm2_curriculum "316 steps of text, all of them at 4x" <<C
-phases = ( { name = "x4"; data = "../models/xquad/train.json"; format = "text"; window_bytes = 240; target_tokens = 40;
-             reconstruct_share = 0.8; steps = 316; }, { name = "qa"; epochs = 3; first_weight = 1.0; } );
-C
+rates=(phases.qa.encoder_lr=2e-4 phases.qa.adapter_lr=1e-4)
+run smollm2-xquad smollm2_rates "questions at the rates of the text" "${rates[@]}" </dev/null
+longer=("${rates[@]}" phases.qa.epochs=3 phases.qa.first_weight=1.0)
+run smollm2-xquad smollm2_epochs "the same, 3 epochs, first token twice" "${longer[@]}" </dev/null
+run smollm2-xquad smollm2_teacher "the same, kd_weight=0.5 k=8" "${longer[@]}" phases.qa.kd_weight=0.5 loss.k=8 </dev/null
+questions='{ name = "qa"; epochs = 3; first_weight = 1.0; }'
+window='data = "../models/xquad/train.json"; format = "text"; target_tokens = 40;'
+short="phases = (
+  { name = \"x1\"; $window window_bytes = 160; reconstruct_share = 1.0; ratio = 1; steps = 16; warmup = 0.3; },
+  { name = \"x2\"; $window window_bytes = 160; reconstruct_share = 1.0; ratio = 2; steps = 100; },
+  { name = \"x4\"; $window window_bytes = 240; reconstruct_share = 0.8; steps = 200; },
+  $questions
+);"
+run smollm2-xquad smollm2_short "316 steps of text in place of 650, 3 epochs, first token twice" <<<"$short"
+run smollm2-xquad smollm2_start "the same, adapter.start=random" adapter.start=random <<<"$short"
+run smollm2-xquad smollm2_frozen "the same, encoder.lora_rank=0" encoder.lora_rank=0 <<<"$short"
+run smollm2-xquad smollm2_text "the same, no text phase" <<<"phases = ( $questions );"
+run smollm2-xquad smollm2_curriculum "316 steps of text, all at 4x" \
+    <<<"phases = ( { name = \"x4\"; $window window_bytes = 240; reconstruct_share = 0.8; steps = 316; }, $questions );"
