@@ -22,6 +22,7 @@ typedef enum lw_note_kind {
     LW_NOTE_WORKS,   // on what comes before the next collective
     LW_NOTE_GOES_ON, // no longer waits: a rank that then hangs must not pass for one that waits
     LW_NOTE_SIGNAL,  // was asked to stop, and has no part in the work; its sequence is the lw_signal
+    LW_NOTE_ENDS,    // has said who is missing, and ends the job
     LW_NOTE_KINDS
 } lw_note_kind;
 
@@ -63,6 +64,7 @@ struct lw_comm {
     const lw_error *untold;       // what this rank failed of, while it is not agreed; NULL
     bool noted;                   // this rank has told the others that it waits in the current collective
     bool told_to_end;             // lw_comm_told_to_end has spoken
+    bool another_ends;            // another rank has said why, and ends the job
     bool owns_mpi;                // started here, so ended here
 };
 

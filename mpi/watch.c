@@ -53,6 +53,10 @@ static void take_note(lw_comm *comm, int from, const lw_note *note, double now_s
         comm->told_signal = (int)note->sequence > comm->told_signal ? (int)note->sequence : comm->told_signal;
         return;
     }
+    if (note->kind == LW_NOTE_ENDS) {
+        comm->another_ends = true;
+        return;
+    }
     lw_sign *s = &comm->signs[from];
     bool waits = note->kind == LW_NOTE_WAITS || note->kind == LW_NOTE_CALLS;
     if (!waits || !s->waits || s->sequence != note->sequence) {
@@ -246,7 +250,7 @@ void lw_comm_told_to_end(lw_comm *comm, double waited_s, const char *what)
         return;
     }
     comm->told_to_end = true;
-    if (call_all(comm, answer_s, silent, sizeof silent) > 0) {
+    if (call_all(comm, answer_s, silent, sizeof silent) > 0 && !comm->another_ends) {
         lw_comm_say(
             "rank %d on %s: SIGTERM after %.1f s of waiting in phase \"%s\" (%s) for %s, without a sign of life: "
             "it died, or is busy",
@@ -274,6 +278,7 @@ void lw_comm_missed_deadline(lw_comm *comm, double waited_s, const char *what)
             "moved for %.1f s (comm.timeout_s): the network is stuck or the ranks do not call the same operation",
             comm->rank, lw_comm_host(comm), waited_s, comm->phase, what, comm->timeout_s);
     }
+    send_to_all(comm, LW_NOTE_ENDS, lw_now_s());
     lw_comm_abandon_device(comm);
     lw_comm_kill(lw_status_exit_code(LW_ERR_TIMEOUT));
 }
