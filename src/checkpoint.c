@@ -482,8 +482,9 @@ static lw_status same_wire(const char *checkpoint_dir, const lw_checkpoint_info 
         return LW_OK;
     }
     char *list = wire_differences(checkpoint_dir, config);
+    bool known = list != NULL && list[0] != '\0';
     lw_status status = lw_fail(err, LW_ERR_CONFIG, "it was trained with another configuration:\n%s",
-                               list != NULL && list[0] != '\0' ? list : "  (keys of encoder, pooler, adapter, wire or prompt)\n");
+                               known ? list : "  (keys of encoder, pooler, adapter, wire or prompt)\n");
     free(list);
     return status;
 }

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Jobs whose encoder reads with an LLM, or a frozen BERT, on GPUs: the CPU's losses and gradient norms to bf16 at one and two ranks, the same
-# bits with blocks and threads in another order; adapters fitted to the embeddings as well as on the CPU.
+# Jobs whose encoder reads with an LLM, or a frozen BERT, on GPUs: the CPU's losses and gradient norms to bf16 at one and
+# two ranks, the same bits with blocks and threads in another order; adapters fitted to the embeddings as well as on the CPU.
 . tests/support/shell.sh
 
 # shellcheck disable=SC2034 # by name, below
