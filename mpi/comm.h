@@ -12,11 +12,11 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-#include "beat.h"
-#include "config.h"
-#include "device.h"
-#include "signals.h"
-#include "status.h"
+#include "core/heartbeat.h"
+#include "config/config.h"
+#include "device/device.h"
+#include "core/signals.h"
+#include "core/status.h"
 
 typedef struct lw_comm lw_comm;
 
@@ -47,14 +47,14 @@ int lw_comm_local_size(const lw_comm *comm);
 const char *lw_comm_host(const lw_comm *comm);
 void lw_comm_set_timeout(lw_comm *comm, double timeout_s); // once the configuration is known. Local
 
-// The worst signal (signals.h) that this process got; on rank 0 of a part of the ranks (lw_comm_first), or that one
+// The worst signal (core/signals.h) that this process got; on rank 0 of a part of the ranks (lw_comm_first), or that one
 // outside of it got while it waits in lw_comm_rendezvous. Local.
 lw_signal lw_comm_signal(lw_comm *comm);
 
 // Names what this rank does now ("load models", "step 120"), for the message of a missed deadline. Local.
 __attribute__((format(printf, 2, 3))) void lw_comm_phase(lw_comm *comm, const char *format, ...);
 
-// Tells ranks that wait for this one that it gets on with its work, so that they go on waiting (beat.h says who tells).
+// Tells ranks that wait for this one that it gets on with its work, so that they go on waiting (core/heartbeat.h says who tells).
 // By the thread that owns the communicator, outside of its calls. Costs a look at the clock; 20 times a second at most it
 // looks whether somebody waits, and answers eight to sixteen times within the deadline. Local.
 void lw_comm_alive(lw_comm *comm);

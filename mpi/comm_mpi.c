@@ -10,9 +10,9 @@
 #include <time.h>
 #include <unistd.h>
 
-#include "clock.h"
+#include "core/clock.h"
 #include "comm_impl.h"
-#include "signals.h"
+#include "core/signals.h"
 
 enum {
     SPIN_TESTS = 200,         // tests before the clock is looked at: the whole wait of ranks in step

@@ -6,9 +6,9 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "clock.h"
+#include "core/clock.h"
 #include "comm_impl.h"
-#include "device_cuda.h"
+#include "kernels/cuda/device_cuda.h"
 #include "load_nccl.h"
 
 #if NCCL_VERSION_CODE < 21800

@@ -2,13 +2,13 @@
 #ifndef LW_COMM_NCCL_H
 #define LW_COMM_NCCL_H
 
-#include "device.h"
-#include "status.h"
+#include "device/device.h"
+#include "core/status.h"
 
 typedef struct lw_comm lw_comm;
 typedef struct lw_nccl lw_nccl;
 
-// A NCCL communicator of the ranks of `comm`, each with a GPU of its own (rank_device.h refuses two ranks on one), `dev`
+// A NCCL communicator of the ranks of `comm`, each with a GPU of its own (job/rank_device.h refuses two ranks on one), `dev`
 // (both borrowed): the unique id goes by MPI. Non-blocking: every wait polls for asynchronous errors until
 // comm.timeout_s. LW_ERR_COMM, LW_ERR_MEMORY, LW_ERR_UNSUPPORTED, agreed by all ranks. A failure after NCCL has begun to
 // connect the ranks ends the job, as no other rank could learn of it in time. Collective.

@@ -7,7 +7,7 @@
 #include <unistd.h>
 
 #include "comm_impl.h"
-#include "worker.h"
+#include "core/worker.h"
 
 struct lw_guard {
     lw_worker worker;

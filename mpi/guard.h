@@ -2,7 +2,7 @@
 #ifndef LW_GUARD_H
 #define LW_GUARD_H
 
-#include "status.h"
+#include "core/status.h"
 
 typedef struct lw_guard lw_guard;
 

@@ -5,7 +5,7 @@
 
 #include <nccl.h>
 
-#include "status.h"
+#include "core/status.h"
 
 #define LW_NCCL_FUNCTIONS(X) \
     X(GetVersion)            \

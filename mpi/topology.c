@@ -8,7 +8,7 @@
 #include <unistd.h>
 
 #include "comm_impl.h"
-#include "paths.h"
+#include "io/install.h"
 
 lw_status lw_comm_find_topology(lw_comm *comm, lw_error *err)
 {

@@ -5,7 +5,7 @@
 #include <math.h>
 #include <stdio.h>
 
-#include "clock.h"
+#include "core/clock.h"
 #include "comm_impl.h"
 
 enum { TAG_NOTE = 21 };

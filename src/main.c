@@ -1,8 +1,8 @@
 // main.c: one call per sub-command.
 #include <stdio.h>
 
-#include "command.h"
-#include "status.h"
+#include "cli/command.h"
+#include "core/status.h"
 
 static lw_status run(const lw_request *request, lw_error *err)
 {

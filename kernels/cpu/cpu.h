@@ -7,7 +7,7 @@
 #ifndef LW_CPU_H
 #define LW_CPU_H
 
-#include "device.h"
+#include "device/device.h"
 
 typedef struct lw_cpu {
     lw_device base;
@@ -61,7 +61,7 @@ extern const lw_device_ops lw_cpu_ops_base;
 extern const lw_device_ops lw_cpu_ops_v3;
 extern const lw_device_ops lw_cpu_ops_v4;
 
-// The operators, see src/device.h.
+// The operators, see src/device/device.h.
 void LW_CPU(gemm)(lw_device *dev, const lw_gemm *g);
 void LW_CPU(rmsnorm)(lw_device *dev, int64_t rows, int64_t d, float eps, const float *x, const float *w, lw_dtype type,
                      void *y, float *rstd);

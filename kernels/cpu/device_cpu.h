@@ -1,8 +1,8 @@
-// device_cpu.h: how the registry (src/device.c) opens the CPU device.
+// device_cpu.h: how the registry (kernels/devices.c) opens the CPU device.
 #ifndef LW_DEVICE_CPU_H
 #define LW_DEVICE_CPU_H
 
-#include "device.h"
+#include "device/device.h"
 
 // Opens the CPU device with `threads` threads (at least 1). `isa` chooses one of the compiled instruction sets by
 // name ("x86-64-v4", "x86-64-v3", "base"); NULL takes the best one that this processor runs. Fails with

@@ -5,7 +5,7 @@
 #include <stdint.h>
 #include <string.h>
 
-#include "device.h"
+#include "device/device.h"
 #include "simd.h"
 
 LW_INLINE float lw_float_of_bits(uint32_t bits)

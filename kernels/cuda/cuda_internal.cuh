@@ -17,7 +17,7 @@
 #include <cuda_fp16.h>
 
 extern "C" {
-#include "device.h"
+#include "device/device.h"
 }
 #include "device_cuda.h"
 
@@ -352,7 +352,7 @@ lw_status lw_cuda_self_test(lw_cuda *c, lw_error *err); // self_test.cu
 const lw_device_ops *lw_cuda_ops(void);                 // table.cu
 void lw_cuda_runtime_version(char *out, size_t size);   // info.cu: "13.0"
 
-// --- operators, see src/device.h
+// --- operators, see src/device/device.h
 
 // device.cu
 lw_status lw_cuda_alloc(lw_device *dev, size_t bytes, lw_error *err, void **out);

@@ -8,7 +8,7 @@
 #include "cublas.cuh"
 
 extern "C" {
-#include "clock.h"
+#include "core/clock.h"
 }
 
 #define GIB 1073741824.0

@@ -1,4 +1,4 @@
-// random.cu: the normal numbers of src/random.c on the device. A number is a function of seed, stream and counter, so
+// random.cu: the normal numbers of src/core/random.c on the device. A number is a function of seed, stream and counter, so
 // the element's index is all the state there is.
 #include "cuda_internal.cuh"
 

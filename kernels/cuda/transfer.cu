@@ -9,7 +9,7 @@
 #include "cuda_internal.cuh"
 
 extern "C" {
-#include "host_copy.h"
+#include "device/host_copy.h"
 }
 
 #define PIECE_BYTES ((size_t)16 << 20)

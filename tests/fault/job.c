@@ -10,9 +10,9 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#include "checkpoint.h"
-#include "file_util.h"
-#include "safetensors.h"
+#include "run/checkpoint.h"
+#include "io/files.h"
+#include "io/safetensors.h"
 
 static int failures = 0;
 

@@ -10,9 +10,9 @@
 #include <string.h>
 #include <sys/stat.h>
 
-#include "clock.h"
+#include "core/clock.h"
 #include "job.h"
-#include "random.h"
+#include "core/random.h"
 
 enum { EVERY_STEPS = 8, STEPS = 160, MAX_RANKS = 3, MAX_KILLS_OF_A_RUN = 4, DEFAULT_KILLS = 12 };
 

@@ -8,7 +8,7 @@
 #include <string.h>
 #include <unistd.h>
 
-#include "clock.h"
+#include "core/clock.h"
 #include "job.h"
 
 enum { STEPS = 46, MAX_RANKS = 3 };

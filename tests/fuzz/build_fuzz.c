@@ -1,5 +1,5 @@
-// The texts of version.h for a build of the readers alone: the real ones look at BLAS and the commit.
-#include "version.h"
+// The texts of core/version.h for a build of the readers alone: the real ones look at BLAS and the commit.
+#include "core/version.h"
 
 const char *lw_version(void)
 {

@@ -6,7 +6,7 @@
 #include <string.h>
 #include <unistd.h>
 
-#include "utf8.h"
+#include "core/utf8.h"
 
 enum { PATH_BYTES = 320, PATHS = 8 };
 

@@ -1,7 +1,7 @@
 // config.json of a BERT directory.
 #include <math.h>
 
-#include "bert_config.h"
+#include "model/bert_config.h"
 #include "fuzz.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)

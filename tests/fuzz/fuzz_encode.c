@@ -4,8 +4,8 @@
 #include <string.h>
 
 #include "fuzz.h"
-#include "tokenizer.h"
-#include "utf8.h"
+#include "tokenizer/tokenizer.h"
+#include "core/utf8.h"
 
 enum { TOKENIZERS = 4 };
 

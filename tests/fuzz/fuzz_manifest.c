@@ -5,10 +5,10 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "checkpoint_internal.h"
-#include "file_util.h"
+#include "run/checkpoint_internal.h"
+#include "io/files.h"
 #include "fuzz.h"
-#include "utf8.h"
+#include "core/utf8.h"
 
 static void verify(const void *text, size_t bytes)
 {

@@ -3,9 +3,9 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "file_util.h"
+#include "io/files.h"
 #include "fuzz.h"
-#include "teacher_file.h"
+#include "train/teacher_file.h"
 
 enum { KEY = 7, D = 3, SAMPLES = 3, ROWS = 4, PAGE = 4096, HEAD_BYTES = 32 };
 

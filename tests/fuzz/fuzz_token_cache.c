@@ -3,9 +3,9 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "file_util.h"
+#include "io/files.h"
 #include "fuzz.h"
-#include "token_cache.h"
+#include "data/token_cache.h"
 
 enum { KEY = 7, VOCAB = 1000, COUNT_AT = 24, HEADER_BYTES = 80 };
 

@@ -3,8 +3,8 @@
 #include <string.h>
 
 #include "fuzz.h"
-#include "tokenizer.h"
-#include "utf8.h"
+#include "tokenizer/tokenizer.h"
+#include "core/utf8.h"
 
 enum { TEXT_BYTES = 4096 };
 

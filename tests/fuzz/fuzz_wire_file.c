@@ -3,8 +3,8 @@
 #include <string.h>
 
 #include "fuzz.h"
-#include "quantise.h"
-#include "wire_file.h"
+#include "wire/quantise.h"
+#include "wire/wire_file.h"
 
 static void check_decoded(const lw_wire_set *set)
 {

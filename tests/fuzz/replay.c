@@ -4,7 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "file_util.h"
+#include "io/files.h"
 #include "fuzz.h"
 
 static int run_folder(const char *folder)

@@ -6,7 +6,7 @@
 #include <string.h>
 
 #include "fuzz.h"
-#include "utf8.h"
+#include "core/utf8.h"
 
 enum { USED_SAMPLES = 8 };
 

@@ -6,7 +6,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#include "data.h"
+#include "data/dataset.h"
 
 void fuzz_rows(const uint8_t *data, size_t size, lw_data_format format, const char *name);
 

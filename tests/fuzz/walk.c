@@ -3,7 +3,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "file_util.h"
+#include "io/files.h"
 #include "fuzz.h"
 
 static void walk_one(const lw_safetensors *file, const lw_tensor_view *view)

@@ -2,7 +2,7 @@
 #ifndef LW_FUZZ_WALK_H
 #define LW_FUZZ_WALK_H
 
-#include "safetensors.h"
+#include "io/safetensors.h"
 
 // Reads every byte of every tensor; `most` bytes is what the files hold.
 void fuzz_walk(const lw_safetensors *file, size_t most);

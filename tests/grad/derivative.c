@@ -2,7 +2,7 @@
 
 #include <math.h>
 
-#include "random.h"
+#include "core/random.h"
 
 enum { RUNGS = 9 };
 

@@ -7,7 +7,7 @@
 
 #include "backbone.h"
 #include "derivative.h"
-#include "random.h"
+#include "core/random.h"
 
 enum { DIRECTIONS = 2, SEQUENCES = 4, IDS = 17 };
 

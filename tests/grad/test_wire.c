@@ -10,8 +10,8 @@
 
 #include "divergence.h"
 #include "derivative.h"
-#include "random.h"
-#include "step.h"
+#include "core/random.h"
+#include "wire/step.h"
 
 enum { LLMS = 2, READS = 1, SAMPLES = 5, MAX_TOKENS = 8, DIRECTIONS = 3 };
 

@@ -3,7 +3,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-#include "collapse.h"
+#include "train/collapse.h"
 
 enum { LATENTS = 3, WIDTH = 4, VALUES = LATENTS * WIDTH, MOST = 5 };
 

@@ -11,8 +11,8 @@
 #include <string.h>
 #include <unistd.h>
 
-#include "clock.h"
-#include "comm.h"
+#include "core/clock.h"
+#include "mpi/comm.h"
 
 typedef struct fixture {
     lw_comm *comm;

@@ -12,7 +12,7 @@
 
 #include "divergence.h"
 #include "scratch.h"
-#include "teacher.h"
+#include "train/teacher.h"
 
 enum { SAMPLES = 37, MICRO = 5, K = 3, MAX_PATH = 4096 };
 

@@ -2,7 +2,7 @@
 #include <math.h>
 
 #include "harness.h"
-#include "random.h"
+#include "core/random.h"
 #include "reference.h"
 
 typedef struct element_context {

@@ -11,7 +11,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-#include "device.h"
+#include "device/device.h"
 
 typedef enum op_role {
     OP_INPUT,  // unchanged by the call

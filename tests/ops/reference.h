@@ -1,4 +1,4 @@
-// reference.h: the operators of src/device.h in double precision, written as plainly as their formulas. Only forward
+// reference.h: the operators of src/device/device.h in double precision, written as plainly as their formulas. Only forward
 // passes: the gradients are their finite differences.
 #ifndef OPS_REFERENCE_H
 #define OPS_REFERENCE_H

@@ -4,8 +4,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "device.h"
-#include "device_cuda.h"
+#include "device/device.h"
+#include "kernels/cuda/device_cuda.h"
 
 #define MIB ((size_t)1 << 20)
 

@@ -3,8 +3,8 @@
 #include <stdio.h>
 #include <string.h>
 
-#include "device.h"
-#include "device_cuda.h"
+#include "device/device.h"
+#include "kernels/cuda/device_cuda.h"
 
 static int failures;
 

@@ -5,8 +5,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "bert.h"
-#include "safetensors.h"
+#include "model/bert.h"
+#include "io/safetensors.h"
 
 static const double limit = 1e-5;
 

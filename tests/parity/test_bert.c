@@ -5,8 +5,8 @@
 #include <string.h>
 
 #include "bert_lab.h"
-#include "file_util.h"
-#include "safetensors.h"
+#include "io/files.h"
+#include "io/safetensors.h"
 #include "scratch.h"
 
 static uint64_t splitmix(uint64_t x)

@@ -7,8 +7,8 @@
 #include <string.h>
 #include <sys/stat.h>
 
-#include "generate.h"
-#include "safetensors.h"
+#include "model/generate.h"
+#include "io/safetensors.h"
 
 static const char fixtures[] = "tests/parity/fixtures";
 static int failures = 0;

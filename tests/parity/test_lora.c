@@ -8,7 +8,7 @@
 #include <string.h>
 
 #include "backbone.h"
-#include "safetensors.h"
+#include "io/safetensors.h"
 
 enum { MAX_SEQUENCES = 8, MAX_IDS = 64 };
 

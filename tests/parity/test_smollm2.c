@@ -7,8 +7,8 @@
 #include <string.h>
 #include <unistd.h>
 
-#include "generate.h"
-#include "tokenizer.h"
+#include "model/generate.h"
+#include "tokenizer/tokenizer.h"
 
 enum { NEW = 24, PATH_BYTES = 4096 };
 

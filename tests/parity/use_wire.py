@@ -26,7 +26,7 @@ ANCHOR = "Answer:"
 
 # --- from here ...
 class Adapter:
-    """Latents (M, d_z) -> soft tokens (M, D) of one model, as src/adapter.h states it."""
+    """Latents (M, d_z) -> soft tokens (M, D) of one model, as src/wire/adapter.h states it."""
 
     def __init__(self, file, name, model, embedding_scale=True):
         weights = load_file(file)

@@ -7,8 +7,8 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-#include "clock.h"
-#include "device.h"
+#include "core/clock.h"
+#include "device/device.h"
 
 enum {
     FAILED = 1,

@@ -4,7 +4,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-#include "frozen_weights.h"
+#include "model/frozen_weights.h"
 
 enum { TENSORS = 3, TENSOR_BYTES = 80 << 20, PIECE_BYTES = 16 << 20 };
 

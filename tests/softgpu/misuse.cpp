@@ -5,7 +5,7 @@
 
 #include <cublasLt.h>
 
-#include "launch.cuh"
+#include "kernels/cuda/launch.cuh"
 
 static const unsigned ALL = 0xffffffffU;
 

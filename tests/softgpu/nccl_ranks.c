@@ -5,8 +5,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "comm.h"
-#include "rank_device.h"
+#include "mpi/comm.h"
+#include "job/rank_device.h"
 
 enum { ELEMENTS = 10007 };
 

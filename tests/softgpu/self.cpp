@@ -5,7 +5,7 @@
 
 #include <vector>
 
-#include "launch.cuh"
+#include "kernels/cuda/launch.cuh"
 #include <cuda_bf16.h>
 #include <cuda_fp16.h>
 

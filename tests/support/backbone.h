@@ -3,7 +3,7 @@
 #ifndef LW_TEST_BACKBONE_H
 #define LW_TEST_BACKBONE_H
 
-#include "decoder.h"
+#include "model/decoder.h"
 
 typedef struct backbone {
     lw_device *dev;

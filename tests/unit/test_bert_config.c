@@ -7,7 +7,7 @@
 
 #include <cmocka.h>
 
-#include "bert_config.h"
+#include "model/bert_config.h"
 #include "scratch.h"
 
 static lw_error err;

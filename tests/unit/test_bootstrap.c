@@ -9,8 +9,8 @@
 
 #include <cmocka.h>
 
-#include "bootstrap.h"
-#include "random.h"
+#include "eval/bootstrap.h"
+#include "core/random.h"
 
 static lw_error err;
 

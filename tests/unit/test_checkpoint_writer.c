@@ -12,10 +12,10 @@
 
 #include <cmocka.h>
 
-#include "checkpoint_internal.h"
-#include "checkpoint_writer.h"
-#include "clock.h"
-#include "file_util.h"
+#include "run/checkpoint_internal.h"
+#include "run/checkpoint_writer.h"
+#include "core/clock.h"
+#include "io/files.h"
 #include "scratch.h"
 
 enum { ELEMENTS = 1 << 16 };

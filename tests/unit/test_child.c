@@ -6,7 +6,7 @@
 
 #include <cmocka.h>
 
-#include "child.h"
+#include "core/child.h"
 
 static void takes_output_and_exit_code(void **state)
 {

@@ -8,8 +8,8 @@
 
 #include <cmocka.h>
 
-#include "command.h"
-#include "paths.h"
+#include "cli/command.h"
+#include "io/install.h"
 
 static lw_request parse(int argc, char **argv)
 {

@@ -9,9 +9,9 @@
 
 #include <cmocka.h>
 
-#include "config.h"
-#include "config_keys.h"
-#include "file_util.h"
+#include "config/config.h"
+#include "config/keys.h"
+#include "io/files.h"
 
 #define MODELS "models = ( { name = \"llama\"; path = \"m/llama\"; }, { name = \"qwen\"; path = \"/abs/qwen\"; } );\n"
 #define GOOD MODELS "batch: { global = 8; };\n"

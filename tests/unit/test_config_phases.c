@@ -8,8 +8,8 @@
 
 #include <cmocka.h>
 
-#include "config.h"
-#include "config_keys.h"
+#include "config/config.h"
+#include "config/keys.h"
 
 #define COMMON                                                             \
     "models = ( { name = \"llama\"; path = \"m/llama\"; } );\n"            \

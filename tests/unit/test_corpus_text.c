@@ -11,8 +11,8 @@
 
 #include <cmocka.h>
 
-#include "corpus.h"
-#include "file_util.h"
+#include "data/corpus.h"
+#include "io/files.h"
 
 enum { BOS = 1, EOS = 2 };
 

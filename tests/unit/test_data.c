@@ -9,8 +9,8 @@
 
 #include <cmocka.h>
 
-#include "data.h"
-#include "file_util.h"
+#include "data/dataset.h"
+#include "io/files.h"
 
 static lw_error err;
 

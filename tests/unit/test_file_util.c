@@ -15,7 +15,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-#include "file_util.h"
+#include "io/files.h"
 #include "scratch.h"
 
 static lw_error err;

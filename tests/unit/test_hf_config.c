@@ -12,7 +12,7 @@
 #include <math.h>
 #include <unistd.h>
 
-#include "hf_config.h"
+#include "model/hf_config.h"
 #include "scratch.h"
 
 static lw_error err;
@@ -176,7 +176,7 @@ static void test_special_ids(void **state)
     assert_int_equal(c.eos_count, 2);
     assert_int_equal(c.eos_id[0], 999);
     assert_int_equal(c.eos_id[1], 5);
-    // A number beyond 64 bits anywhere in a file turns its integers into reals (json_util.h).
+    // A number beyond 64 bits anywhere in a file turns its integers into reals (io/json.h).
     c = accept(llama_base, "{\"eos_token_id\":[3.0,1e30]}");
     assert_int_equal(c.eos_count, 1);
     assert_int_equal(c.eos_id[0], 3);

@@ -9,7 +9,7 @@
 
 #include <cmocka.h>
 
-#include "json_util.h"
+#include "io/json.h"
 #include "scratch.h"
 
 static lw_error err;

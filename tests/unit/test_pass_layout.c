@@ -8,9 +8,9 @@
 
 #include <cmocka.h>
 
-#include "arena.h"
-#include "packing.h"
-#include "params.h"
+#include "device/arena.h"
+#include "model/packing.h"
+#include "device/params.h"
 
 // --- arena
 

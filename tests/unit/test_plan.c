@@ -13,7 +13,7 @@
 
 #include <cmocka.h>
 
-#include "plan.h"
+#include "plan/plan.h"
 
 static lw_error err;
 

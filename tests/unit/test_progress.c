@@ -11,7 +11,7 @@
 #include <cmocka.h>
 #include <math.h>
 
-#include "progress.h"
+#include "run/progress.h"
 
 static void expect_line(lw_progress_state state, int width, const char *expected)
 {

@@ -8,7 +8,7 @@
 
 #include <cmocka.h>
 
-#include "encoder.h"
+#include "wire/encoder.h"
 
 enum { MAX_TOKENS = 64, BOS = 3 };
 

@@ -14,14 +14,14 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#include "checkpoint_internal.h"
-#include "command.h"
-#include "data.h"
-#include "file_util.h"
-#include "hf_config.h"
+#include "run/checkpoint_internal.h"
+#include "cli/command.h"
+#include "data/dataset.h"
+#include "io/files.h"
+#include "model/hf_config.h"
 #include "scratch.h"
-#include "token_cache.h"
-#include "utf8.h"
+#include "data/token_cache.h"
+#include "core/utf8.h"
 
 enum { VARIANTS = 3000, ROOM = 4096 };
 

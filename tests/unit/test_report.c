@@ -12,7 +12,7 @@
 #include <string.h>
 #include <sys/stat.h>
 
-#include "report.h"
+#include "report/report.h"
 #include "support/scratch.h"
 
 #define EVIL "<script>alert('1')</script>&\\\"x\\u0007]]>"

@@ -9,8 +9,8 @@
 
 #include <cmocka.h>
 
-#include "random.h"
-#include "ridge.h"
+#include "core/random.h"
+#include "job/ridge.h"
 
 enum { P = 7, Q = 4, ROWS = 150 };
 

@@ -15,11 +15,11 @@
 #include <math.h>
 #include <signal.h>
 
-#include "checkpoint_internal.h"
-#include "file_util.h"
-#include "json_util.h"
-#include "run_dir.h"
-#include "signals.h"
+#include "run/checkpoint_internal.h"
+#include "io/files.h"
+#include "io/json.h"
+#include "run/run_dir.h"
+#include "core/signals.h"
 
 enum { PATH_BYTES = 512 };
 

@@ -12,8 +12,8 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#include "file_util.h"
-#include "safetensors.h"
+#include "io/files.h"
+#include "io/safetensors.h"
 #include "scratch.h"
 
 static lw_error err;

@@ -9,7 +9,7 @@
 
 #include <cmocka.h>
 
-#include "trainer.h"
+#include "train/trainer.h"
 
 static lw_schedule make(lw_config *c, int64_t samples, int ranks)
 {

@@ -8,7 +8,7 @@
 
 #include <cmocka.h>
 
-#include "score.h"
+#include "eval/score.h"
 
 static lw_error err;
 

@@ -9,9 +9,9 @@
 
 #include <cmocka.h>
 
-#include "data.h"
-#include "file_util.h"
-#include "utf8.h"
+#include "data/dataset.h"
+#include "io/files.h"
+#include "core/utf8.h"
 
 static lw_error err;
 

@@ -13,15 +13,15 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#include "calibration.h"
-#include "child.h"
-#include "config.h"
-#include "data.h"
-#include "file_util.h"
+#include "cost/calibration.h"
+#include "core/child.h"
+#include "config/config.h"
+#include "data/dataset.h"
+#include "io/files.h"
 #include "scratch.h"
-#include "token_cache.h"
-#include "tokenizer.h"
-#include "utf8.h"
+#include "data/token_cache.h"
+#include "tokenizer/tokenizer.h"
+#include "core/utf8.h"
 
 static lw_error err;
 

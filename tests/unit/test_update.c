@@ -10,8 +10,8 @@
 
 #include <cmocka.h>
 
-#include "random.h"
-#include "wire.h"
+#include "core/random.h"
+#include "wire/wire.h"
 
 typedef struct fixture {
     lw_config *config;

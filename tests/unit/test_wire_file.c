@@ -10,9 +10,9 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "quantise.h"
-#include "safetensors.h"
-#include "wire_file.h"
+#include "wire/quantise.h"
+#include "io/safetensors.h"
+#include "wire/wire_file.h"
 
 enum { TEXTS = 3, D_Z = 40, ROWS = 6 };
 static const int32_t starts[TEXTS + 1] = {0, 1, 4, ROWS};

@@ -10,7 +10,7 @@
 #include <cmocka.h>
 #include <jansson.h>
 
-#include "tokenizer.h"
+#include "tokenizer/tokenizer.h"
 
 static lw_error err;
 

@@ -1,0 +1,271 @@
+// cmd_checkpoint.c: `lwmpi checkpoint`: what a run directory holds, and whether it is whole. No MPI.
+#include <jansson.h>
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "run/checkpoint_internal.h"
+#include "run/checkpoint_part.h"
+#include "cli/command.h"
+#include "io/files.h"
+#include "io/json.h"
+#include "cli/options.h"
+#include "run/run_dir.h"
+
+typedef struct row {
+    char name[256]; // for people: "step-000120", or the path of a single checkpoint
+    char *path;
+    bool known; // the manifest could be read
+    lw_checkpoint_info info;
+    bool ok;
+    char problem[sizeof(lw_error)];
+    bool latest, best;
+} row;
+
+typedef struct list {
+    const char *dir; // as given
+    row *rows;
+    int64_t count, damaged;
+    char notes[2][160]; // about the marks
+} list;
+
+static void free_list(list *l)
+{
+    for (int64_t i = 0; i < l->count; i++) {
+        free(l->rows[i].path);
+    }
+    free(l->rows);
+}
+
+// --- looking
+
+static void look_at(row *r, int64_t step)
+{
+    lw_error err = {{0}};
+    r->known = lw_checkpoint_describe(r->path, &err, &r->info) == LW_OK;
+    r->ok = lw_checkpoint_verify(r->path, &err, &r->info) == LW_OK;
+    if (r->ok && step >= 0 && r->info.step != step) {
+        r->ok = false;
+        lw_fail(&err, LW_ERR_FORMAT, "its manifest is of step %lld", (long long)r->info.step);
+    }
+    snprintf(r->problem, sizeof r->problem, "%s", r->ok ? "" : err.text);
+}
+
+static lw_status read_one(const char *dir, lw_error *err, list *out)
+{
+    out->rows = calloc(1, sizeof *out->rows);
+    if (out->rows == NULL) {
+        return lw_fail(err, LW_ERR_MEMORY, "no memory for a list of checkpoints");
+    }
+    row *r = &out->rows[0];
+    LW_TRY(lw_path_join("", dir, err, &r->path)); // a copy
+    snprintf(r->name, sizeof r->name, "%s", dir);
+    out->count = 1;
+    look_at(r, -1);
+    out->damaged = !r->ok;
+    return LW_OK;
+}
+
+static lw_status read_entries(const char *checkpoints, const lw_checkpoint_entry *entries, int64_t count, lw_error *err,
+                              list *out)
+{
+    out->rows = calloc((size_t)count + 1, sizeof *out->rows);
+    if (out->rows == NULL) {
+        return lw_fail(err, LW_ERR_MEMORY, "no memory for a list of checkpoints");
+    }
+    for (int64_t i = count - 1; i >= 0; i--) { // oldest first
+        row *r = &out->rows[out->count];
+        LW_TRY(lw_path_join(checkpoints, entries[i].name, err, &r->path));
+        look_at(r, entries[i].step);
+        if (!r->ok && !lw_path_is_dir(r->path) && !lw_path_is_file(r->path)) {
+            free(r->path); // a running job has just removed it
+            *r = (row){.path = NULL};
+            continue;
+        }
+        snprintf(r->name, sizeof r->name, "%s", entries[i].name);
+        out->damaged += !r->ok;
+        out->count++;
+    }
+    return LW_OK;
+}
+
+// The row that a mark names, NULL for none. A mark that names none is worth a note, but no checkpoint is the worse for
+// it.
+static row *read_mark(const list *l, const char *mark, char *note, size_t note_size)
+{
+    char name[40];
+    lw_checkpoint_read_mark(l->dir, mark, name);
+    for (int64_t i = 0; i < l->count; i++) {
+        if (strcmp(l->rows[i].name, name) == 0) {
+            return &l->rows[i];
+        }
+    }
+    char *path = NULL;
+    lw_error ignored;
+    if (lw_path_join(l->dir, mark, &ignored, &path) == LW_OK && lw_path_is_file(path)) {
+        snprintf(note, note_size, "%s names %s", mark, name[0] != '\0' ? name : "no checkpoint");
+        size_t used = strlen(note);
+        snprintf(note + used, note_size - used, "%s", name[0] != '\0' ? ", which is not there" : "");
+    }
+    free(path);
+    return NULL;
+}
+
+static lw_status read_run(const char *dir, const char *checkpoints, lw_error *err, list *out)
+{
+    lw_checkpoint_entry *entries = NULL;
+    int64_t count = 0;
+    LW_TRY(lw_checkpoint_list(checkpoints, err, &entries, &count));
+    lw_status status = read_entries(checkpoints, entries, count, err, out);
+    free(entries);
+    LW_TRY(status);
+    out->dir = dir;
+    row *latest = read_mark(out, "latest", out->notes[0], sizeof out->notes[0]);
+    row *best = read_mark(out, "best", out->notes[1], sizeof out->notes[1]);
+    if (latest != NULL) {
+        latest->latest = true;
+    }
+    if (best != NULL) {
+        best->best = true;
+    }
+    return LW_OK;
+}
+
+static lw_status read_list(const char *dir, lw_error *err, list *out)
+{
+    char *manifest = NULL;
+    char *checkpoints = NULL;
+    lw_status status = lw_path_join(dir, LW_CHECKPOINT_MANIFEST, err, &manifest);
+    if (status == LW_OK) {
+        status = lw_path_join(dir, "checkpoints", err, &checkpoints);
+    }
+    if (status == LW_OK && lw_path_is_dir(checkpoints)) {
+        status = read_run(dir, checkpoints, err, out);
+    } else if (status == LW_OK && lw_path_is_file(manifest)) {
+        status = read_one(dir, err, out);
+    } else if (status == LW_OK) {
+        status = lw_fail(err, LW_ERR_CONFIG,
+                         "%s is neither a run directory (no checkpoints/) nor a checkpoint (no " LW_CHECKPOINT_MANIFEST
+                         "): name a directory such as runs/tiny",
+                         dir);
+    }
+    free(manifest);
+    free(checkpoints);
+    return status;
+}
+
+// --- telling
+
+static void print_row(const row *r)
+{
+    char marks[16];
+    char problem[sizeof r->problem];
+    snprintf(marks, sizeof marks, "%s%s%s", r->latest ? "latest" : "", r->latest && r->best ? " " : "",
+             r->best ? "best" : "");
+    lw_printable(r->problem, problem, sizeof problem);
+    if (r->known) {
+        char nll[32] = "-";
+        if (isfinite(r->info.eval_nll)) {
+            snprintf(nll, sizeof nll, "%.4f", r->info.eval_nll);
+        }
+        printf("%-16s %10lld %12lld %6lld  %-20.20s %9.1f %9s  %-11s  ", r->name, (long long)r->info.step,
+               (long long)r->info.samples, (long long)r->info.epoch, r->info.created, (double)r->info.bytes / 1048576.0,
+               nll, marks);
+    } else {
+        printf("%-16s %10s %12s %6s  %-20s %9s %9s  %-11s  ", r->name, "?", "?", "?", "?", "?", "?", marks);
+    }
+    printf("%s%s\n", r->ok ? "ok" : "DAMAGED: ", r->ok ? "" : problem);
+}
+
+static void print_list(const list *l)
+{
+    if (l->count == 0) {
+        printf("%s: no checkpoint yet\n", l->dir);
+    } else {
+        printf("%-16s %10s %12s %6s  %-20s %9s %9s  %-11s  %s\n", "checkpoint", "step", "samples", "epoch", "written",
+               "MiB", "eval_nll", "marks", "state");
+    }
+    for (int64_t i = 0; i < l->count; i++) {
+        print_row(&l->rows[i]);
+    }
+    for (size_t i = 0; i < sizeof l->notes / sizeof l->notes[0]; i++) {
+        if (l->notes[i][0] != '\0') {
+            printf("note: %s\n", l->notes[i]);
+        }
+    }
+}
+
+static json_t *row_json(const row *r)
+{
+    json_t *o = json_object();
+    char problem[sizeof r->problem];
+    json_object_set_new(o, "name", json_string(r->name));
+    json_object_set_new(o, "path", json_string(r->path));
+    json_object_set_new(o, "ok", json_boolean(r->ok));
+    json_object_set_new(o, "problem",
+                        r->ok ? json_null() : json_string(lw_printable(r->problem, problem, sizeof problem)));
+    json_object_set_new(o, "latest", json_boolean(r->latest));
+    json_object_set_new(o, "best", json_boolean(r->best));
+    if (r->known) {
+        json_object_set_new(o, "step", json_integer(r->info.step));
+        json_object_set_new(o, "samples", json_integer(r->info.samples));
+        json_object_set_new(o, "epoch", json_integer(r->info.epoch));
+        json_object_set_new(o, "created", json_string(r->info.created));
+        json_object_set_new(o, "bytes", json_integer(r->info.bytes));
+        json_object_set_new(o, "eval_nll", lw_json_number(r->info.eval_nll));
+        json_object_set_new(o, "lwmpi", json_string(r->info.lwmpi_version));
+    }
+    return o;
+}
+
+static lw_status print_json(const list *l, lw_error *err)
+{
+    json_t *rows = json_array();
+    for (int64_t i = 0; i < l->count; i++) {
+        json_array_append_new(rows, row_json(&l->rows[i]));
+    }
+    json_t *o = json_pack("{s:s, s:I, s:o}", "dir", l->dir, "damaged", (json_int_t)l->damaged, "checkpoints", rows);
+    bool written = o != NULL && json_dumpf(o, stdout, JSON_INDENT(2)) == 0;
+    json_decref(o);
+    printf("\n");
+    return written ? LW_OK : lw_fail(err, LW_ERR_IO, "the list cannot be written");
+}
+
+static lw_status export_to(const char *dir, const char *file, lw_error *err)
+{
+    char *path = NULL;
+    LW_TRY(lw_checkpoint_resolve(dir, lw_print_warning, NULL, err, &path));
+    lw_status status = lw_checkpoint_export(path, file, err);
+    free(path);
+    return status;
+}
+
+lw_status lw_cmd_checkpoint(int argc, char **argv, lw_error *err)
+{
+    bool json = false;
+    const char *export = NULL;
+    int count;
+    const lw_option options[] = {{"json", NULL, &json}, {"export", &export, NULL}, {NULL, NULL, NULL}};
+    LW_TRY(lw_options_parse(options, argc, argv, err, &count));
+    if (count != 1) {
+        return lw_fail(err, LW_ERR_USAGE, "lwmpi checkpoint wants one directory: a run or a checkpoint");
+    }
+    if (export != NULL) {
+        return export_to(argv[1], export, err);
+    }
+    list l = {.dir = argv[1]};
+    lw_status status = read_list(argv[1], err, &l);
+    if (status == LW_OK && json) {
+        status = print_json(&l, err);
+    } else if (status == LW_OK) {
+        print_list(&l);
+    }
+    if (status == LW_OK && l.damaged > 0) {
+        status =
+            lw_fail(err, LW_ERR_FORMAT, "%lld of %lld checkpoints in %s %s damaged; the next start passes over them",
+                    (long long)l.damaged, (long long)l.count, argv[1], l.damaged == 1 ? "is" : "are");
+    }
+    free_list(&l);
+    return status;
+}

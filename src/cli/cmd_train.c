@@ -1,0 +1,316 @@
+// cmd_train.c: `lwmpi train`: open a run, train, evaluate, sum up.
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "core/clock.h"
+#include "cli/command.h"
+#include "cli/config_words.h"
+#include "eval/eval.h"
+#include "io/files.h"
+#include "plan/forecast.h"
+#include "io/json.h"
+#include "plan/rank_choice.h"
+#include "train/trainer.h"
+#include "core/version.h"
+
+// A run directory that holds a checkpoint may be continued only with the configuration that began it.
+static lw_status check_continues(const lw_job *job, lw_error *err)
+{
+    const lw_config *c = job->config;
+    lw_config *before = NULL;
+    char *file = NULL;
+    char *differences = NULL;
+    int64_t checkpoints = 0;
+    lw_status status = LW_OK;
+    LW_TRY_GOTO(lw_path_join(c->run.dir, "config.cfg", err, &file));
+    LW_TRY_GOTO(lw_checkpoint_count(c->run.dir, err, &checkpoints));
+    if (checkpoints == 0 || !lw_path_is_file(file)) {
+        goto done; // nothing to continue, or nothing to compare with: the checkpoint's hash will tell
+    }
+    LW_TRY_GOTO(lw_config_load(file, 0, NULL, err, &before));
+    LW_TRY_GOTO(lw_config_differences(before, c, err, &differences));
+    if (differences[0] != '\0' && c->run.accept_changes) {
+        differences[strlen(differences) - 1] = '\0'; // the last newline
+        lw_log(job->run, "warning: continuing with another configuration (run.accept_changes):\n%s", differences);
+    } else if (differences[0] != '\0') {
+        status = lw_fail(err, LW_ERR_CONFIG,
+                         "%s holds a run of another configuration; to continue it set these keys back, or give another "
+                         "run.dir, or run.accept_changes=true to go on with the change",
+                         c->run.dir);
+        differences[strlen(differences) - 1] = '\0'; // the last newline
+        lw_fail_lines(err, status, differences);
+    }
+done:
+    free(differences);
+    free(file);
+    lw_config_destroy(&before);
+    return status;
+}
+
+static lw_status open_run(lw_job *job, lw_error *err)
+{
+    LW_TRY(lw_progress_create(NULL, err, &job->progress));
+    LW_TRY(lw_run_dir_open(job->config->run.dir, job->progress, err, &job->run));
+    return check_continues(job, err);
+}
+
+// config.cfg says what the steps in this directory were made with; a start that fails before it comes to any leaves
+// what was there.
+static lw_status write_config(lw_job *job, lw_error *err)
+{
+    char *text = NULL;
+    size_t bytes = 0;
+    FILE *stream = open_memstream(&text, &bytes);
+    if (stream == NULL) {
+        return lw_fail(err, LW_ERR_MEMORY, "no memory to write the configuration");
+    }
+    job->config->run.accept_changes = false; // it was for this start
+    lw_status status = lw_config_write(job->config, stream, err);
+    if (fclose(stream) != 0 && status == LW_OK) {
+        status = lw_fail(err, LW_ERR_MEMORY, "no memory to write the configuration");
+    }
+    if (status == LW_OK) {
+        status = lw_run_dir_write_config(job->run, text, err);
+    }
+    free(text);
+    return status;
+}
+
+// All device memory beside weights and parameters: a training step and an evaluation take turns in it.
+static lw_status open_workspace(lw_job *job, lw_trainer *t, lw_eval **eval, lw_error *err, lw_arena *out)
+{
+    lw_arena arena = lw_arena_measure();
+    lw_arena_mark start = lw_arena_save(&arena);
+    LW_TRY(lw_trainer_layout(&arena, t, err));
+    if (job->eval.count > 0) {
+        lw_arena_rewind(&arena, start);
+        LW_TRY(lw_eval_layout(&arena, job, err, eval));
+    }
+    size_t predicted = job->frozen_bytes + job->wire_memory.size_bytes + arena.high_water_bytes;
+    lw_log(job->run,
+           "predicted device memory per rank: %.1f MiB (frozen weights %.1f, trainables and optimizer %.1f, "
+           "activations %.1f)",
+           (double)predicted / 1048576.0, (double)job->frozen_bytes / 1048576.0,
+           (double)job->wire_memory.size_bytes / 1048576.0, (double)arena.high_water_bytes / 1048576.0);
+    LW_TRY(lw_arena_alloc(job->dev, &arena, "work space of a step", err, out));
+    lw_log(job->run, "allocated device memory per rank: %.1f MiB", (double)job->dev->allocated_bytes / 1048576.0);
+    arena = *out;
+    LW_TRY(lw_trainer_layout(&arena, t, err));
+    if (job->eval.count > 0) {
+        lw_arena_rewind(&arena, start);
+        LW_TRY(lw_eval_layout(&arena, job, err, eval));
+    }
+    return LW_OK;
+}
+
+static json_t *summary_json(const lw_job *job, const lw_trainer *t, const lw_forecast *forecast,
+                            const lw_eval_result *evaluation, double wall_s)
+{
+    lw_teacher_figures f;
+    json_t *o = json_object();
+    json_object_set_new(o, "lwmpi", json_string(lw_version()));
+    json_object_set_new(o, "commit", json_string(lw_commit()));
+    json_object_set_new(o, "config", json_string(job->config->path));
+    json_object_set_new(o, "device", json_string(job->dev->description));
+    json_object_set_new(o, "ranks", json_integer(job->ranks));
+    json_object_set_new(o, "steps", json_integer(t->state.step));
+    json_object_set_new(o, "skipped", json_integer(t->state.skipped));
+    json_object_set_new(o, "samples", json_integer(t->state.samples));
+    json_object_set_new(o, "train_s", lw_json_number(t->state.train_s));
+    json_object_set_new(o, "wall_s", lw_json_number(wall_s));
+    json_object_set_new(o, "samples_per_s", lw_json_number((double)t->state.samples / t->state.train_s));
+    json_object_set_new(o, "device_bytes", json_integer((json_int_t)job->dev->peak_bytes));
+    json_object_set_new(o, "loss", lw_json_number(t->mean_loss));
+    for (int64_t j = 0; j < job->llm_count; j++) {
+        char key[80];
+        snprintf(key, sizeof key, "loss_%s", job->llms[j].name);
+        json_object_set_new(o, key, lw_json_number(t->loss[j]));
+    }
+    json_object_set_new(o, "checkpoints", json_integer(t->saves.count));
+    json_object_set_new(o, "checkpoint_write_s", lw_json_number(t->saves.write_s));
+    json_object_set_new(o, "checkpoint_stall_s", lw_json_number(t->saves.stall_s));
+    json_object_set_new(o, "checkpoint_stall_share",
+                        lw_json_number(t->saves.between_s > 0.0 ? t->saves.stall_s / t->saves.between_s : 0.0));
+    if (lw_trainer_teachers(t, &f)) {
+        json_object_set_new(o, "teacher",
+                            json_pack("{s:I, s:I, s:I, s:f, s:f}", "samples", (json_int_t)f.samples, "samples_made",
+                                      (json_int_t)f.made, "file_bytes", (json_int_t)f.file_bytes, "check_s", f.check_s,
+                                      "made_s", f.made_s));
+    }
+    lw_forecast_summary(forecast, t, o);
+    if (evaluation != NULL) {
+        json_object_set_new(o, "gain_over_shuffled", lw_json_number(evaluation->mean_gain.f1));
+        for (int64_t j = 0; j < job->llm_count; j++) {
+            for (int mode = 0; mode < LW_EVAL_MODE_COUNT; mode++) {
+                char key[96];
+                snprintf(key, sizeof key, "f1_%s_%s", lw_eval_mode_key((lw_eval_mode)mode), job->llms[j].name);
+                json_object_set_new(o, key, lw_json_number(lw_eval_f1(evaluation, j, (lw_eval_mode)mode)));
+            }
+        }
+    }
+    return o;
+}
+
+static lw_status write_predictions(lw_job *job, const lw_eval *eval, lw_error *err)
+{
+    char *path = NULL;
+    LW_TRY(lw_path_join(lw_run_dir_path(job->run), "predictions.jsonl", err, &path));
+    lw_status status = lw_eval_write_predictions(job, eval, path, err);
+    free(path);
+    return status;
+}
+
+static lw_status write_results(lw_job *job, const lw_trainer *t, lw_forecast *forecast, const lw_eval *eval,
+                               const lw_eval_result *evaluation, double start_s, lw_error *err)
+{
+    lw_forecast_leave_record(forecast, t);
+    if (evaluation != NULL) {
+        json_t *json = NULL;
+        LW_TRY(lw_eval_json(job, evaluation, err, &json));
+        lw_status status = lw_run_dir_write_json(job->run, "eval.json", json, err);
+        json_decref(json);
+        LW_TRY(status);
+        LW_TRY(write_predictions(job, eval, err));
+        lw_eval_print(job, evaluation, NULL);
+    }
+    json_t *summary = summary_json(job, t, forecast, evaluation, lw_now_s() - start_s);
+    lw_status status = lw_run_dir_write_json(job->run, "summary.json", summary, err);
+    json_decref(summary);
+    lw_log(job->run, "done: %lld steps, %lld samples, %.1f s of training at %.1f samples/s; results in %s",
+           (long long)t->state.step, (long long)t->state.samples, t->state.train_s,
+           (double)t->state.samples / t->state.train_s, lw_run_dir_path(job->run));
+    return status;
+}
+
+// Whether summary.json is of this step: it may be that of a shorter run, which was then made longer.
+static bool has_results(const char *run_dir, int64_t step)
+{
+    enum { SUMMARY_BYTES = 1 << 20 };
+    lw_error ignored;
+    char *path = NULL;
+    json_t *summary = NULL;
+    bool found = lw_path_join(run_dir, "summary.json", &ignored, &path) == LW_OK &&
+                 lw_json_read_file(path, SUMMARY_BYTES, 0, &ignored, &summary) == LW_OK &&
+                 json_integer_value(json_object_get(summary, "steps")) == (json_int_t)step;
+    json_decref(summary);
+    free(path);
+    return found;
+}
+
+// Whether a run that is at its last step has its results already. Collective.
+static lw_status is_finished(lw_job *job, const lw_trainer *t, lw_error *err, bool *out)
+{
+    bool finished = job->rank == 0 && t->state.step >= t->course.total_steps &&
+                    has_results(job->config->run.dir, t->state.step);
+    LW_TRY(lw_comm_broadcast(job->comm, 0, &finished, sizeof finished, err));
+    if (finished) {
+        lw_log(job->run,
+               "nothing to do: all %lld steps are done and the results are in %s; give another run.dir to "
+               "start anew",
+               (long long)t->state.step, job->config->run.dir);
+    }
+    *out = finished;
+    return LW_OK;
+}
+
+static lw_status train(lw_job *job, double start_s, lw_error *err)
+{
+    lw_trainer trainer = {0};
+    lw_eval *eval = NULL;
+    lw_arena workspace = {0};
+    lw_eval_result evaluation;
+    lw_forecast forecast = {0};
+    const lw_config *c = job->config;
+    lw_status status = LW_OK;
+    bool evaluates = c->eval.at_end && lw_eval_wanted(c);
+    LW_TRY_GOTO(lw_job_open(job, LW_JOB_TRAIN | (lw_eval_wanted(c) ? LW_JOB_EVAL : 0), err));
+    LW_TRY_GOTO(lw_job_describe(job, err));
+    LW_TRY_GOTO(lw_comm_agree(job->comm, lw_trainer_create(job, err, &trainer), err));
+    LW_TRY_GOTO(lw_comm_agree(job->comm, open_workspace(job, &trainer, &eval, err, &workspace), err));
+    trainer.eval = c->eval.every_steps > 0 ? eval : NULL;
+    LW_TRY_GOTO(lw_trainer_resume(&trainer, err));
+    bool finished;
+    LW_TRY_GOTO(is_finished(job, &trainer, err, &finished));
+    if (finished) {
+        goto done;
+    }
+    LW_TRY_GOTO(lw_trainer_trial(&trainer, err));
+    LW_TRY_GOTO(lw_trainer_teach(&trainer, err));
+    LW_TRY_GOTO(lw_comm_agree(job->comm, job->rank == 0 ? write_config(job, err) : LW_OK, err));
+    lw_comm_phase(job->comm, "predicting time and memory");
+    if (job->rank == 0) {
+        size_t bytes = job->frozen_bytes + job->wire_memory.size_bytes + workspace.size_bytes;
+        status = lw_forecast_make(&trainer, bytes, err, &forecast);
+    }
+    LW_TRY_GOTO(lw_comm_agree(job->comm, status, err));
+    LW_TRY_GOTO(lw_trainer_run(&trainer, err));
+    if (evaluates) {
+        LW_TRY_GOTO(lw_eval_run(job, eval, err, &evaluation));
+        lw_collapse_check_result(&trainer.collapse, &evaluation);
+    }
+    if (job->rank == 0) {
+        status = write_results(job, &trainer, &forecast, eval, evaluates ? &evaluation : NULL, start_s, err);
+    }
+    // The work is done: a slow disk under the results may take longer than a collective.
+    lw_error ignored;
+    lw_comm_phase(job->comm, "end of the run");
+    (void)lw_comm_rendezvous(job->comm, LW_OK, job->rank == 0, &ignored);
+    status = lw_comm_agree(job->comm, status, err);
+done:
+    lw_eval_destroy(&eval);
+    if (job->dev != NULL) {
+        lw_arena_free(job->dev, &workspace);
+    }
+    lw_trainer_free(&trainer);
+    return status;
+}
+
+// What all ranks do before it is known which of them train. Collective.
+static lw_status prepare(lw_job *job, lw_comm *world, lw_error *err)
+{
+    lw_comm_set_timeout(world, job->config->comm.timeout_s);
+    LW_TRY(lw_comm_agree(world, lw_comm_rank(world) == 0 ? open_run(job, err) : LW_OK, err));
+    return lw_rank_choice(job, world, err);
+}
+
+// A start that came to nothing leaves no directory that looks like a run; an end that is no success is in the log.
+static void end_run(lw_job *job, lw_status status)
+{
+    bool failed = status != LW_OK && status != LW_REQUEUE && status != LW_INTERRUPTED;
+    if (job->run != NULL && failed) {
+        lw_log_file(job->run, "ended: %s, exit code %d; the message is on stderr", lw_status_name(status),
+                    lw_status_exit_code(status));
+        lw_run_dir_abandon(&job->run);
+    }
+    lw_run_dir_close(&job->run);
+}
+
+lw_status lw_cmd_train(int argc, char **argv, lw_error *err)
+{
+    double start_s = lw_now_s();
+    lw_job job = {0};
+    lw_comm *world = NULL;
+    lw_status status = LW_OK;
+    LW_TRY(lw_signals_install(err));
+    LW_TRY(lw_comm_create(&(lw_comm_options){.timeout_s = LW_START_TIMEOUT_S}, err, &world));
+    LW_TRY_GOTO(lw_comm_agree(world, lw_config_from_words(argc - 1, argv + 1, err, &job.config), err));
+    LW_TRY_GOTO(prepare(&job, world, err));
+    bool needed = job.comm != NULL;
+    if (needed) {
+        status = train(&job, start_s, err);
+    }
+    if (job.comm != world) {
+        if (job.dev != NULL) {
+            lw_comm_bound_device(world, job.dev);
+        }
+        lw_comm_destroy(&job.comm);
+        status = lw_comm_rendezvous(world, status, needed, err);
+    }
+done:
+    end_run(&job, status);
+    lw_progress_destroy(&job.progress);
+    lw_job_close(&job);
+    lw_comm_destroy(&world);
+    return status;
+}

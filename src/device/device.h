@@ -1,0 +1,228 @@
+// device.h: the operators that model code is written against.
+//
+// A device is one `static const lw_device_ops` table (kernels/cpu, kernels/cuda). Model code (decoder, encoder,
+// adapter, loss, optimizer) calls the table and knows neither BLAS nor CUDA.
+//
+// Conventions
+// - Every pointer below is device memory (host memory on the CPU device) unless it is called `host_...`.
+// - Matrices are row-major; `(rows, n)` is a dense matrix, strides are in elements where they differ.
+// - Work is enqueued in order; operators return nothing. An error surfaces at `sync`, once, with its text.
+// - `type` is the element type of the operands it is documented for; the rest is f32. The CPU device takes LW_F32
+//   only; the CUDA device LW_BF16 or LW_F32. Products accumulate in f32.
+// - A size of zero is valid everywhere and writes nothing (a product with k == 0 scales or clears C).
+// - Outputs are overwritten unless the name of the operation or the comment says "accumulates" (+=). Inputs and
+//   outputs do not overlap unless "in place" is said.
+// - Every operator gives the same bits for the same inputs on the same device and thread count.
+// All operators are Local.
+#ifndef LW_DEVICE_H
+#define LW_DEVICE_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "core/heartbeat.h"
+#include "core/status.h"
+
+typedef enum lw_dtype { LW_F32, LW_BF16, LW_F16, LW_I32 } lw_dtype;
+
+size_t lw_dtype_bytes(lw_dtype type);
+const char *lw_dtype_name(lw_dtype type); // "F32", "BF16", "F16", "I32": the names of the safetensors format
+
+typedef struct lw_device lw_device;
+
+// C (m,n) = alpha op(A) op(B) + beta C_in [+ bias (n) on every row].
+// op(A) is (m,k): A is stored (m,k), or (k,m) when trans_a. op(B) is (k,n): B is stored (k,n), or (n,k) when
+// trans_b (the layout of a Hugging Face linear weight (out,in), so a linear layer is y = x W^T: trans_b).
+// C_in has the type and the row stride of C, and is C itself where `c_in` is NULL; a residual stream is added on the
+// way: x' = y W^T + x. With beta == 0 it is not read. Types of A and B are equal.
+typedef struct lw_gemm {
+    bool trans_a, trans_b;
+    int64_t m, n, k;
+    float alpha, beta;
+    const void *a;
+    const void *b;
+    const void *c_in; // NULL: c
+    void *c;
+    int64_t lda, ldb, ldc; // row strides
+    lw_dtype ab_type, c_type;
+    const float *bias; // (n) or NULL
+} lw_gemm;
+
+// Multi-head attention over packed sequences; grouped queries; optionally causal.
+// Sequence s owns query rows [q_start[s], q_start[s+1]) and key rows [k_start[s], k_start[s] + k_len[s]).
+// Causal: query i (from 0) of nq sees keys 0 .. k_len - nq + i, so the same operator serves training (nq = k_len),
+// generation from a cache (nq = 1) and a chunk of a prompt. Query head h reads key head h / (q_heads / kv_heads).
+// A query row that sees no key (k_len == 0) gives o = 0 and lse = -inf, and zero gradients.
+typedef struct lw_attention {
+    int64_t sequences, q_heads, kv_heads, head_dim;
+    int64_t q_rows;           // q_start[sequences]
+    int64_t max_q, max_k;     // the longest of each, for work space and launch sizes
+    const int32_t *q_start;   // (sequences + 1)
+    const int32_t *k_start;   // (sequences)
+    const int32_t *k_len;     // (sequences)
+    int64_t q_stride, k_stride, v_stride, o_stride; // between rows; the heads of a row lie side by side
+    float scale;              // of the scores; 1/sqrt(head_dim) in every model so far
+    bool causal;
+    lw_dtype type;            // of q, k, v, o and their gradients
+} lw_attention;
+
+// Cross-entropy and distillation on rows of logits, turned into their gradient in place.
+//   nll[r]   = -log softmax(z_r)[target_r]
+//   kl[r]    = KL(softmax(t_r / tau) || softmax(z_r / tau)); 0 without a teacher or where kl_weight[r] == 0
+//              t_r is row teacher_row[r] of the teacher's logits, or row r
+//   z_r     := weight[r] (softmax(z_r) - onehot(target_r))
+//              + kl_weight[r] tau (softmax(z_r / tau) - softmax(t_r / tau))        when `gradient`
+// which is the gradient of sum_r weight[r] nll[r] + kl_weight[r] tau^2 kl[r]  (Hinton et al. 2015, section 2.1).
+typedef struct lw_xent {
+    int64_t rows, vocab;
+    void *logits;            // (rows, vocab) of `type`; in place when `gradient`, else read only
+    lw_dtype type;           // of logits and teacher
+    const int32_t *target;   // (rows)
+    const float *weight;     // (rows); may be NULL without `gradient`
+    const void *teacher;     // (.., vocab) logits or NULL
+    const int32_t *teacher_row; // (rows) or NULL: the identity; not read where kl_weight[r] == 0
+    const float *kl_weight;  // (rows) or NULL
+    float tau;
+    bool gradient;
+    float *nll;              // (rows)
+    float *kl;               // (rows) or NULL
+    int32_t *argmax;         // (rows) or NULL: index of the first largest logit before it is overwritten
+} lw_xent;
+
+typedef struct lw_adamw {
+    int64_t n;
+    float *param;       // (n) updated
+    const float *grad;  // (n)
+    float *m, *v;       // (n) updated: first and second moments
+    float lr, beta1, beta2, eps, weight_decay;
+    int64_t step;              // from 1, for the bias correction
+    float clip;                // global-norm clip; 0: none
+    const float *grad_sqnorm;  // device scalar: squared global norm; when not finite nothing is updated
+} lw_adamw;
+
+typedef struct lw_device_ops {
+    const char *name; // "cpu", "cuda"
+
+    // --- memory, transfers, errors
+    lw_status (*alloc)(lw_device *dev, size_t bytes, lw_error *err, void **out); // 256-byte aligned; free with `free`
+    void (*free)(lw_device *dev, void *memory);
+    void (*upload)(lw_device *dev, const void *host_source, size_t bytes, void *out);   // host memory reusable on return
+    // The same for n elements that change their type on the way (F32, BF16, F16); for weights. The source may lie at any
+    // byte.
+    void (*upload_as)(lw_device *dev, int64_t n, const void *host_source, lw_dtype in_type, void *out,
+                      lw_dtype out_type);
+    void (*download)(lw_device *dev, const void *source, size_t bytes, void *host_out); // host_out valid after sync
+    void (*copy)(lw_device *dev, const void *source, size_t bytes, void *out);
+    void (*zero)(lw_device *dev, size_t bytes, void *out);
+    lw_status (*sync)(lw_device *dev, lw_error *err); // waits for all enqueued work
+    // Enqueues what enqueue(context) enqueues; a device may record it under `key` and play the record when the key comes
+    // again, without calling (CUDA graphs). Within, no transfer to or from the host; everything that the work depends on
+    // (addresses, sizes, scalars) is the same whenever the key is.
+    void (*replay)(lw_device *dev, uint64_t key, void (*enqueue)(void *context), void *context);
+    void (*destroy)(lw_device *dev);
+
+    // --- products
+    void (*gemm)(lw_device *dev, const lw_gemm *g);
+
+    // --- rows
+    // y = x * rstd * w, rstd = 1/sqrt(mean(x^2) + eps) per row (Zhang & Sennrich 2019). x (rows,d) f32, w (d) f32,
+    // y (rows,d) of type, rstd (rows) or NULL.
+    void (*rmsnorm)(lw_device *dev, int64_t rows, int64_t d, float eps, const float *x, const float *w, lw_dtype type,
+                    void *y, float *rstd);
+    // dx accumulates the gradient with respect to x: dx += rstd (w dy - x rstd^2 mean(w dy x)). dy (rows,d) f32.
+    // dx_copy (rows,d) of `type`, or NULL: the new dx once more, as the operand of the next product.
+    void (*rmsnorm_backward)(lw_device *dev, int64_t rows, int64_t d, const float *x, const float *w,
+                             const float *rstd, const float *dy, float *dx, lw_dtype type, void *dx_copy);
+    // y = (x - mean) * rstd * g + b (Ba et al. 2016); mean, rstd (rows).
+    void (*layernorm)(lw_device *dev, int64_t rows, int64_t d, float eps, const float *x, const float *g,
+                      const float *b, float *y, float *mean, float *rstd);
+    // dx, dg, db accumulate. dx may be NULL.
+    void (*layernorm_backward)(lw_device *dev, int64_t rows, int64_t d, const float *x, const float *g,
+                               const float *mean, const float *rstd, const float *dy, float *dx, float *dg, float *db);
+    // y = scale * gain[0] * x / sqrt(mean(x^2) + eps) per row: rows of a fixed RMS. gain: device scalar.
+    void (*rmsscale)(lw_device *dev, int64_t rows, int64_t d, float eps, float scale, const float *gain,
+                     const float *x, float *y, float *rstd);
+    // dx is overwritten; dgain[0] accumulates.
+    void (*rmsscale_backward)(lw_device *dev, int64_t rows, int64_t d, float scale, const float *gain, const float *x,
+                              const float *rstd, const float *dy, float *dx, float *dgain);
+    // out[out_index[i]] = in[in_index[i]] (or += when accumulate), i < n; a NULL index is the identity. in (.., d) of
+    // in_type, out (.., d) f32. Rows named by out_index are distinct.
+    void (*gather)(lw_device *dev, int64_t n, int64_t d, const void *in, lw_dtype in_type, const int32_t *in_index,
+                   const int32_t *out_index, bool accumulate, float *out);
+    // out[out_index[i]] = in[i], i < n, rows of d elements of `type` with the given strides: keys and values into a cache.
+    void (*copy_rows)(lw_device *dev, int64_t n, int64_t d, lw_dtype type, const void *in, int64_t in_stride,
+                      const int32_t *out_index, void *out, int64_t out_stride);
+    // out[index[i]] += in[i], i < n, in order of i where rows repeat. in (n,d), out (out_rows,d).
+    void (*scatter_add)(lw_device *dev, int64_t n, int64_t d, const float *in, const int32_t *index, int64_t out_rows,
+                        float *out);
+    // y[s] = mean of rows start[s] .. start[s+1] of x; an empty span gives 0. start (spans + 1), y (spans,d).
+    void (*span_mean)(lw_device *dev, int64_t spans, int64_t d, const int32_t *start, const float *x, float *y);
+    // dx[row] = dy[s] / length(s) for every row of span s; rows in no span are untouched.
+    void (*span_mean_backward)(lw_device *dev, int64_t spans, int64_t d, const int32_t *start, const float *dy,
+                               float *dx);
+    // db[j] accumulates the sum of column j of dy (rows,n).
+    void (*column_sum)(lw_device *dev, int64_t rows, int64_t n, const float *dy, float *db);
+
+    // --- attention
+    // Rotary embedding in place (Su et al. 2021; the half-split pairing of Hugging Face: element i pairs with
+    // i + head_dim/2). x: rows of `heads` heads side by side, stride between rows; cos_sin (positions, head_dim/2, 2)
+    // f32; position (rows). inverse: rotate back, which is the backward pass.
+    void (*rope)(lw_device *dev, int64_t rows, int64_t heads, int64_t head_dim, int64_t stride, lw_dtype type,
+                 const float *cos_sin, const int32_t *position, bool inverse, void *x);
+    // Bytes of work space of the two calls below.
+    size_t (*attention_work_bytes)(lw_device *dev, const lw_attention *a);
+    // lse (q_rows, q_heads): log-sum-exp of the scaled scores; NULL when no backward pass follows.
+    void (*attention)(lw_device *dev, const lw_attention *a, const void *q, const void *k, const void *v, void *o,
+                      float *lse, void *work);
+    // dq, dk, dv have the strides of q, k, v. dk and dv are overwritten on the key rows of the sequences.
+    void (*attention_backward)(lw_device *dev, const lw_attention *a, const void *q, const void *k, const void *v,
+                               const void *o, const void *d_o, const float *lse, void *dq, void *dk, void *dv,
+                               void *work);
+
+    // --- element by element
+    // y = silu(g) * u; gu (rows, 2f) = [g | u], y (rows,f); all of type (Shazeer 2020).
+    void (*swiglu)(lw_device *dev, int64_t rows, int64_t f, lw_dtype type, const void *gu, void *y);
+    void (*swiglu_backward)(lw_device *dev, int64_t rows, int64_t f, lw_dtype type, const void *gu, const void *dy,
+                            void *dgu);
+    // GELU, tanh form (Hendrycks & Gimpel 2016). dx = dy * gelu'(x); dx may be dy.
+    void (*gelu)(lw_device *dev, int64_t n, const float *x, float *y);
+    void (*gelu_backward)(lw_device *dev, int64_t n, const float *x, const float *dy, float *dx);
+    // The GELU of a frozen model, forward only: x Phi(x) when `erf` (Hugging Face's "gelu"), else the tanh form
+    // ("gelu_new"). x, y (n) of type; y may be x.
+    void (*gelu_frozen)(lw_device *dev, int64_t n, bool erf, lw_dtype type, const void *x, void *y);
+    void (*axpy)(lw_device *dev, int64_t n, float alpha, const float *x, float *y); // y += alpha x
+    void (*cast)(lw_device *dev, int64_t n, const void *in, lw_dtype in_type, void *out, lw_dtype out_type);
+    // out[i] = mean + std * lw_random_normal(seed, stream, i) (core/random.h), rounded to `type`.
+    void (*random_normal)(lw_device *dev, int64_t n, uint64_t seed, uint64_t stream, float mean, float std,
+                          lw_dtype type, void *out);
+
+    // --- losses and optimizer
+    void (*xent)(lw_device *dev, const lw_xent *x);
+    void (*argmax)(lw_device *dev, int64_t rows, int64_t n, const void *logits, lw_dtype type, int32_t *out);
+    void (*sqnorm)(lw_device *dev, int64_t n, const void *x, lw_dtype type, float *out); // out[0] = sum x^2
+    void (*dot)(lw_device *dev, int64_t n, const float *x, const float *y, float *out); // out[0] += sum x y
+    void (*adamw)(lw_device *dev, const lw_adamw *o);                      // Loshchilov & Hutter 2019, algorithm 2
+} lw_device_ops;
+
+// The head of every device; an implementation puts its own state behind it.
+struct lw_device {
+    const lw_device_ops *ops;
+    lw_dtype frozen_type;   // of frozen weights and of the operands of their products: LW_F32 (cpu), LW_BF16 (cuda)
+    char description[128];  // "cpu: 2 threads, OpenBLAS 0.3.21 ..." for logs
+    size_t allocated_bytes; // now held by `alloc`
+    size_t peak_bytes;
+    lw_beat beat; // told by model code as work on the device proceeds; set by the owner of the device
+    // Longest wait for enqueued work, where a device can hang; 0: no bound. When it takes longer, `overdue` is called, which
+    // may end the job; where it returns, or is NULL, the device is of no further use, and `sync` says so. Set by the owner.
+    double timeout_s;
+    void (*overdue)(void *context, double waited_s);
+    void *overdue_context;
+};
+
+// kind: "cpu" or "cuda". index: which GPU. threads: of the CPU device, at least 1.
+// A backend that was not compiled in fails with LW_ERR_UNSUPPORTED and says how to get it.
+lw_status lw_device_open(const char *kind, int index, int threads, lw_error *err, lw_device **out);
+void lw_device_close(lw_device **dev);
+
+#endif

@@ -1,0 +1,129 @@
+// eval_internal.h: what the files of an evaluation share. Internal to eval*.c.
+#ifndef LW_EVAL_INTERNAL_H
+#define LW_EVAL_INTERNAL_H
+
+#include "eval/eval.h"
+#include "core/ids.h"
+
+// What is kept of one sample, one LLM and one system: numbers, which ranks add up (one rank has them, the others 0).
+enum {
+    LW_RECORD_PRESENT, // 1, or 0 where the sample has no part in it: nobody to be shuffled with
+    LW_RECORD_EXACT,
+    LW_RECORD_F1,
+    LW_RECORD_NLL,
+    LW_RECORD_TOKENS,
+    LW_RECORD_FIRST,       // whether the likeliest first token is the gold one
+    LW_RECORD_FIRST_TOKEN, // which it is
+    LW_RECORD_LENGTH,      // generated tokens
+    LW_RECORD_COUNT
+};
+
+// What one evaluation does.
+typedef struct lw_eval_task {
+    int64_t samples; // the first of them
+    int system_count;
+    lw_eval_system systems[LW_EVAL_SYSTEMS];
+    bool generate;
+    bool joint; // with `generate`: the candidates are the answers of system LW_EVAL_LATENT
+} lw_eval_task;
+
+struct lw_eval {
+    int64_t chunk; // samples of a pass
+    lw_encoder_buffers encoder;
+    lw_encoder_batch batch;
+    lw_adapter_buffers adapters[LW_MAX_MODELS];
+    lw_generator generators[LW_MAX_MODELS];
+    int64_t *partner;       // (samples) whose latents the shuffled control reads; -1: none
+    int64_t *which;         // (chunk) whose latents are encoded
+    uint64_t *context_hash; // (samples) of the context; of the question where there is none
+    int64_t *cluster;       // (samples) samples with one context, or windows of one document, are one cluster
+    int64_t clusters;
+    double *records; // (samples, LLMs, systems of the task, LW_RECORD_COUNT)
+    double *joint;   // (samples, LLMs as authors, LLMs as readers) log-probability of the author's answer
+    int64_t own;     // samples of this rank at most: whole chunks
+    int32_t *ids;    // (systems, own, LLMs, max_new_tokens) generated here
+    int32_t *all_ids[LW_EVAL_SYSTEMS]; // rank 0, after an evaluation: (ranks, own, LLMs, max_new_tokens) each
+    lw_ids candidate;                  // scratch
+    const float *latents;              // device: what the adapters read now
+    float *received;                   // device, (latent rows of a chunk, d_z); NULL: no quantised systems
+    float *z;                          // the same on the host
+    void *wire;                        // (latent rows of a chunk) bytes of a row in 16 bits
+    lw_eval_task task;
+    bool started;
+};
+
+// Leaves the records of the whole task on every rank. LW_REQUEUE or LW_INTERRUPTED: *signal says why. Collective.
+lw_status lw_eval_run_task(lw_job *job, lw_eval *e, const lw_eval_task *task, lw_error *err, lw_signal *signal);
+
+// Whether the samples are windows of text: what follows them is scored, and nothing is generated.
+static inline bool lw_eval_is_text(const lw_job *job)
+{
+    return job->eval.samples[0].task != LW_TASK_ANSWER;
+}
+
+// Index of a record: of sample i, LLM j and the task's system `slot`.
+static inline double *lw_eval_record(const lw_job *job, const lw_eval *e, int64_t i, int64_t j, int slot)
+{
+    return e->records + ((i * job->llm_count + j) * e->task.system_count + slot) * LW_RECORD_COUNT;
+}
+
+// Where sample i's tokens are among those of its rank.
+static inline int64_t lw_eval_own_index(const lw_job *job, const lw_eval *e, int64_t i)
+{
+    return i / e->chunk / job->ranks * e->chunk + i % e->chunk;
+}
+
+static inline int32_t *lw_eval_own_ids(const lw_job *job, const lw_eval *e, int64_t i, int64_t j, int slot)
+{
+    int64_t at = (slot * e->own + lw_eval_own_index(job, e, i)) * job->llm_count + j;
+    return e->ids + at * job->config->eval.max_new_tokens;
+}
+
+// Rank 0, after lw_eval_gather: the same of any sample.
+static inline const int32_t *lw_eval_all_ids(const lw_job *job, const lw_eval *e, int64_t i, int64_t j, int slot)
+{
+    int64_t at = (i / e->chunk % job->ranks * e->own + lw_eval_own_index(job, e, i)) * job->llm_count + j;
+    return e->all_ids[slot] + at * job->config->eval.max_new_tokens;
+}
+
+// --- systems (systems.c)
+// Those of a whole evaluation; out (LW_EVAL_SYSTEMS). Returns how many.
+int lw_eval_systems(const lw_config *config, lw_eval_system *out);
+// Latents that `system` reads of a text of `tokens` tokens.
+int64_t lw_eval_latents(const lw_config *config, const lw_eval_system *system, int64_t tokens);
+// Whether one pass of encoder and adapters serves both.
+bool lw_eval_same_latents(const lw_config *config, const lw_eval_system *a, const lw_eval_system *b);
+
+// --- joint choice (joint.c)
+// Scores the answers that LLM `author` gave to the chunk through its latents with every LLM; the latents of the chunk
+// are in e->latents.
+lw_status lw_eval_joint_chunk(lw_job *job, lw_eval *e, int64_t first, int64_t count, lw_error *err);
+// The author whose answer has the largest sum over the readers, the first one of equals.
+int64_t lw_eval_joint_choice(const lw_job *job, const lw_eval *e, int64_t i);
+
+// Leaves the latents that `system` reads of samples which[0 .. count - 1], at most e->chunk of them, in e->latents. Queries
+// give all of theirs, of which the first are read. After lw_eval_start.
+lw_status lw_eval_encode(lw_job *job, lw_eval *e, const int64_t *which, int64_t count, const lw_eval_system *system,
+                         lw_error *err);
+
+// Runs e->task on samples first .. + count - 1, at most e->chunk of them, and leaves their records. After lw_eval_start.
+lw_status lw_eval_chunk(lw_job *job, lw_eval *e, int64_t first, int64_t count, lw_error *err);
+
+// Appends sample `at` of the chunk as `system` shows it to LLM j, with `answer` to be scored. False beyond the limits.
+bool lw_eval_add(lw_job *job, lw_eval *e, int64_t j, const lw_eval_system *system, const lw_step_sample *s, int64_t at,
+                 lw_tokens answer);
+
+// --- predictions (predictions.c)
+// What names sample i. One without an id of its own is "FILE:LINE", and the folder of the file is no part of that.
+const char *lw_eval_sample_id(const lw_job *job, int64_t i);
+enum { LW_EVAL_CONTEXT_ID_BYTES = 24 };
+void lw_eval_context_id(const lw_eval *e, int64_t i, char *out);
+
+// --- figures (figures.c)
+lw_status lw_eval_clusters(const lw_job *job, lw_eval *e, lw_error *err); // fills context_hash, cluster, clusters
+const char *lw_eval_cluster_name(const lw_job *job);                      // what these are: "contexts", "documents"
+// Sums, and on rank 0 the intervals.
+lw_status lw_eval_figures(const lw_job *job, const lw_eval *e, lw_error *err, lw_eval_result *out);
+lw_eval_sums lw_eval_sum_up(const lw_job *job, const lw_eval *e, int64_t j, int slot);
+
+#endif

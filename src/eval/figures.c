@@ -1,0 +1,262 @@
+// figures.c: from the records of an evaluation to its figures, and how sure they are.
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "eval/eval_internal.h"
+#include "io/files.h"
+
+// --- clusters
+
+typedef struct hashed {
+    uint64_t hash;
+    int64_t sample;
+} hashed;
+
+static int compare_hashed(const void *a, const void *b)
+{
+    const hashed *x = a;
+    const hashed *y = b;
+    int order = (x->hash > y->hash) - (x->hash < y->hash);
+    return order != 0 ? order : (x->sample > y->sample) - (x->sample < y->sample);
+}
+
+// What the samples of a cluster share. The windows of a document are named by it and their place in it, DOCUMENT#BYTE;
+// neighbours are no more independent than questions about one context.
+static uint64_t cluster_hash(const lw_sample *s, uint64_t context_hash)
+{
+    const char *mark = s->kind == LW_SAMPLE_TEXT ? strrchr(s->id, '#') : NULL;
+    return mark != NULL ? lw_xxh64(s->id, (size_t)(mark - s->id), 0) : context_hash;
+}
+
+const char *lw_eval_cluster_name(const lw_job *job)
+{
+    return lw_eval_is_text(job) ? "documents" : "contexts";
+}
+
+lw_status lw_eval_clusters(const lw_job *job, lw_eval *e, lw_error *err)
+{
+    const lw_dataset *d = &job->eval.data;
+    int64_t n = job->eval.count;
+    hashed *order = calloc((size_t)n, sizeof *order);
+    if (order == NULL) {
+        return lw_fail(err, LW_ERR_MEMORY, "no memory for the evaluation of %lld samples", (long long)n);
+    }
+    for (int64_t i = 0; i < n; i++) {
+        const char *text = d->samples[i].context[0] != '\0' ? d->samples[i].context : d->samples[i].question;
+        e->context_hash[i] = lw_xxh64(text, strlen(text), 0);
+        order[i] = (hashed){cluster_hash(&d->samples[i], e->context_hash[i]), i};
+    }
+    qsort(order, (size_t)n, sizeof *order, compare_hashed);
+    for (int64_t k = 0; k < n; k++) {
+        e->clusters += k == 0 || order[k].hash != order[k - 1].hash;
+        e->cluster[order[k].sample] = e->clusters - 1;
+    }
+    free(order);
+    return LW_OK;
+}
+
+// --- sums
+
+static void add_record(const double *record, lw_eval_sums *s, double *first_token)
+{
+    if (record[LW_RECORD_PRESENT] == 0.0) {
+        return; // a sample without a partner
+    }
+    s->same_first = s->samples == 0.0 || (s->same_first && record[LW_RECORD_FIRST_TOKEN] == *first_token);
+    *first_token = record[LW_RECORD_FIRST_TOKEN];
+    s->exact += record[LW_RECORD_EXACT];
+    s->f1 += record[LW_RECORD_F1];
+    s->nll += record[LW_RECORD_NLL];
+    s->answer_tokens += record[LW_RECORD_TOKENS];
+    s->first_correct += record[LW_RECORD_FIRST];
+    s->samples += 1.0;
+}
+
+lw_eval_sums lw_eval_sum_up(const lw_job *job, const lw_eval *e, int64_t j, int slot)
+{
+    lw_eval_sums sums = {0};
+    double first_token = -1.0;
+    for (int64_t i = 0; i < e->task.samples; i++) {
+        add_record(lw_eval_record(job, e, i, j, slot), &sums, &first_token);
+    }
+    return sums;
+}
+
+static double nll_of(const lw_eval_sums *s)
+{
+    return s->nll / s->answer_tokens;
+}
+
+static lw_eval_gain gain_of(const lw_eval_result *r, int64_t j)
+{
+    const lw_eval_sums *latent = &r->sums[j][LW_EVAL_LATENT];
+    const lw_eval_sums *shuffled = &r->sums[j][LW_EVAL_SHUFFLED];
+    return (lw_eval_gain){.f1 = latent->f1 / latent->samples - shuffled->f1 / shuffled->samples,
+                          .nll = nll_of(shuffled) - nll_of(latent)};
+}
+
+static void sum_joint(const lw_job *job, const lw_eval *e, lw_eval_joint *out)
+{
+    out->measured = true;
+    for (int64_t i = 0; i < e->task.samples; i++) {
+        int64_t author = lw_eval_joint_choice(job, e, i);
+        const double *record = lw_eval_record(job, e, i, author, LW_EVAL_LATENT);
+        out->exact += record[LW_RECORD_EXACT];
+        out->f1 += record[LW_RECORD_F1];
+        out->chosen[author] += 1.0;
+    }
+}
+
+// --- intervals
+
+// The figures of all intervals, with where each goes. The arrays of `means` are made for the occasion: of each sample
+// the scores of the joint choice, and the mean over LLMs of what the gain is made of.
+typedef struct wanted {
+    const lw_job *job;
+    const lw_eval *e;
+    lw_figure *figures;
+    lw_estimate **to;
+    int64_t count, most;
+    double *means;
+} wanted;
+
+enum { MEAN_ONE, MEAN_LATENT_F1, MEAN_SHUFFLED_F1, MEAN_JOINT_F1, MEAN_JOINT_EXACT, MEAN_COUNT };
+
+static lw_ratio ratio_of(const wanted *w, int64_t j, int slot, int num, int den)
+{
+    const double *record = lw_eval_record(w->job, w->e, 0, j, slot);
+    return (lw_ratio){.num = record + num,
+                      .den = record + den,
+                      .stride = w->job->llm_count * w->e->task.system_count * LW_RECORD_COUNT};
+}
+
+static lw_ratio mean_ratio(const wanted *w, int of)
+{
+    int64_t n = w->e->task.samples;
+    return (lw_ratio){.num = w->means + of * n, .den = w->means + MEAN_ONE * n};
+}
+
+static void want(wanted *w, lw_ratio a, lw_ratio b, lw_estimate *to)
+{
+    w->figures[w->count] = (lw_figure){.a = a, .b = b};
+    w->to[w->count++] = to;
+}
+
+static void want_llm(wanted *w, int64_t j, lw_eval_result *r)
+{
+    const lw_ratio none = {0};
+    for (int slot = 0; slot < r->system_count; slot++) {
+        lw_eval_intervals *to = &r->intervals[j][slot];
+        want(w, ratio_of(w, j, slot, LW_RECORD_EXACT, LW_RECORD_PRESENT), none, &to->exact);
+        want(w, ratio_of(w, j, slot, LW_RECORD_F1, LW_RECORD_PRESENT), none, &to->f1);
+        want(w, ratio_of(w, j, slot, LW_RECORD_NLL, LW_RECORD_TOKENS), none, &to->nll);
+    }
+    want(w, ratio_of(w, j, LW_EVAL_LATENT, LW_RECORD_F1, LW_RECORD_PRESENT),
+         ratio_of(w, j, LW_EVAL_SHUFFLED, LW_RECORD_F1, LW_RECORD_PRESENT), &r->gain[j].f1_interval);
+    want(w, ratio_of(w, j, LW_EVAL_SHUFFLED, LW_RECORD_NLL, LW_RECORD_TOKENS),
+         ratio_of(w, j, LW_EVAL_LATENT, LW_RECORD_NLL, LW_RECORD_TOKENS), &r->gain[j].nll_interval);
+}
+
+static void fill_means(const wanted *w, const lw_eval_result *r)
+{
+    const lw_job *job = w->job;
+    int64_t n = w->e->task.samples;
+    for (int64_t i = 0; i < n; i++) {
+        w->means[MEAN_ONE * n + i] = 1.0;
+        for (int64_t j = 0; j < job->llm_count; j++) {
+            double share = 1.0 / (double)job->llm_count;
+            w->means[MEAN_LATENT_F1 * n + i] += share * lw_eval_record(job, w->e, i, j, LW_EVAL_LATENT)[LW_RECORD_F1];
+            w->means[MEAN_SHUFFLED_F1 * n + i] +=
+                share * lw_eval_record(job, w->e, i, j, LW_EVAL_SHUFFLED)[LW_RECORD_F1];
+        }
+        if (r->joint.measured) {
+            const double *record = lw_eval_record(job, w->e, i, lw_eval_joint_choice(job, w->e, i), LW_EVAL_LATENT);
+            w->means[MEAN_JOINT_F1 * n + i] = record[LW_RECORD_F1];
+            w->means[MEAN_JOINT_EXACT * n + i] = record[LW_RECORD_EXACT];
+        }
+    }
+}
+
+static lw_status draw(wanted *w, lw_eval_result *r, lw_error *err)
+{
+    const lw_resampling resampling = {.samples = w->e->task.samples,
+                                      .cluster = w->e->cluster,
+                                      .clusters = w->e->clusters,
+                                      .resamples = r->resamples,
+                                      .seed = (uint64_t)w->job->config->seed};
+    lw_estimate *intervals = calloc((size_t)w->count, sizeof *intervals);
+    if (intervals == NULL) {
+        return lw_fail(err, LW_ERR_MEMORY, "no memory for the intervals of an evaluation");
+    }
+    lw_status status = lw_bootstrap_intervals(&resampling, w->figures, w->count, err, intervals);
+    for (int64_t f = 0; f < w->count && status == LW_OK; f++) {
+        *w->to[f] = intervals[f];
+    }
+    free(intervals);
+    return status;
+}
+
+static lw_status add_intervals(const lw_job *job, const lw_eval *e, lw_error *err, lw_eval_result *r)
+{
+    wanted w = {.job = job, .e = e, .most = job->llm_count * (3 * r->system_count + 2) + 3};
+    const lw_ratio none = {0};
+    lw_status status = LW_OK;
+    w.figures = calloc((size_t)w.most, sizeof *w.figures);
+    w.to = calloc((size_t)w.most, sizeof *w.to);
+    w.means = calloc((size_t)e->task.samples * MEAN_COUNT, sizeof *w.means);
+    if (w.figures == NULL || w.to == NULL || w.means == NULL) {
+        status = lw_fail(err, LW_ERR_MEMORY, "no memory for the intervals of an evaluation");
+    } else {
+        fill_means(&w, r);
+        for (int64_t j = 0; j < job->llm_count; j++) {
+            want_llm(&w, j, r);
+        }
+        want(&w, mean_ratio(&w, MEAN_LATENT_F1), mean_ratio(&w, MEAN_SHUFFLED_F1), &r->mean_gain.f1_interval);
+        if (r->joint.measured) {
+            want(&w, mean_ratio(&w, MEAN_JOINT_F1), none, &r->joint.f1_interval);
+            want(&w, mean_ratio(&w, MEAN_JOINT_EXACT), none, &r->joint.exact_interval);
+        }
+        status = draw(&w, r, err);
+    }
+    free(w.figures);
+    free(w.to);
+    free(w.means);
+    return status;
+}
+
+// --- all
+
+static const lw_estimate no_interval = {NAN, NAN, NAN};
+
+static void clear_intervals(const lw_job *job, lw_eval_result *r)
+{
+    for (int64_t j = 0; j < job->llm_count; j++) {
+        for (int slot = 0; slot < r->system_count; slot++) {
+            r->intervals[j][slot] = (lw_eval_intervals){no_interval, no_interval, no_interval};
+        }
+        r->gain[j].f1_interval = r->gain[j].nll_interval = no_interval;
+    }
+    r->mean_gain.f1_interval = r->mean_gain.nll_interval = no_interval;
+    r->joint.f1_interval = r->joint.exact_interval = no_interval;
+}
+
+lw_status lw_eval_figures(const lw_job *job, const lw_eval *e, lw_error *err, lw_eval_result *out)
+{
+    *out = (lw_eval_result){.samples = e->task.samples, .contexts = e->clusters, .system_count = e->task.system_count};
+    memcpy(out->systems, e->task.systems, sizeof out->systems);
+    for (int64_t j = 0; j < job->llm_count; j++) {
+        for (int slot = 0; slot < e->task.system_count; slot++) {
+            out->sums[j][slot] = lw_eval_sum_up(job, e, j, slot);
+        }
+        out->gain[j] = gain_of(out, j);
+        out->mean_gain.f1 += out->gain[j].f1 / (double)job->llm_count;
+        out->mean_gain.nll += out->gain[j].nll / (double)job->llm_count;
+    }
+    if (e->task.joint) {
+        sum_joint(job, e, &out->joint);
+    }
+    clear_intervals(job, out);
+    out->resamples = job->config->eval.bootstrap;
+    return job->rank == 0 && out->resamples > 0 ? add_intervals(job, e, err, out) : LW_OK;
+}

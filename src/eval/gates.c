@@ -1,0 +1,98 @@
+#include "eval/gates.h"
+
+#include <math.h>
+#include <stdarg.h>
+#include <stdio.h>
+
+#include "eval/gates_internal.h"
+#include "io/json.h"
+
+static const struct gate_words {
+    const char *key, *meaning;
+} words[] = {
+#define LW_GATE_WORDS(name, key, meaning) [name] = {key, meaning},
+    LW_GATES(LW_GATE_WORDS)
+#undef LW_GATE_WORDS
+};
+
+// f32: sums in another order. 16-bit operands are rounded in each product, and other shapes are other products.
+double lw_gate_tolerance(const lw_job *job)
+{
+    return job->dev->frozen_type == LW_F32 ? 1e-4 : 2e-2;
+}
+
+void lw_gate_note(lw_gate_result *out, bool passed, double value, double limit, const char *format, ...)
+{
+    va_list args;
+    *out = (lw_gate_result){.passed = passed, .value = value, .limit = limit};
+    va_start(args, format);
+    vsnprintf(out->text, sizeof out->text, format, args);
+    va_end(args);
+}
+
+void lw_gate_skip(lw_gate_result *out, const char *format, ...)
+{
+    va_list args;
+    *out = (lw_gate_result){.skipped = true, .value = NAN, .limit = NAN};
+    va_start(args, format);
+    vsnprintf(out->text, sizeof out->text, format, args);
+    va_end(args);
+}
+
+lw_status lw_gates_run(lw_job *job, lw_eval *eval, lw_error *err, lw_gates *out)
+{
+    lw_gates g = {0};
+    if (job->eval.samples[0].task != LW_TASK_ANSWER || lw_job_answers(job)->samples[0].task != LW_TASK_ANSWER) {
+        lw_status refused = lw_fail(err, LW_ERR_UNSUPPORTED,
+                                    "the gates need questions and answers, and data.format is "
+                                    "\"text\": give them the data of question answering");
+        return lw_comm_agree(job->comm, refused, err);
+    }
+    lw_status status = lw_gate_llms(job, err, &g.gate[LW_GATE_SOFT_TOKENS], &g.gate[LW_GATE_LABELS]);
+    if (status == LW_OK) {
+        status = lw_gate_packing(job, eval, err, &g.gate[LW_GATE_PACKING]);
+    }
+    if (status == LW_OK) {
+        status = lw_gate_training(job, eval, err, &g.gate[LW_GATE_TRAINING]);
+    }
+    if (status == LW_OK) {
+        status = lw_gate_latents(job, eval, err, &g.gate[LW_GATE_LATENTS]);
+    }
+    status = lw_comm_agree(job->comm, lw_signal_check(status), err);
+    LW_TRY(lw_job_stopped(job, status, "during the gates", err));
+    LW_TRY(lw_gate_overfit(job, err, &g.gate[LW_GATE_OVERFIT]));
+    for (int i = 0; i < LW_GATE_COUNT; i++) {
+        g.failed += !g.gate[i].passed && !g.gate[i].skipped;
+        g.skipped += g.gate[i].skipped;
+    }
+    *out = g;
+    return LW_OK;
+}
+
+json_t *lw_gates_json(const lw_gates *gates)
+{
+    json_t *o = json_object();
+    json_t *all = json_object();
+    for (int i = 0; i < LW_GATE_COUNT; i++) {
+        const lw_gate_result *g = &gates->gate[i];
+        json_t *one = json_object();
+        json_object_set_new(one, "passed", g->skipped ? json_null() : json_boolean(g->passed));
+        json_object_set_new(one, "value", lw_json_number(g->value));
+        json_object_set_new(one, "limit", lw_json_number(g->limit));
+        json_object_set_new(one, "text", json_string(g->text));
+        json_object_set_new(all, words[i].key, one);
+    }
+    json_object_set_new(o, "passed", json_boolean(gates->failed == 0));
+    json_object_set_new(o, "skipped", json_integer(gates->skipped));
+    json_object_set_new(o, "gates", all);
+    return o;
+}
+
+void lw_gates_print(const lw_gates *gates, FILE *file)
+{
+    for (int i = 0; i < LW_GATE_COUNT; i++) {
+        const lw_gate_result *g = &gates->gate[i];
+        const char *verdict = g->skipped ? "skipped" : g->passed ? "passed" : "FAILED";
+        fprintf(file, "%-7s %-14s %s\n%22s %s\n", verdict, words[i].key, words[i].meaning, "", g->text);
+    }
+}

@@ -1,0 +1,284 @@
+// gates_train.c: the gates that run training steps.
+#include <math.h>
+#include <stdlib.h>
+
+#include "job/adapter_fit.h"
+#include "eval/eval_internal.h"
+#include "eval/gates_internal.h"
+#include "wire/step.h"
+
+enum { CHECK_EVERY = 25 };
+
+static const double likely_nll = 0.1; // per answer token: below, it is worth to look whether all answers are right
+
+// A step over the first samples of a corpus, without the extra weights of the loss.
+typedef struct school {
+    lw_job *job;
+    const lw_step_sample *samples;
+    int64_t count, micro;
+    lw_step step;
+    lw_arena memory;
+    const lw_step_sample *batch[LW_GATE_ITEMS];
+    double nll[LW_MAX_MODELS]; // per answer token, of the last step
+} school;
+
+static lw_status layout(school *c, lw_arena *arena, lw_error *err)
+{
+    const lw_hf_config *configs[LW_MAX_MODELS];
+    lw_step_limits limits;
+    for (int64_t j = 0; j < c->job->llm_count; j++) {
+        configs[j] = &c->job->llms[j].config;
+    }
+    LW_TRY(lw_step_limits_of(c->job->config, c->samples, c->count, c->micro, 1, err, &limits));
+    return lw_step_layout(arena, c->job->dev, &c->job->wire, configs, &limits, err, &c->step);
+}
+
+static lw_status enter(lw_job *job, const lw_corpus *corpus, lw_error *err, school *c)
+{
+    const lw_config *config = job->config;
+    lw_decoder *decoders[LW_MAX_MODELS];
+    int64_t count = corpus->count < LW_GATE_ITEMS ? corpus->count : LW_GATE_ITEMS;
+    int64_t share = config->batch.per_rank > 0 ? config->batch.per_rank : config->batch.global;
+    int64_t micro = config->batch.micro > 0 ? config->batch.micro : share;
+    *c = (school){.job = job, .samples = corpus->samples, .count = count, .micro = micro < count ? micro : count};
+    for (int64_t i = 0; i < count; i++) {
+        c->batch[i] = &corpus->samples[i];
+    }
+    for (int64_t j = 0; j < job->llm_count; j++) {
+        decoders[j] = job->llms[j].decoder;
+    }
+    lw_arena arena = lw_arena_measure();
+    LW_TRY(layout(c, &arena, err));
+    LW_TRY(lw_arena_alloc(job->dev, &arena, "work space of a gate's steps", err, &c->memory));
+    arena = c->memory;
+    LW_TRY(layout(c, &arena, err));
+    return lw_step_start(&c->step, config, &job->wire, decoders, &(lw_step_loss){0}, err);
+}
+
+static void leave(school *c)
+{
+    lw_step_free(&c->step);
+    lw_arena_free(c->job->dev, &c->memory);
+}
+
+// Gradients of all samples, on every rank; `share`: each computes those of a share, and they are added.
+static lw_status run_step(school *c, bool share, lw_error *err)
+{
+    lw_job *job = c->job;
+    int64_t first = share ? c->count * job->rank / job->ranks : 0;
+    int64_t end = share ? c->count * (job->rank + 1) / job->ranks : c->count;
+    int64_t tokens[LW_MAX_MODELS] = {0};
+    for (int64_t i = 0; i < c->count; i++) {
+        for (int64_t j = 0; j < job->llm_count; j++) {
+            tokens[j] += c->samples[i].answer[j].count;
+        }
+    }
+    job->dev->ops->zero(job->dev, (size_t)job->wire.reduce_elements * sizeof(float), job->wire.params.grad);
+    lw_status status = LW_OK;
+    for (int64_t done = first; done < end && status == LW_OK; done += c->micro) {
+        status = lw_step_run(&c->step, c->batch + done, end - done < c->micro ? end - done : c->micro, tokens, err);
+    }
+    if (!share) {
+        return status;
+    }
+    LW_TRY(lw_comm_agree(job->comm, status, err));
+    return lw_comm_all_reduce(job->comm, job->wire.params.grad, job->wire.reduce_elements, err);
+}
+
+static lw_status read_loss(school *c, lw_error *err)
+{
+    lw_job *job = c->job;
+    float stats[LW_STAT_COUNT];
+    job->dev->ops->download(job->dev, job->wire.stats, sizeof stats, stats);
+    LW_TRY(job->dev->ops->sync(job->dev, err));
+    for (int64_t j = 0; j < job->llm_count; j++) {
+        c->nll[j] = (double)stats[LW_STAT_LOSS + j] * (double)job->llm_count;
+    }
+    return LW_OK;
+}
+
+// --- the same loss as the evaluation's
+
+static lw_status compare_losses(school *c, lw_eval *e, lw_error *err, lw_gate_result *out)
+{
+    lw_job *job = c->job;
+    double worst = 0.0;
+    LW_TRY(run_step(c, false, err));
+    LW_TRY(read_loss(c, err));
+    LW_TRY(lw_eval_start(job, e, err));
+    e->task = (lw_eval_task){.samples = c->count, .systems = {{.mode = LW_EVAL_LATENT}}, .system_count = 1};
+    for (int64_t first = 0; first < c->count; first += e->chunk) {
+        LW_TRY(lw_eval_chunk(job, e, first, c->count - first < e->chunk ? c->count - first : e->chunk, err));
+    }
+    for (int64_t j = 0; j < job->llm_count; j++) {
+        lw_eval_sums sums = lw_eval_sum_up(job, e, j, 0);
+        worst = fmax(worst, fabs(sums.nll / sums.answer_tokens - c->nll[j]));
+    }
+    double limit = lw_gate_tolerance(job);
+    lw_gate_note(out, worst <= limit, worst, limit, "loss per token differs by %.2g at most over %lld samples", worst,
+                 (long long)c->count);
+    return LW_OK;
+}
+
+lw_status lw_gate_training(lw_job *job, lw_eval *e, lw_error *err, lw_gate_result *out)
+{
+    school c;
+    lw_status status = enter(job, &job->eval, err, &c);
+    if (status == LW_OK) {
+        status = compare_losses(&c, e, err, out);
+    }
+    leave(&c);
+    return status;
+}
+
+// --- learning by heart
+
+static double worst_nll(const school *c)
+{
+    double worst = 0.0;
+    for (int64_t j = 0; j < c->job->llm_count; j++) {
+        worst = fmax(worst, isnan(c->nll[j]) ? INFINITY : c->nll[j]);
+    }
+    return worst;
+}
+
+static void update(school *c, int64_t step)
+{
+    const lw_config *config = c->job->config;
+    lw_update u = {.beta1 = config->train.beta1,
+                   .beta2 = config->train.beta2,
+                   .eps = config->train.eps,
+                   .weight_decay = 0.0,
+                   .clip = config->train.clip};
+    double warm = fmin(1.0, (double)step / CHECK_EVERY);
+    for (int i = 0; i < LW_RATE_COUNT; i++) {
+        u.rate[i] = (lw_update_rate){.lr = warm * config->train.lr, .step = step};
+    }
+    lw_wire_update(c->job->dev, &c->job->wire, &u);
+}
+
+// Up to step `end`, whose loss is then in c->nll. Collective.
+static lw_status learn(school *c, int64_t end, lw_error *err, int64_t *steps)
+{
+    lw_job *job = c->job;
+    while (*steps < end) {
+        LW_TRY(run_step(c, true, err));
+        ++*steps;
+        update(c, *steps);
+        lw_comm_phase(job->comm, "overfit gate, step %lld", (long long)*steps);
+        lw_status status = *steps == end ? read_loss(c, err) : LW_OK;
+        status = lw_comm_agree(job->comm, lw_signal_check(status), err);
+        LW_TRY(lw_job_stopped(job, status, "during the overfit gate", err));
+    }
+    return LW_OK;
+}
+
+// What was learned can be said to its end: no answer was cut, and each fits into what is generated.
+static bool answer_ends(const lw_job *job, const lw_step_sample *sample)
+{
+    for (int64_t j = 0; j < job->llm_count; j++) {
+        const lw_tokens *answer = &sample->answer[j];
+        if (answer->count > job->config->eval.max_new_tokens || answer->ids[answer->count - 1] != job->llms[j].eos) {
+            return false;
+        }
+    }
+    return true;
+}
+
+static int64_t count_ending(const school *c)
+{
+    int64_t n = 0;
+    for (int64_t i = 0; i < c->count; i++) {
+        n += answer_ends(c->job, &c->samples[i]);
+    }
+    return n;
+}
+
+// The lower of the LLMs' mean F1 over the `items` whose answers end.
+static double lowest_f1(const lw_job *job, const lw_eval *e, int64_t items)
+{
+    double lowest = 1.0;
+    for (int64_t j = 0; j < job->llm_count; j++) {
+        double sum = 0.0;
+        for (int64_t i = 0; i < e->task.samples; i++) {
+            sum += answer_ends(job, &job->eval.samples[i]) ? lw_eval_record(job, e, i, j, 0)[LW_RECORD_F1] : 0.0;
+        }
+        lowest = fmin(lowest, sum / (double)items);
+    }
+    return lowest;
+}
+
+// What the LLMs say from the latents of the training data, which takes the place of the evaluation's meanwhile. Collective.
+static lw_status measure(lw_job *job, int64_t count, int64_t items, lw_error *err, double *f1)
+{
+    lw_corpus eval_data = job->eval;
+    lw_eval *eval = NULL;
+    lw_arena memory = {0};
+    lw_arena arena = lw_arena_measure();
+    lw_signal signal = LW_SIGNAL_NONE;
+    job->eval = *lw_job_answers(job);
+    lw_eval_task task = {
+        .samples = count, .systems = {{.mode = LW_EVAL_LATENT}}, .system_count = 1, .generate = true};
+    lw_status status = lw_eval_layout(&arena, job, err, &eval);
+    if (status == LW_OK) {
+        status = lw_arena_alloc(job->dev, &arena, "work space of an evaluation", err, &memory);
+    }
+    if (status == LW_OK) {
+        arena = memory;
+        status = lw_eval_layout(&arena, job, err, &eval);
+    }
+    LW_TRY_GOTO(lw_comm_agree(job->comm, status, err));
+    status = lw_eval_run_task(job, eval, &task, err, &signal);
+    LW_TRY_GOTO(lw_job_stopped(job, status, "during the overfit gate", err));
+    *f1 = lowest_f1(job, eval, items);
+done:
+    lw_eval_destroy(&eval);
+    lw_arena_free(job->dev, &memory);
+    job->eval = eval_data;
+    return status;
+}
+
+// Collective.
+static lw_status learn_by_heart(school *c, int64_t items, lw_error *err, lw_gate_result *out)
+{
+    lw_job *job = c->job;
+    int64_t most_steps = job->config->eval.gate_steps;
+    int64_t steps = 0;
+    double f1 = 0.0;
+    while (f1 < 1.0 && steps < most_steps) {
+        LW_TRY(learn(c, steps + CHECK_EVERY < most_steps ? steps + CHECK_EVERY : most_steps, err, &steps));
+        if (worst_nll(c) < likely_nll || steps == most_steps) {
+            LW_TRY(measure(job, c->count, items, err, &f1));
+        }
+        if (job->rank == 0) {
+            fprintf(stderr, "lwmpi: overfit gate: loss per token %.3g after step %lld of at most %lld\n", worst_nll(c),
+                    (long long)steps, (long long)most_steps);
+        }
+    }
+    lw_gate_note(out, f1 >= 1.0, f1, 1.0, "F1 %.3f on %lld items after %lld steps, loss per token %.3g", f1,
+                 (long long)items, (long long)steps, worst_nll(c));
+    return LW_OK;
+}
+
+lw_status lw_gate_overfit(lw_job *job, lw_error *err, lw_gate_result *out)
+{
+    school c;
+    lw_status status = enter(job, lw_job_answers(job), err, &c);
+    if (status == LW_OK) {
+        status = lw_wire_init(job->dev, &job->wire, (uint64_t)job->config->seed, err);
+    }
+    LW_TRY_GOTO(lw_comm_agree(job->comm, status, err));
+    int64_t items = count_ending(&c);
+    if (items == 0) {
+        lw_gate_skip(out, "no answer of %lld ends within prompt.max_answer_tokens and eval.max_new_tokens",
+                     (long long)c.count);
+        goto done;
+    }
+    if (job->config->adapter.start == LW_ADAPTER_EMBEDDINGS) {
+        LW_TRY_GOTO(lw_adapter_fit(job, &c.step, lw_job_answers(job), err));
+    }
+    LW_TRY_GOTO(learn_by_heart(&c, items, err, out));
+done:
+    leave(&c);
+    return status;
+}

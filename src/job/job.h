@@ -1,0 +1,89 @@
+// job.h: what training and evaluation share: ranks, device, frozen models, data, and the wire.
+#ifndef LW_JOB_H
+#define LW_JOB_H
+
+#include "mpi/comm.h"
+#include "config/config.h"
+#include "data/corpus.h"
+#include "job/rank_device.h"
+#include "run/run_dir.h"
+#include "wire/wire.h"
+
+typedef struct lw_llm {
+    const char *name; // the configuration's
+    const char *path;
+    lw_hf_config config;
+    lw_tokenizer *tokenizer;
+    int32_t bos, eos; // -1: none
+    lw_decoder *decoder;
+    lw_bert *bert; // of an encoder of kind `bert`, which has no decoder; `config` then holds its vocab alone
+    lw_bert_config bert_config;
+    int32_t end; // of an encoder of kind `bert`: [SEP]
+} lw_llm;
+
+typedef struct lw_job {
+    lw_config *config;
+    lw_comm *comm; // borrowed
+    int rank, ranks;
+    int threads;           // of this rank
+    lw_rank_device device; // what this rank computes on
+    lw_device *dev;
+    lw_progress *progress; // rank 0 alone
+    lw_run_dir *run;       // rank 0 alone; NULL where nothing is written
+    int64_t llm_count;
+    lw_llm llms[LW_MAX_MODELS];
+    lw_llm encoder;        // what an encoder of kind `llm` or `bert` reads with
+    int64_t encoder_share; // which of the LLMs that is, so that all in it is borrowed; -1: its own
+    lw_corpus *train;    // (phase_count) the data of each phase; count 0 where not asked for
+    int64_t phase_count; // 0: nothing has been read
+    lw_corpus eval;      // count 0 where not asked for
+    lw_wire wire;
+    lw_arena wire_memory;
+    int64_t min_positions; // of the LLMs, where data does not tell
+    int64_t min_source;    // tokens that the encoder reads, likewise
+    size_t frozen_bytes;   // predicted, of all LLMs, the encoder's included
+} lw_job;
+
+// Deadline of collectives before the configuration is known, in seconds.
+#define LW_START_TIMEOUT_S 300.0
+
+// What is read. Synthetic: random weights of the shapes in the config.json files, and neither tokenizers nor data.
+enum { LW_JOB_TRAIN = 1, LW_JOB_EVAL = 2, LW_JOB_SYNTHETIC = 4 };
+
+// Chooses the device of each rank, reads tokenizers and data, opens the device, loads the models, places and initialises
+// the wire, and connects the devices for its all-reduce. Phases that can fail
+// end in agreement, so all ranks return the same status. job->config, comm, run and progress are set by the caller
+// and, config excepted, stay the caller's. Collective.
+lw_status lw_job_open(lw_job *job, int what, lw_error *err);
+// Before its communicator is destroyed. Collective.
+void lw_job_close(lw_job *job);
+
+// Passes `status` on. When it is a stop on request (LW_REQUEUE, LW_INTERRUPTED; the same on all ranks), rank 0 says which
+// signal came and when: "stopped by SIGTERM while loading; start again to go on". Collective.
+lw_status lw_job_stopped(lw_job *job, lw_status status, const char *when, lw_error *err);
+
+// The parts of lw_job_open that a plan needs too. job->config is set. Local.
+lw_status lw_job_read(lw_job *job, int what, lw_error *err); // models' shapes, tokenizers, samples
+int64_t lw_job_max_positions(const lw_job *job, int64_t j);  // rows of the longest sequence of LLM j
+bool lw_llm_loaded(const lw_llm *model);
+uint64_t lw_llm_fingerprint(const lw_llm *model); // of the weights; loaded
+// For lw_wire_declare: the encoder's backbone in *room, or NULL without one.
+const lw_encoder_backbone *lw_job_backbone(const lw_job *job, lw_encoder_backbone *room);
+// Of an encoder that shares the weights of LLM j: the positions that its windows need; else 0. The wire is declared.
+int64_t lw_job_encoder_positions(const lw_job *job, int64_t j);
+// Device bytes of an encoder's own frozen weights. The wire is declared.
+size_t lw_job_encoder_bytes(const lw_job *job);
+
+// Training data with questions: that of the last phase that has such, else of the last one. job has been read. Local.
+const lw_corpus *lw_job_answers(const lw_job *job);
+
+// Shows the resolved job on rank 0: models, shapes, parameters, data, ranks and where they run. Collective.
+lw_status lw_job_describe(lw_job *job, lw_error *err);
+
+// The models of the job, into a checkpoint's info. Local.
+void lw_job_checkpoint_models(const lw_job *job, lw_checkpoint_info *info);
+
+// What a checkpoint of this job says about its inputs (step and counters left 0). Local.
+lw_status lw_job_checkpoint_info(const lw_job *job, lw_error *err, lw_checkpoint_info *out);
+
+#endif

@@ -1,0 +1,31 @@
+// ridge.h: linear regression with an intercept and a penalty (Hoerl & Kennard 1970), from sums over the rows. Local.
+//
+// Rows x (p), t (q): minimises  sum |W x + b - t|^2 + lambda |W|^2  over W (q, p), b (q), by the normal equations.
+#ifndef LW_RIDGE_H
+#define LW_RIDGE_H
+
+#include "device/device.h"
+
+typedef struct lw_ridge {
+    int64_t p, q, rows;
+    float *xx, *xt; // device (p, p), (p, q): sums of x x^T and x t^T
+    float *x, *t;   // device (p), (q): sums
+    float *tt;      // device (1): sum of |t|^2
+    float *weight;  // device (q, p)
+} lw_ridge;
+
+// Floats of the sums, which lie behind one another in this order, and of room for the solution.
+int64_t lw_ridge_sums(int64_t p, int64_t q);
+int64_t lw_ridge_elements(int64_t p, int64_t q);
+void lw_ridge_place(lw_ridge *r, float *memory); // p and q are set; the memory is zeroed by the caller
+
+// Enqueues the sums of further rows: x (rows, p), t (rows, q), ones (rows), all on the device.
+void lw_ridge_add(lw_device *dev, lw_ridge *r, int64_t rows, const float *x, const float *t, const float *ones);
+
+// lambda = `penalty` times the mean variance of x, times the rows. weight (q, p) and bias (q): on the host, the
+// caller's. The sums are used up. *explained: share of the variance of t. LW_ERR_NUMERIC where
+// x is not finite or never varies, or t never does.
+lw_status lw_ridge_solve(lw_device *dev, lw_ridge *r, double penalty, lw_error *err, float *weight, float *bias,
+                         double *explained);
+
+#endif

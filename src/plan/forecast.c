@@ -1,0 +1,163 @@
+#include "plan/forecast.h"
+
+#include <stdio.h>
+#include <string.h>
+
+#include "io/json.h"
+#include "run/run_dir.h"
+
+// Steps below which start-up and other accidents would be most of what was measured.
+enum { LW_RECORD_STEPS = 20 };
+
+lw_status lw_forecast_rates(const lw_job *job, lw_error *err, lw_device_rates *out, bool *known)
+{
+    *known = true;
+    if (strcmp(job->dev->ops->name, "cpu") != 0) {
+        *known = lw_device_table_row(lw_device_table_match(job->dev->description), out);
+        return LW_OK;
+    }
+    lw_device *dev = NULL; // one of its own: the job's counts what the job allocates
+    LW_TRY(lw_device_open("cpu", 0, job->threads, err, &dev));
+    lw_status status = lw_device_rates_cpu(dev, job->threads, err, out);
+    lw_device_close(&dev);
+    // A launcher may have bound this rank to a few cores; the others have their own.
+    int64_t cores = (int64_t)job->threads * job->ranks;
+    out->cores = status == LW_OK && cores > out->cores ? cores : out->cores;
+    return status;
+}
+
+static lw_workload workload(const lw_trainer *t, int64_t phase, lw_forecast *f)
+{
+    const lw_job *job = t->job;
+    for (int64_t j = 0; j < job->llm_count; j++) {
+        f->configs[j] = &job->llms[j].config;
+    }
+    return (lw_workload){
+        .wire = &job->wire,
+        .configs = f->configs,
+        .shape = lw_corpus_shape(t->course.legs[phase].config, &job->train[phase]),
+        .share = (t->course.global + job->ranks - 1) / job->ranks,
+        .micro = t->course.micro,
+        .ranks = job->ranks};
+}
+
+lw_status lw_forecast_step(const lw_device_rates *rates, const lw_workload *w, const lw_calibration_record *record,
+                           lw_error *err, double *step_s, char source[160], bool *measured)
+{
+    lw_calibration calibration = {0};
+    LW_TRY(lw_calibration_read(lw_calibration_folder(), err, &calibration));
+    const lw_calibration_record *nearest = lw_calibration_nearest(&calibration, record, measured);
+    lw_device_rates base = nearest != NULL ? nearest->rates : *rates;
+    base.cores = rates->cores;
+    lw_device_rates shared = lw_device_rates_shared(&base, w->ranks, record->threads);
+    lw_step_time time = lw_predict_step(&shared, w);
+    source[0] = '\0';
+    *step_s = time.total_s;
+    if (nearest != NULL) {
+        *step_s = *measured ? nearest->step_s : lw_calibration_apply(nearest, &time).total_s;
+        snprintf(source, 160, "%s", nearest->file);
+    }
+    lw_calibration_free(&calibration);
+    return LW_OK;
+}
+
+// Of steps from .. to of the run.
+static double steps_s(const lw_forecast *f, const lw_trainer *t, int64_t from, int64_t to)
+{
+    double s = 0.0;
+    for (int64_t i = 0; i < t->course.count; i++) {
+        s += f->phase_step_s[i] * (double)lw_course_overlap(&t->course, i, from, to);
+    }
+    return s;
+}
+
+// A step of each phase; `measured` and `source` are of the last one.
+static lw_status forecast_phases(const lw_trainer *t, const lw_device_rates *rates, lw_error *err, lw_forecast *out)
+{
+    for (int64_t i = 0; i < t->course.count; i++) {
+        lw_workload w = workload(t, i, out);
+        lw_calibration_describe(rates, &w, t->job->threads, &out->record);
+        LW_TRY(lw_forecast_step(rates, &w, &out->record, err, &out->phase_step_s[i], out->source, &out->measured));
+    }
+    return LW_OK;
+}
+
+lw_status lw_forecast_make(const lw_trainer *t, size_t device_bytes, lw_error *err, lw_forecast *out)
+{
+    const lw_job *job = t->job;
+    lw_device_rates rates;
+    *out = (lw_forecast){.device_bytes = device_bytes, .first_step = t->state.step, .first_train_s = t->state.train_s};
+    LW_TRY(lw_forecast_rates(job, err, &rates, &out->known));
+    if (!out->known) {
+        return LW_OK;
+    }
+    LW_TRY(forecast_phases(t, &rates, err, out));
+    double train_s = steps_s(out, t, t->state.step, t->course.total_steps);
+    int64_t steps = t->course.total_steps - t->state.step;
+    out->step_s = steps > 0 ? train_s / (double)steps : out->phase_step_s[0];
+    out->samples_per_s = (double)t->course.global / out->step_s;
+    lw_log(job->run, "expected: %.1f samples/s, %.0f s of training (%s%s)", out->samples_per_s, train_s,
+           out->measured            ? "measured before: "
+           : out->source[0] != '\0' ? "predicted, calibrated by "
+                                    : "predicted, uncalibrated",
+           out->source);
+    return LW_OK;
+}
+
+static int64_t steps_done(const lw_forecast *f, const lw_trainer *t)
+{
+    return t->state.step - f->first_step;
+}
+
+static double seconds(const lw_forecast *f, const lw_trainer *t)
+{
+    return t->state.train_s - f->first_train_s;
+}
+
+static json_t *figures(double step_s, double samples_per_s, double train_s, size_t bytes)
+{
+    json_t *o = json_object();
+    json_object_set_new(o, "step_s", lw_json_number(step_s));
+    json_object_set_new(o, "samples_per_s", lw_json_number(samples_per_s));
+    json_object_set_new(o, "train_s", lw_json_number(train_s));
+    json_object_set_new(o, "device_bytes", json_integer((json_int_t)bytes));
+    return o;
+}
+
+void lw_forecast_summary(const lw_forecast *f, const lw_trainer *t, json_t *summary)
+{
+    int64_t steps = steps_done(f, t);
+    if (steps <= 0) {
+        return;
+    }
+    double train_s = seconds(f, t);
+    double step_s = train_s / (double)steps;
+    size_t bytes = t->job->dev->allocated_bytes;
+    json_t *error = json_object();
+    json_object_set_new(error, "memory", lw_json_number((double)f->device_bytes / (double)bytes - 1.0));
+    if (f->known) {
+        double predicted_s = steps_s(f, t, f->first_step, t->state.step);
+        json_t *predicted = figures(predicted_s / (double)steps, (double)t->course.global * (double)steps / predicted_s, predicted_s, f->device_bytes);
+        json_object_set_new(predicted, "source", json_string(f->measured ? "measured" : "predicted"));
+        json_object_set_new(predicted, "calibration", f->source[0] != '\0' ? json_string(f->source) : json_null());
+        json_object_set_new(summary, "predicted", predicted);
+        json_object_set_new(error, "time", lw_json_number(predicted_s / train_s - 1.0));
+    }
+    json_object_set_new(summary, "measured", figures(step_s, (double)t->course.global / step_s, train_s, bytes));
+    json_object_set_new(summary, "prediction_error", error);
+}
+
+void lw_forecast_leave_record(lw_forecast *f, const lw_trainer *t)
+{
+    lw_error err;
+    int64_t steps = steps_done(f, t);
+    if (!f->known || steps < LW_RECORD_STEPS || t->course.count > 1) { // phases mixed are no shape
+        return;
+    }
+    f->record.step_s = seconds(f, t) / (double)steps;
+    f->record.memory_bytes = t->job->dev->allocated_bytes;
+    snprintf(f->record.source, sizeof f->record.source, "train");
+    if (lw_calibration_write(lw_calibration_folder(), &f->record, &err) != LW_OK) {
+        lw_log(t->job->run, "warning: no calibration record: %s", err.text);
+    }
+}

@@ -1,0 +1,43 @@
+// forecast.h: what a training run was expected to take, beside what it took; and the calibration record that it leaves.
+// Rank 0. Local.
+#ifndef LW_FORECAST_H
+#define LW_FORECAST_H
+
+#include <jansson.h>
+
+#include "cost/calibration.h"
+#include "train/trainer.h"
+
+typedef struct lw_forecast {
+    bool known; // false: this device has no rates (a GPU that the table does not list)
+    const lw_hf_config *configs[LW_MAX_MODELS];
+    lw_calibration_record record; // of this run; measurements to come
+    double phase_step_s[LW_MAX_PHASES]; // of each phase
+    double step_s, samples_per_s;       // of the steps that are left
+    bool measured;    // the prediction is an earlier measurement of this very job
+    char source[160]; // calibration record that the prediction was corrected by; "" for none
+    size_t device_bytes;
+    int64_t first_step; // of this process, which may continue an earlier one
+    double first_train_s;
+} lw_forecast;
+
+// To be called when the trainer has resumed. device_bytes: predicted. Says in the log what is expected.
+lw_status lw_forecast_make(const lw_trainer *t, size_t device_bytes, lw_error *err, lw_forecast *out);
+
+// Adds "predicted", "measured" and "prediction_error" (predicted / measured - 1) to summary.json. Nothing where no
+// step was done.
+void lw_forecast_summary(const lw_forecast *f, const lw_trainer *t, json_t *summary);
+
+// Leaves a calibration record, where the run was long enough to be one. What fails is a warning in the log.
+void lw_forecast_leave_record(lw_forecast *f, const lw_trainer *t);
+
+// The step's time by the roofline, corrected by the nearest record of the calibration folder. `record` describes the
+// workload (lw_calibration_describe with these rates). source: that record's file, "" for none; *measured: it is of
+// this very shape.
+lw_status lw_forecast_step(const lw_device_rates *rates, const lw_workload *work, const lw_calibration_record *record,
+                           lw_error *err, double *step_s, char source[160], bool *measured);
+
+// Rates of the device that a job runs on: measured on a CPU, looked up for a GPU; false where nobody knows.
+lw_status lw_forecast_rates(const lw_job *job, lw_error *err, lw_device_rates *out, bool *known);
+
+#endif

@@ -1,0 +1,222 @@
+// trainer_step.c: one step of training, from its samples to its figures.
+#include <math.h>
+
+#include "train/skipped.h"
+#include "train/trainer_internal.h"
+
+// The sample at `position` of the phase.
+static const lw_step_sample *sample_at(const lw_trainer *t, int64_t position)
+{
+    const lw_schedule *s = &t->course.legs[t->leg].schedule;
+    return lw_corpus_sample(&t->job->train[t->leg], lw_schedule_sample(s, position), s->seed, position);
+}
+
+void lw_trainer_enter(lw_trainer *t)
+{
+    int64_t i = lw_course_leg(&t->course, t->state.step);
+    const lw_leg *leg = &t->course.legs[i];
+    if (i == t->leg) {
+        return;
+    }
+    lw_step_loss loss = lw_step_loss_of(leg->config);
+    lw_step_configure(&t->step, leg->config, &loss);
+    t->step.states_context = t->teachers[i];
+    t->step.places = leg->config->train.latent_dropout > 0.0 || leg->config->train.nested_from > 0 ? t->places : NULL;
+    t->step.seed = leg->schedule.seed;
+    t->leg = i;
+    if (t->course.count > 1) {
+        lw_log(t->job->run, "phase %s: steps %lld to %lld, on %s", leg->name, (long long)(leg->first_step + 1),
+               (long long)(leg->first_step + leg->schedule.total_steps), leg->config->data.train);
+    }
+}
+
+// Whether LLM j is in the step, and how many are.
+static bool runs(const lw_trainer *t, int64_t j)
+{
+    return t->step.only < 0 || t->step.only == j;
+}
+
+static double running(const lw_trainer *t)
+{
+    return t->step.only < 0 ? (double)t->job->llm_count : 1.0;
+}
+
+// What the step is, beside its samples.
+static void set_up_step(lw_trainer *t)
+{
+    lw_trainer_enter(t);
+    const lw_leg *leg = &t->course.legs[t->leg];
+    int64_t step = t->state.step - leg->first_step;
+    t->step.only = lw_schedule_only(leg->config, step);
+    t->step.encoder_rests = lw_schedule_rate(leg->config, &leg->schedule, LW_RATE_ENCODER, step) == 0.0;
+}
+
+// Answer tokens of the whole step for each LLM, how many of them have a teacher, and rows that the LLMs process: every
+// rank counts them all, which costs less than asking.
+static void count_tokens(lw_trainer *t, int64_t first, int64_t count, int64_t *answer_tokens, int64_t *rows)
+{
+    const lw_leg *leg = &t->course.legs[t->leg];
+    const lw_step_loss loss = lw_step_loss_of(leg->config);
+    int64_t taught[LW_MAX_MODELS] = {0};
+    for (int64_t j = 0; j < t->job->llm_count; j++) {
+        answer_tokens[j] = 0;
+    }
+    *rows = 0;
+    for (int64_t i = first; i < first + count; i++) {
+        const lw_step_sample *s = sample_at(t, i);
+        for (int64_t j = 0; j < t->job->llm_count; j++) {
+            answer_tokens[j] += s->answer[j].count;
+            taught[j] += lw_step_taught(&loss, s, j);
+            *rows += runs(t, j) ? lw_step_sample_rows(leg->config, s, j) : 0;
+        }
+    }
+    for (int64_t j = 0; j < t->job->llm_count; j++) { // the inverse of kl_weight, over the positions (wire/step.h)
+        double divisor = (double)answer_tokens[j] * running(t);
+        t->kl_factor[j] = taught[j] > 0 ? divisor / (loss.kd_weight * (double)taught[j]) : NAN;
+    }
+}
+
+static lw_status run_share(lw_trainer *t, const int64_t *answer_tokens, lw_error *err)
+{
+    lw_job *job = t->job;
+    const lw_leg *leg = &t->course.legs[t->leg];
+    int64_t first;
+    int64_t count;
+    lw_schedule_share(&leg->schedule, t->state.step - leg->first_step, job->rank, job->ranks, &first, &count);
+    for (int64_t done = 0; done < count;) {
+        int64_t n = count - done < t->course.micro ? count - done : t->course.micro;
+        for (int64_t i = 0; i < n; i++) {
+            t->micro_batch[i] = sample_at(t, first + done + i);
+            t->places[i] = first + done + i;
+        }
+        LW_TRY(lw_step_run(&t->step, t->micro_batch, n, answer_tokens, err));
+        done += n;
+    }
+    return LW_OK;
+}
+
+// Puts this rank's signal, and a disk that failed, behind the gradients; the reduction that comes anyway tells all
+// ranks.
+static void post_requests(lw_trainer *t)
+{
+    const float one = 1.0F;
+    lw_device *dev = t->job->dev;
+    static const int slots[] = {
+        [LW_SIGNAL_USR1] = LW_STAT_USR1, [LW_SIGNAL_TERM] = LW_STAT_TERM, [LW_SIGNAL_INT] = LW_STAT_INT};
+    lw_signal pending = lw_comm_signal(t->job->comm);
+    if (pending != LW_SIGNAL_NONE) {
+        dev->ops->upload(dev, &one, sizeof one, t->job->wire.stats + slots[pending]);
+    }
+    lw_trainer_poll_disk(t);
+    if (t->disk_status != LW_OK) {
+        dev->ops->upload(dev, &one, sizeof one, t->job->wire.stats + LW_STAT_DISK);
+    }
+}
+
+static lw_status read_back(lw_trainer *t, lw_error *err)
+{
+    lw_job *job = t->job;
+    float stats[LW_STAT_COUNT];
+    float sqnorm;
+    job->dev->ops->download(job->dev, job->wire.stats, sizeof stats, stats);
+    job->dev->ops->download(job->dev, job->wire.sqnorm, sizeof sqnorm, &sqnorm);
+    LW_TRY(job->dev->ops->sync(job->dev, err));
+    t->grad_norm = sqrt((double)sqnorm);
+    t->mean_loss = 0.0;
+    double tau = t->step.loss.kd_tau;
+    for (int64_t j = 0; j < job->llm_count; j++) {
+        if (!runs(t, j)) {
+            continue; // its loss is that of its last step
+        }
+        double loss = (double)stats[LW_STAT_LOSS + j] + tau * tau * (double)stats[LW_STAT_KL + j];
+        t->loss[j] = loss * running(t);
+        t->loss_step[j] = t->state.step + 1;
+        t->kl[j] = (double)stats[LW_STAT_KL + j] * t->kl_factor[j];
+        t->mean_loss += loss;
+    }
+    t->signal = stats[LW_STAT_INT] > 0.0F    ? LW_SIGNAL_INT
+                : stats[LW_STAT_TERM] > 0.0F ? LW_SIGNAL_TERM
+                : stats[LW_STAT_USR1] > 0.0F ? LW_SIGNAL_USR1
+                                             : LW_SIGNAL_NONE;
+    t->disk_failed = stats[LW_STAT_DISK] > 0.0F;
+    return LW_OK;
+}
+
+// A step that was skipped for non-finite numbers; too many in a row end the run.
+static lw_status count_skipped(lw_trainer *t, int64_t first, int64_t count, lw_error *err)
+{
+    lw_job *job = t->job;
+    double loss[LW_MAX_MODELS] = {0.0}; // of those in the step
+    for (int64_t j = 0; j < job->llm_count; j++) {
+        loss[j] = runs(t, j) ? t->loss[j] : 0.0;
+    }
+    t->state.skipped++;
+    t->state.skipped_in_row++;
+    lw_skipped_log(job, t->leg, &t->course.legs[t->leg].schedule, t->state.step, first, count, loss, t->grad_norm);
+    if (t->state.skipped_in_row < job->config->train.max_skipped) {
+        return LW_OK;
+    }
+    return lw_skipped_give_up(job, t->state.skipped_in_row, t->last_saved, err);
+}
+
+// Inside a step a failure is this rank's alone and the others wait for it in the reduction: end the job.
+static void stop_all(lw_trainer *t, lw_status status, const lw_error *err)
+{
+    if (status != LW_OK) {
+        lw_comm_abort(t->job->comm, status, err);
+    }
+}
+
+// The bias correction counts a part's own updates. Where a part has stood still, how many of its steps were skipped is
+// not known, and they are counted: the updates are then a little smaller than they might be.
+static lw_update_rate rate_of(const lw_trainer *t, lw_rate rate)
+{
+    const lw_leg *leg = &t->course.legs[t->leg];
+    int64_t moved = lw_course_moved(&t->course, rate, t->state.step);
+    return (lw_update_rate){
+        .lr = lw_schedule_rate(leg->config, &leg->schedule, rate, t->state.step - leg->first_step),
+        .step = 1 + moved - (moved == t->state.step ? t->state.skipped : 0)};
+}
+
+static void update(lw_trainer *t)
+{
+    const lw_config *c = t->course.legs[t->leg].config;
+    lw_update u = {.beta1 = c->train.beta1,
+                   .beta2 = c->train.beta2,
+                   .eps = c->train.eps,
+                   .weight_decay = c->train.weight_decay,
+                   .clip = c->train.clip};
+    for (int i = 0; i < LW_RATE_COUNT; i++) {
+        u.rate[i] = rate_of(t, i);
+    }
+    lw_wire_update(t->job->dev, &t->job->wire, &u);
+}
+
+lw_status lw_trainer_step(lw_trainer *t, lw_error *err, int64_t *rows)
+{
+    lw_job *job = t->job;
+    lw_wire *wire = &job->wire;
+    int64_t answer_tokens[LW_MAX_MODELS];
+    int64_t first;
+    int64_t count;
+    set_up_step(t);
+    const lw_leg *leg = &t->course.legs[t->leg];
+    lw_comm_phase(job->comm, "step %lld", (long long)(t->state.step + 1));
+    lw_schedule_step(&leg->schedule, t->state.step - leg->first_step, &first, &count);
+    count_tokens(t, first, count, answer_tokens, rows);
+    job->dev->ops->zero(job->dev, (size_t)wire->reduce_elements * sizeof(float), wire->params.grad);
+    stop_all(t, run_share(t, answer_tokens, err), err);
+    post_requests(t);
+    stop_all(t, lw_comm_all_reduce(job->comm, wire->params.grad, wire->reduce_elements, err), err);
+    update(t);
+    stop_all(t, read_back(t, err), err);
+    t->state.step++;
+    t->state.eval_nll = NAN;
+    t->state.samples += count;
+    t->state.epoch = (t->state.samples - leg->first_sample) / leg->schedule.samples;
+    if (isfinite(t->grad_norm)) {
+        t->state.skipped_in_row = 0;
+        return LW_OK;
+    }
+    return lw_comm_agree(job->comm, count_skipped(t, first, count, err), err); // all ranks saw it; one tells
+}

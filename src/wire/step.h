@@ -1,0 +1,131 @@
+// step.h: forward and backward of one micro-batch through encoder, adapters and all LLMs.
+//
+// The caller zeroes the gradients, runs one or more micro-batches, reduces over ranks and updates. Loss and gradients
+// are those of  sum over LLMs j, samples, answer positions t of  weight_j(t) nll + kl_weight_j(t) kd_tau^2 kl,
+//   weight_j(t)    = (1 + first_weight [t = 0] + k_weight [t < k]) / (tokens_j * LLMs)
+//   kl_weight_j(t) = kd_weight [t < k] / (tokens_j * LLMs)
+// with tokens_j the answer tokens of the whole global batch, so that micro-batches and ranks add up exactly: distillation
+// is divided by all answer tokens as the rest is, not by the k of each that it is summed over.
+// kl: of the LLM that reads the latents from the same LLM reading the text prompt (its teacher), at temperature kd_tau
+// (lw_xent). The teacher's final-norm states are given; its logits are made again in the step. Local.
+#ifndef LW_STEP_H
+#define LW_STEP_H
+
+#include "model/decoder.h"
+#include "wire/wire.h"
+
+typedef struct lw_step_sample { // borrowed
+    lw_task task;       // either all samples of a pass have a task token or none
+    lw_tokens source;   // what the encoder reads, in its own alphabet
+    lw_tokens prompt[LW_MAX_MODELS]; // per LLM; the text prompt, which its teacher and the evaluation read
+    lw_tokens suffix[LW_MAX_MODELS];
+    lw_tokens answer[LW_MAX_MODELS];
+} lw_step_sample;
+
+typedef struct lw_step_limits {
+    lw_encoder_limits encoder;
+    int64_t task_rows; // task tokens: one of each sample, or 0
+    lw_pass_limits llm[LW_MAX_MODELS];
+} lw_step_limits;
+
+// Rows of the sequence that LLM j reads of a sample: latents, task token, suffix, and the answer but for its last
+// token.
+int64_t lw_step_sample_rows(const lw_config *config, const lw_step_sample *sample, int64_t j);
+
+typedef struct lw_step_loss {
+    double first_weight, k_weight;
+    int64_t k;
+    double kd_weight, kd_tau; // kd_weight 0: no distillation
+} lw_step_loss;
+
+lw_step_loss lw_step_loss_of(const lw_config *config);
+
+// Answer positions of a sample that have a teacher: the first k, none where it has no text prompt or
+// is a window of text.
+int64_t lw_step_taught(const lw_step_loss *loss, const lw_step_sample *sample, int64_t llm);
+
+// Gives the teacher's states of these positions, (lw_step_taught, d) of the operand type.
+typedef lw_status lw_step_states(void *context, int64_t llm, const lw_step_sample *sample, lw_error *err, void *out);
+
+// Parts of a step, for its break-down in time. host: packing and what else happens before work is enqueued; lm_head:
+// logits, loss and back to the last layer.
+#define LW_STEP_PHASES(X)                        \
+    X(LW_PHASE_HOST, "host")                         \
+    X(LW_PHASE_ENCODER_FORWARD, "encoder_forward")   \
+    X(LW_PHASE_ADAPTER_FORWARD, "adapter_forward")   \
+    X(LW_PHASE_LLM_FORWARD, "llm_forward")           \
+    X(LW_PHASE_HEAD, "lm_head")                      \
+    X(LW_PHASE_LLM_BACKWARD, "llm_backward")         \
+    X(LW_PHASE_ADAPTER_BACKWARD, "adapter_backward") \
+    X(LW_PHASE_ENCODER_BACKWARD, "encoder_backward") \
+    X(LW_PHASE_REDUCE, "reduce")                     \
+    X(LW_PHASE_UPDATE, "update")
+
+typedef enum lw_step_phase {
+#define LW_PHASE_ENUM(phase, key) phase,
+    LW_STEP_PHASES(LW_PHASE_ENUM)
+#undef LW_PHASE_ENUM
+    LW_PHASE_COUNT
+} lw_step_phase;
+
+typedef struct lw_step {
+    lw_device *dev;
+    const lw_config *config; // borrowed
+    // Called when a phase is enqueued, for the LLM `llm` (-1: a phase of all); NULL: nobody asks.
+    void (*after)(void *context, lw_step_phase phase, int64_t llm);
+    void *after_context;
+    lw_wire *wire;                          // borrowed
+    lw_decoder *decoders[LW_MAX_MODELS];    // borrowed
+    lw_step_limits limits;
+    lw_step_loss loss;
+    int64_t only;       // the LLM that alone runs, and whose loss is all; -1: all of them, the mean of whose losses it is
+    // Places in the run of the samples of the next micro-batch, that say which latents each of them has with
+    // train.latent_dropout and train.nested_from, and the seed; NULL: all. Borrowed.
+    const int64_t *places;
+    uint64_t seed;
+    bool encoder_rests; // no gradient of encoder and pooler is wanted
+    lw_encoder_buffers encoder;
+    lw_encoder_batch batch;
+    lw_adapter_buffers adapters[LW_MAX_MODELS];
+    lw_decoder_buffers llm[LW_MAX_MODELS];
+    void *indices[LW_MAX_MODELS];           // device blocks of the packings
+    lw_packing packing[LW_MAX_MODELS];
+    float *dz;                              // (latent rows, d_z)
+    lw_step_states *states;                 // of the teacher; set after the start, where kd_weight > 0
+    void *states_context;
+    void *staging; // host: a micro-batch's states of one LLM
+    int64_t task_rows;                      // task tokens of this pass
+} lw_step;
+
+// The most that any micro-batch of `micro` samples out of these can need, where each is in it `occurrences` times at most
+// (lw_schedule_occurrences), with as many latents as the configuration gives each, and the distillation that it asks for.
+lw_status lw_step_limits_of(const lw_config *config, const lw_step_sample *samples, int64_t count, int64_t micro,
+                            int64_t occurrences, lw_error *err, lw_step_limits *out);
+
+// `into` becomes the larger of the two, in everything.
+void lw_step_limits_join(lw_step_limits *into, const lw_step_limits *other);
+
+// Places all buffers; configs[j] are the LLMs' shapes. Measuring needs no weights. Frees what an earlier call left.
+lw_status lw_step_layout(lw_arena *arena, lw_device *dev, const lw_wire *wire, const lw_hf_config *const *configs,
+                         const lw_step_limits *limits, lw_error *err, lw_step *step);
+// Once the memory is there: config and decoders[j] are borrowed.
+lw_status lw_step_start(lw_step *step, const lw_config *config, lw_wire *wire, lw_decoder *const *decoders,
+                        const lw_step_loss *loss, lw_error *err);
+// Another phase of a run: from the next micro-batch on. config is borrowed.
+void lw_step_configure(lw_step *step, const lw_config *config, const lw_step_loss *loss);
+// When other work has used the step's memory: puts back what a step expects to find there. Allocates nothing.
+lw_status lw_step_reclaim(lw_step *step, lw_error *err);
+void lw_step_free(lw_step *step);
+
+// Leaves the latents of these samples in step->encoder.z, and whose they are in step->batch.
+lw_status lw_step_encode(lw_step *step, const lw_step_sample *const *samples, int64_t count, lw_error *err);
+
+// Adds the micro-batch's gradients to the flat buffer and its losses to wire->stats. tokens[j]: answer tokens of the
+// global batch for LLM j.
+lw_status lw_step_run(lw_step *step, const lw_step_sample *const *samples, int64_t count, const int64_t *tokens,
+                      lw_error *err);
+
+// The product of a step with the most arithmetic, with its buffers, which a measurement may overwrite between steps.
+lw_gemm lw_step_largest_product(const lw_step *step);
+
+#endif

@@ -1,0 +1,66 @@
+#include "wire/windows.h"
+
+static int64_t marks(const lw_windows *w)
+{
+    return (w->first >= 0 ? 1 : 0) + (w->last >= 0 ? 1 : 0);
+}
+
+// Windows of a text: the least number, then all of nearly the same length.
+static int64_t windows_of(const lw_windows *w, int64_t tokens)
+{
+    int64_t most = w->most - marks(w);
+    return (tokens + most - 1) / most;
+}
+
+int64_t lw_windows_positions(const lw_windows *w, int64_t max_tokens)
+{
+    int64_t around = marks(w) > 0 ? marks(w) : 1; // room for something where there is no text
+    int64_t longest = max_tokens + around;
+    return longest < w->most ? longest : w->most;
+}
+
+lw_pass_limits lw_windows_limits(const lw_windows *w, const lw_encoder_limits *l)
+{
+    // Every text begins at most one window that is not full.
+    int64_t most = w->most - marks(w);
+    int64_t each = l->samples * windows_of(w, l->max_tokens);
+    int64_t all = l->samples + l->tokens / most;
+    lw_pass_limits p = {.sequences = each < all ? each : all, .supervised = l->tokens};
+    p.rows = l->tokens + p.sequences * marks(w);
+    p.max_len = lw_windows_positions(w, l->max_tokens);
+    return p;
+}
+
+static lw_status add_window(const lw_windows *w, lw_packing *p, const int32_t *ids, int64_t count, lw_error *err)
+{
+    int64_t first = -1;
+    if (w->first < 0) {
+        first = lw_packing_add(p, 0, 0, ids, count, 0);
+    } else if (lw_packing_add(p, 0, 0, &w->first, 1, 0) >= 0) {
+        first = lw_packing_extend(p, ids, count);
+    }
+    for (int64_t i = 0; first >= 0 && i < count; i++) {
+        if (!lw_packing_score(p, first + i, 0, 0.0F)) {
+            first = -1;
+        }
+    }
+    if (first >= 0 && w->last >= 0 && lw_packing_extend(p, &w->last, 1) < 0) {
+        first = -1;
+    }
+    return first >= 0 ? LW_OK : lw_fail(err, LW_ERR_INTERNAL, "the encoder's windows exceed the limits of a pass");
+}
+
+lw_status lw_windows_pack(const lw_windows *w, const lw_encoder_batch *batch, lw_error *err, lw_packing *packing)
+{
+    lw_packing_clear(packing);
+    for (int64_t i = 0; i < batch->samples; i++) {
+        int64_t tokens = batch->at.length[i];
+        int64_t n = windows_of(w, tokens);
+        for (int64_t k = 0; k < n; k++) {
+            int64_t from = k * tokens / n;
+            int64_t to = (k + 1) * tokens / n;
+            LW_TRY(add_window(w, packing, batch->at.token + batch->at.start[i] + from, to - from, err));
+        }
+    }
+    return LW_OK;
+}
