@@ -1,5 +1,4 @@
-// devices.c: the registry of devices.
-#include "device/device.h"
+#include "kernels/devices.h"
 
 #include <string.h>
 

@@ -5,6 +5,7 @@
 
 #include "cli/bench.h"
 #include "core/clock.h"
+#include "data/sample.h"
 #include "job/job.h"
 #include "core/random.h"
 #include "cost/rates.h"

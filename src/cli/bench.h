@@ -2,6 +2,7 @@
 #ifndef LW_BENCH_H
 #define LW_BENCH_H
 
+#include "data/sample.h"
 #include "job/job.h"
 #include "wire/step.h"
 
@@ -12,7 +13,7 @@ typedef struct lw_bench_options {
 } lw_bench_options;
 
 typedef struct lw_bench_samples {
-    lw_step_sample *list;
+    lw_token_sample *list;
     int64_t count;
     int32_t *source, *ids; // owned by the samples
 } lw_bench_samples;
@@ -45,7 +46,7 @@ typedef struct lw_bench {
     lw_bench_options options;
     int64_t global, share, micro; // samples of a step, of this rank, of a pass
     lw_step step;
-    const lw_step_sample **batch; // (share)
+    const lw_token_sample **batch; // (share)
     lw_bench_result result;
 } lw_bench;
 

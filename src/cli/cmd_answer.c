@@ -4,6 +4,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "data/sample.h"
 #include "run/checkpoint_part.h"
 #include "cli/command.h"
 #include "model/generate.h"

@@ -16,6 +16,7 @@
 #include "core/signals.h"
 #include "train/trainer.h"
 #include "core/version.h"
+#include "wire/step.h"
 
 static json_t *times_json(const lw_bench_times *t)
 {
@@ -65,7 +66,7 @@ static void put_origin(json_t *o, const lw_bench *b, const char *command, uint64
     put_count(o, "ranks", job->ranks);
     put_count(o, "threads", job->threads);
     put_count(o, "batch_samples", b->global);
-    put_count(o, "latents", lw_encoder_latents(job->config, b->options.source_tokens));
+    put_count(o, "latents", lw_config_latents(job->config, b->options.source_tokens));
     put_count(o, "answer_tokens", b->options.answer_tokens);
     put_count(o, "source_tokens", b->options.source_tokens);
     put_count(o, "warmup_steps", b->options.warmup);
@@ -296,7 +297,7 @@ static lw_status bench(lw_job *job, const lw_bench_options *options, const char 
                          (long long)b.global, (long long)ranks);
     }
     LW_TRY_GOTO(lw_comm_agree(job->comm, status, err));
-    job->min_positions = lw_encoder_latents(c, options->source_tokens) + options->answer_tokens + 16;
+    job->min_positions = lw_config_latents(c, options->source_tokens) + options->answer_tokens + 16;
     job->min_source = options->source_tokens;
     LW_TRY_GOTO(lw_job_open(job, LW_JOB_SYNTHETIC, err));
     for (int64_t j = 0; j < job->llm_count; j++) {

@@ -5,6 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "run/checkpoint.h"
 #include "run/checkpoint_internal.h"
 #include "run/checkpoint_part.h"
 #include "cli/command.h"

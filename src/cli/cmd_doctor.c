@@ -21,6 +21,7 @@
 #include "io/install.h"
 #include "io/safetensors.h"
 #include "core/version.h"
+#include "kernels/devices.h"
 
 #define MIB (INT64_C(1) << 20)
 #define LOW_MEMORY_MIB INT64_C(1024) // the embedded default takes a few hundred MiB a rank

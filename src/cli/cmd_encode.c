@@ -3,6 +3,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "data/sample.h"
 #include "run/checkpoint_part.h"
 #include "cli/command.h"
 #include "job/job_internal.h"
@@ -107,7 +108,7 @@ static lw_status read_texts(sender *s, lw_error *err)
     LW_TRY(name_items(s, err));
     for (int64_t i = 0; i < n; i++) {
         LW_TRY(read_source(s, i, err));
-        int64_t rows = s->out.z_start[i] + lw_encoder_latents(c, source(s, i).count);
+        int64_t rows = s->out.z_start[i] + lw_config_latents(c, source(s, i).count);
         if (rows > INT32_MAX) {
             return lw_fail(err, LW_ERR_USAGE, "more than %d latents: send fewer texts at a time", INT32_MAX);
         }

@@ -7,6 +7,7 @@
 #include "eval/against.h"
 #include "eval/gates.h"
 #include "cli/options.h"
+#include "run/checkpoint.h"
 
 // Which checkpoint; before anything is opened or written for it. Rank 0 looks, all ranks agree.
 static lw_status resolve(const lw_job *job, const char *checkpoint, lw_error *err, char **out)
@@ -39,7 +40,7 @@ static lw_status load(lw_job *job, const char *path, lw_error *err)
         status = lw_fail(err, LW_ERR_MEMORY, "no memory for the parameters");
     }
     if (status == LW_OK) {
-        status = lw_wire_views(&job->wire, err, &views);
+        status = lw_params_views(&job->wire.params, err, &views);
     }
     if (status == LW_OK && job->rank == 0) {
         lw_flat_state state = {.views = views,

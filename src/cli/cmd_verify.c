@@ -11,6 +11,7 @@
 #include "cli/options.h"
 #include "run/run_dir.h"
 #include "io/safetensors.h"
+#include "kernels/devices.h"
 
 typedef struct lw_reference {
     lw_safetensors *file;

@@ -6,12 +6,14 @@
 #include <string.h>
 
 #include "device/arena.h"
+#include "run/checkpoint.h"
 #include "run/checkpoint_part.h"
 #include "cli/config_words.h"
 #include "io/json.h"
 #include "job/rank_device.h"
 #include "run/run_dir.h"
 #include "mpi/threads.h"
+#include "kernels/devices.h"
 
 static lw_status open_device(lw_job *job, lw_error *err)
 {

@@ -7,6 +7,7 @@
 
 #include "job/job.h"
 #include "io/safetensors.h"
+#include "run/checkpoint.h"
 
 typedef struct lw_wire_end {
     lw_comm *comm;

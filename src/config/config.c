@@ -148,3 +148,12 @@ void lw_config_destroy(lw_config **config)
     free(*config);
     *config = NULL;
 }
+
+int64_t lw_config_latents(const lw_config *config, int64_t tokens)
+{
+    int64_t ratio = config->wire.ratio;
+    if (ratio == 0) {
+        return config->wire.latents;
+    }
+    return tokens > ratio ? (tokens + ratio - 1) / ratio : 1;
+}

@@ -10,6 +10,7 @@
 #include <stdint.h>
 #include <stdio.h>
 
+#include "core/limits.h"
 #include "core/status.h"
 
 typedef enum lw_device_kind { LW_DEVICE_AUTO, LW_DEVICE_CPU, LW_DEVICE_CUDA } lw_device_kind;
@@ -26,7 +27,7 @@ typedef enum lw_model_init {
     LW_MODEL_INIT_RANDOM // shapes of `path`/config.json, random weights: for benchmarks
 } lw_model_init;
 
-enum { LW_MAX_MODELS = 16, LW_MODEL_NAME_MAX = 64 /* bytes */, LW_MAX_PHASES = 16, LW_GPUS_ALL = -1 };
+enum { LW_GPUS_ALL = -1 };
 
 typedef struct lw_model_config {
     char *name; // [A-Za-z0-9_-]+, distinct
@@ -163,6 +164,10 @@ static inline bool lw_config_joint(const lw_config *config)
 {
     return config->eval.joint && config->model_count > 1;
 }
+
+// Latents of a text of `tokens` tokens: wire.latents, or one for every wire.ratio tokens, the last share begun counting
+// whole.
+int64_t lw_config_latents(const lw_config *config, int64_t tokens);
 
 // The most tokens that an evaluation puts behind what a model reads: its own answer, or that of another model, which
 // may need more of them and an end token.

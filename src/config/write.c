@@ -6,6 +6,7 @@
 
 #include "config/config_internal.h"
 #include "io/files.h"
+#include "core/hash.h"
 
 // How paths are written: in full for a file that may be read from anywhere; by their last component where they stand
 // for the thing they name.

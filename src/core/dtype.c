@@ -1,5 +1,4 @@
-// dtype.c: the element types of device/device.h.
-#include "device/device.h"
+#include "core/dtype.h"
 
 size_t lw_dtype_bytes(lw_dtype type)
 {

@@ -3,7 +3,7 @@
 #include <math.h>
 #include <string.h>
 
-#include "io/files.h"
+#include "core/hash.h"
 
 // Finaliser of SplitMix64 (Steele, Lea & Flood 2014; variant 13 of Stafford): a bijection of 64 bits.
 static uint64_t mix(uint64_t z)

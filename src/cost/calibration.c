@@ -5,6 +5,8 @@
 #include <string.h>
 
 #include "io/files.h"
+#include "core/hash.h"
+#include "wire/step.h"
 
 const char *lw_calibration_folder(void)
 {

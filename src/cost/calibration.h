@@ -6,6 +6,7 @@
 #define LW_CALIBRATION_H
 
 #include "cost/roofline.h"
+#include "wire/step.h"
 
 enum { LW_MAX_CALIBRATIONS = 256 };
 

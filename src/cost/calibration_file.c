@@ -9,6 +9,8 @@
 #include "io/files.h"
 #include "io/json.h"
 #include "core/version.h"
+#include "core/hash.h"
+#include "wire/step.h"
 
 enum { MAX_RECORD_BYTES = 65536 };
 

@@ -1,15 +1,15 @@
 #include "cost/flops.h"
 
-lw_sample_shape lw_sample_shape_of(const lw_config *config, const lw_step_sample *samples, int64_t count)
+lw_sample_shape lw_sample_shape_of(const lw_config *config, const lw_token_sample *samples, int64_t count)
 {
     lw_sample_shape s = {.turns = config->train.schedule == LW_SCHEDULE_ALTERNATE ? config->model_count : 0};
     const lw_step_loss loss = lw_step_loss_of(config);
     for (int64_t i = 0; i < count; i++) {
-        int64_t latents = lw_encoder_latents(config, samples[i].source.count);
+        int64_t latents = lw_config_latents(config, samples[i].source.count);
         s.source += (double)samples[i].source.count / (double)count;
         s.latents += (double)latents / (double)count;
         for (int64_t j = 0; j < config->model_count; j++) {
-            s.rows[j] += (double)lw_step_sample_rows(config, &samples[i], j) / (double)count;
+            s.rows[j] += (double)lw_token_sample_rows(config, &samples[i], j) / (double)count;
             s.answer[j] += (double)samples[i].answer[j].count / (double)count;
             s.taught[j] += (double)lw_step_taught(&loss, &samples[i], j) / (double)count;
         }
@@ -95,4 +95,17 @@ double lw_step_weight_bytes(const lw_wire *wire, const lw_hf_config *const *conf
         elements += 2.0 * (layer_weights(c) + (double)(c->d * c->vocab));
     }
     return elements * (double)lw_dtype_bytes(type);
+}
+
+lw_sample_shape lw_corpus_shape(const lw_config *config, const lw_corpus *c)
+{
+    lw_sample_shape shape = lw_sample_shape_of(config, c->samples, c->count);
+    if (c->view_count > c->count) { // the others are the same windows, to be repeated
+        lw_sample_shape repeated = lw_sample_shape_of(config, c->samples + c->count, c->count);
+        for (int64_t j = 0; j < c->llm_count; j++) {
+            shape.rows[j] += c->data.repeated * (repeated.rows[j] - shape.rows[j]);
+            shape.answer[j] += c->data.repeated * (repeated.answer[j] - shape.answer[j]);
+        }
+    }
+    return shape;
 }

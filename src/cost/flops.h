@@ -2,6 +2,8 @@
 #ifndef LW_FLOPS_H
 #define LW_FLOPS_H
 
+#include "data/corpus.h"
+#include "data/sample.h"
 #include "model/hf_config.h"
 #include "wire/step.h"
 
@@ -21,7 +23,10 @@ static inline double lw_llm_share(const lw_sample_shape *shape)
     return shape->turns > 0 ? 1.0 / (double)shape->turns : 1.0;
 }
 
-lw_sample_shape lw_sample_shape_of(const lw_config *config, const lw_step_sample *samples, int64_t count);
+lw_sample_shape lw_sample_shape_of(const lw_config *config, const lw_token_sample *samples, int64_t count);
+
+// Mean sizes of a sample as it is trained.
+lw_sample_shape lw_corpus_shape(const lw_config *config, const lw_corpus *corpus);
 
 // Floating-point operations of the products of one mean sample: 4 per frozen layer weight and row (forward and dX; 2 in
 // an encoder without trained updates, which has no dX), 4 per lm_head weight and supervised row, 6 per trained weight

@@ -1,6 +1,5 @@
 #include "cost/roofline.h"
 
-#include "train/teacher.h"
 
 // Adds up the time of one phase.
 typedef struct clock {
@@ -286,14 +285,14 @@ static void add_pass(const lw_device_rates *rates, const lw_workload *w, double 
 }
 
 double lw_predict_teacher(const lw_device_rates *rates, const lw_hf_config *config, double samples, double tokens,
-                          int64_t ranks)
+                          int64_t pass_rows, int64_t pass_samples, int64_t ranks)
 {
     if (tokens <= 0.0) {
         return 0.0;
     }
     double len = tokens / samples;
-    double together = (double)LW_TEACHER_PASS_ROWS / len; // samples of a pass
-    together = together < (double)LW_TEACHER_CHUNK_SAMPLES ? together : (double)LW_TEACHER_CHUNK_SAMPLES;
+    double together = (double)pass_rows / len; // samples of a pass
+    together = together < (double)pass_samples ? together : (double)pass_samples;
     together = together > 1.0 ? together : 1.0;
     together = together < samples ? together : samples;
     llm_shape m = shape_of(rates, config, together, len, 0.0);

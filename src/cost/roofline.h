@@ -28,9 +28,10 @@ typedef struct lw_step_time {
     double total_s;
 } lw_step_time;
 
-// Once before the first step: one LLM's forward pass over `samples` text prompts, `tokens` in all, shared by the ranks.
+// Once before the first step: one LLM's forward pass over `samples` text prompts, `tokens` in all, shared by the ranks
+// and run in passes of at most `pass_rows` tokens and `pass_samples` samples.
 double lw_predict_teacher(const lw_device_rates *rates, const lw_hf_config *config, double samples, double tokens,
-                          int64_t ranks);
+                          int64_t pass_rows, int64_t pass_samples, int64_t ranks);
 
 // Encoder, adapters and LLMs of the busiest rank, the reduction, the update.
 lw_step_time lw_predict_step(const lw_device_rates *rates, const lw_workload *work);

@@ -67,9 +67,9 @@ static lw_tokens tokens_of(const lw_token_list *list, int64_t i)
 }
 
 // To be repeated are the first target_tokens of the window's own tokens.
-static lw_step_sample view_of(const lw_corpus *c, int64_t i, lw_task task)
+static lw_token_sample view_of(const lw_corpus *c, int64_t i, lw_task task)
 {
-    lw_step_sample s = {.task = task, .source = tokens_of(&c->source, i)};
+    lw_token_sample s = {.task = task, .source = tokens_of(&c->source, i)};
     for (int64_t j = 0; j < c->llm_count; j++) {
         const lw_token_set *set = &c->tokens[j];
         s.prompt[j] = tokens_of(&set->prompt, i);
@@ -101,7 +101,7 @@ static lw_status make_views(lw_corpus *c, lw_error *err)
     return LW_OK;
 }
 
-const lw_step_sample *lw_corpus_sample(const lw_corpus *c, int64_t index, uint64_t seed, int64_t counter)
+const lw_token_sample *lw_corpus_sample(const lw_corpus *c, int64_t index, uint64_t seed, int64_t counter)
 {
     bool repeat = c->view_count > c->count &&
                   lw_random_uniform(seed, lw_random_stream("task"), (uint64_t)counter) < c->data.repeated;
@@ -147,19 +147,6 @@ void lw_corpus_free(lw_corpus *c)
     *c = (lw_corpus){0};
 }
 
-lw_sample_shape lw_corpus_shape(const lw_config *config, const lw_corpus *c)
-{
-    lw_sample_shape shape = lw_sample_shape_of(config, c->samples, c->count);
-    if (c->view_count > c->count) { // the others are the same windows, to be repeated
-        lw_sample_shape repeated = lw_sample_shape_of(config, c->samples + c->count, c->count);
-        for (int64_t j = 0; j < c->llm_count; j++) {
-            shape.rows[j] += c->data.repeated * (repeated.rows[j] - shape.rows[j]);
-            shape.answer[j] += c->data.repeated * (repeated.answer[j] - shape.answer[j]);
-        }
-    }
-    return shape;
-}
-
 static int64_t larger(int64_t a, int64_t b)
 {
     return a > b ? a : b;
@@ -169,8 +156,8 @@ int64_t lw_corpus_max_positions(const lw_corpus *c, const lw_config *config, int
 {
     int64_t longest = 0;
     for (int64_t i = 0; i < c->view_count; i++) {
-        const lw_step_sample *s = &c->samples[i];
-        int64_t latents = lw_encoder_latents(config, s->source.count) + 1 + lw_task_rows(s->task);
+        const lw_token_sample *s = &c->samples[i];
+        int64_t latents = lw_config_latents(config, s->source.count) + 1 + lw_task_rows(s->task);
         int64_t before = larger(s->prompt[llm].count, latents + s->suffix[llm].count);
         longest = larger(longest, before + larger(s->answer[llm].count, lw_config_new_tokens(config)));
     }

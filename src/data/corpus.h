@@ -3,8 +3,7 @@
 #define LW_CORPUS_H
 
 #include "data/dataset.h"
-#include "cost/flops.h"
-#include "wire/step.h"
+#include "data/sample.h"
 
 // How one LLM's text is made into tokens.
 typedef struct lw_llm_text {
@@ -20,7 +19,7 @@ typedef struct lw_corpus {
     int64_t cut_sources;   // sources that had to be cut to prompt.max_source_bytes
     int64_t llm_count;
     lw_token_set tokens[LW_MAX_MODELS];
-    lw_step_sample *samples; // (view_count) views into the above
+    lw_token_sample *samples; // (view_count) views into the above
     // count, but twice that where windows of text are continued or repeated: first all as they are continued, then all
     // as they are repeated.
     int64_t view_count;
@@ -34,10 +33,7 @@ void lw_corpus_free(lw_corpus *corpus);
 
 // Sample `index` as it is trained at place `counter` of the run: whether a window is continued or repeated is a
 // function of seed and counter, so that it is the same at any number of ranks and after a restart. Borrowed.
-const lw_step_sample *lw_corpus_sample(const lw_corpus *corpus, int64_t index, uint64_t seed, int64_t counter);
-
-// Mean sizes of a sample as it is trained.
-lw_sample_shape lw_corpus_shape(const lw_config *config, const lw_corpus *corpus);
+const lw_token_sample *lw_corpus_sample(const lw_corpus *corpus, int64_t index, uint64_t seed, int64_t counter);
 
 // Appends to *ids what the encoder reads of one sample (lw_prompt_source), in its alphabet: encoder NULL: bytes; else
 // with scratch. *cut: whether it had to be cut.

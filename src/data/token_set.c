@@ -7,6 +7,7 @@
 #include "core/signals.h"
 #include "data/token_cache.h"
 #include "core/utf8.h"
+#include "core/hash.h"
 
 static void free_list(lw_token_list *list)
 {

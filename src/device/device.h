@@ -21,13 +21,9 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "core/dtype.h"
 #include "core/heartbeat.h"
 #include "core/status.h"
-
-typedef enum lw_dtype { LW_F32, LW_BF16, LW_F16, LW_I32 } lw_dtype;
-
-size_t lw_dtype_bytes(lw_dtype type);
-const char *lw_dtype_name(lw_dtype type); // "F32", "BF16", "F16", "I32": the names of the safetensors format
 
 typedef struct lw_device lw_device;
 
@@ -219,10 +215,5 @@ struct lw_device {
     void (*overdue)(void *context, double waited_s);
     void *overdue_context;
 };
-
-// kind: "cpu" or "cuda". index: which GPU. threads: of the CPU device, at least 1.
-// A backend that was not compiled in fails with LW_ERR_UNSUPPORTED and says how to get it.
-lw_status lw_device_open(const char *kind, int index, int threads, lw_error *err, lw_device **out);
-void lw_device_close(lw_device **dev);
 
 #endif

@@ -2,8 +2,8 @@
 
 #include <stdlib.h>
 #include <string.h>
-#include <xxhash.h>
 
+#include "core/hash.h"
 #include "core/random.h"
 
 // Every tensor starts on a boundary of 64 bytes, so that the device may use wide loads on each.
@@ -88,11 +88,28 @@ void lw_params_init(const lw_params *params, uint64_t seed, float *host_out)
     memset(host_out, 0, (size_t)params->elements * sizeof *host_out);
     for (int64_t i = 0; i < params->count; i++) {
         const lw_param *p = &params->list[i];
-        uint64_t stream = XXH3_64bits(p->name, strlen(p->name));
+        uint64_t stream = lw_xxh3(p->name, strlen(p->name));
         for (int64_t j = 0; j < p->elements; j++) {
             host_out[p->offset + j] = p->init(p, seed, stream, j);
         }
     }
+}
+
+lw_status lw_params_views(const lw_params *p, lw_error *err, lw_flat_view **out)
+{
+    lw_flat_view *views = calloc((size_t)p->count, sizeof *views);
+    if (views == NULL) {
+        return lw_fail(err, LW_ERR_MEMORY, "no memory for the table of parameters");
+    }
+    for (int64_t i = 0; i < p->count; i++) {
+        const lw_param *q = &p->list[i];
+        views[i] = (lw_flat_view){.name = q->name,
+                                  .rank = q->dims[1] == 0 ? 1 : 2,
+                                  .dims = {q->dims[0], q->dims[1]},
+                                  .offset = q->offset};
+    }
+    *out = views;
+    return LW_OK;
 }
 
 void lw_params_free(lw_params *params)

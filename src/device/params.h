@@ -9,12 +9,14 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#include "core/heartbeat.h"
+#include "core/limits.h"
 #include "device/device.h"
 
 enum { LW_PARAM_NAME_BYTES = 96, LW_MAX_PARAM_RANGES = 80 };
 
 // Which learning rate a tensor has: that of encoder and pooler, or that of LLM j's side of the wire, LW_RATE_ADAPTER + j.
-enum { LW_RATE_ENCODER, LW_RATE_ADAPTER, LW_RATE_COUNT = LW_RATE_ADAPTER + 16 };
+enum { LW_RATE_ENCODER, LW_RATE_ADAPTER, LW_RATE_COUNT = LW_RATE_ADAPTER + LW_MAX_MODELS };
 typedef int lw_rate;
 
 typedef struct lw_param lw_param;
@@ -66,6 +68,29 @@ lw_status lw_params_place(lw_params *params, lw_error *err);
 // Writes initial values for `seed` to host memory of `elements`. They depend on seed, name and shape alone.
 void lw_params_init(const lw_params *params, uint64_t seed, float *host_out);
 void lw_params_free(lw_params *params); // the list; the buffers are the owner's
+
+// One named tensor inside a flat buffer.
+typedef struct lw_flat_view {
+    const char *name; // without the "param/" of the file; unique
+    int rank;
+    int64_t dims[LW_MAX_DIMS];
+    int64_t offset; // of its first element in the flat buffer, in elements
+} lw_flat_view;
+
+// The flat buffers of the trainable part, in host memory; the pointers are borrowed. Elements that no view covers
+// (padding) are neither written nor read.
+typedef struct lw_flat_state {
+    const lw_flat_view *views; // (view_count)
+    int64_t view_count;
+    int64_t elements; // of each buffer
+    float *param;     // (elements)
+    float *adam_m;    // (elements); both moments NULL: parameters alone, for loading to evaluate
+    float *adam_v;    // (elements)
+    lw_beat beat; // told while a checkpoint is verified and loaded, by the caller's thread; not while one is written
+} lw_flat_state;
+
+// Views of all parameters as checkpoints hold them; borrowed names. The caller frees *out.
+lw_status lw_params_views(const lw_params *params, lw_error *err, lw_flat_view **out);
 
 static inline float *lw_param_at(const lw_params *params, int index)
 {

@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "core/clock.h"
+#include "data/sample.h"
 #include "eval/eval_internal.h"
 #include "wire/quantise.h"
 #include "eval/score.h"
@@ -86,7 +87,7 @@ static bool add_window(lw_job *job, lw_eval *e, int64_t j, lw_eval_mode mode, in
     return lw_generator_add_task(g, first, mode == LW_EVAL_NO_CONTEXT ? 0 : latents, e->batch.z_rows, answer);
 }
 
-bool lw_eval_add(lw_job *job, lw_eval *e, int64_t j, const lw_eval_system *system, const lw_step_sample *s, int64_t at,
+bool lw_eval_add(lw_job *job, lw_eval *e, int64_t j, const lw_eval_system *system, const lw_token_sample *s, int64_t at,
                  lw_tokens answer)
 {
     lw_generator *g = &e->generators[j];
@@ -157,7 +158,7 @@ static lw_status run_system(lw_job *job, lw_eval *e, int64_t j, int slot, int64_
     const lw_eval_system *system = &e->task.systems[slot];
     lw_generator_clear(g);
     for (int64_t i = 0; i < count; i++) {
-        const lw_step_sample *s = &job->eval.samples[first + i];
+        const lw_token_sample *s = &job->eval.samples[first + i];
         if (!lw_eval_add(job, e, j, system, s, i, s->answer[j])) {
             return lw_fail(err, LW_ERR_INTERNAL, "an evaluation chunk exceeds the limits it was sized for");
         }

@@ -2,6 +2,7 @@
 #ifndef LW_EVAL_INTERNAL_H
 #define LW_EVAL_INTERNAL_H
 
+#include "data/sample.h"
 #include "eval/eval.h"
 #include "core/ids.h"
 
@@ -110,7 +111,7 @@ lw_status lw_eval_encode(lw_job *job, lw_eval *e, const int64_t *which, int64_t 
 lw_status lw_eval_chunk(lw_job *job, lw_eval *e, int64_t first, int64_t count, lw_error *err);
 
 // Appends sample `at` of the chunk as `system` shows it to LLM j, with `answer` to be scored. False beyond the limits.
-bool lw_eval_add(lw_job *job, lw_eval *e, int64_t j, const lw_eval_system *system, const lw_step_sample *s, int64_t at,
+bool lw_eval_add(lw_job *job, lw_eval *e, int64_t j, const lw_eval_system *system, const lw_token_sample *s, int64_t at,
                  lw_tokens answer);
 
 // --- predictions (predictions.c)

@@ -5,6 +5,7 @@
 
 #include "eval/eval_internal.h"
 #include "io/files.h"
+#include "core/hash.h"
 
 // --- clusters
 

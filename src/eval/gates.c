@@ -4,6 +4,7 @@
 #include <stdarg.h>
 #include <stdio.h>
 
+#include "data/sample.h"
 #include "eval/gates_internal.h"
 #include "io/json.h"
 

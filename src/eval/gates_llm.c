@@ -3,6 +3,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "data/sample.h"
 #include "eval/gates_internal.h"
 
 enum { MOST = 8 }; // samples that are looked at
@@ -19,7 +20,7 @@ typedef struct lab {
     float *soft;  // device (prompt_rows, d)
 } lab;
 
-static const lw_step_sample *sample_of(const lab *l, int64_t i)
+static const lw_token_sample *sample_of(const lab *l, int64_t i)
 {
     return &l->job->eval.samples[i];
 }
@@ -104,7 +105,7 @@ static lw_status answer_prompts(lab *l, bool soft, lw_error *err)
     int64_t first = 0;
     lw_generator_clear(&l->g);
     for (int64_t i = 0; i < l->count; i++) {
-        const lw_step_sample *s = sample_of(l, i);
+        const lw_token_sample *s = sample_of(l, i);
         lw_tokens prompt = s->prompt[l->j];
         bool added = soft ? lw_generator_add(&l->g, first, prompt.count, none, none, s->answer[l->j])
                           : lw_generator_add(&l->g, 0, 0, prompt, none, s->answer[l->j]);

@@ -2,6 +2,7 @@
 #include <math.h>
 #include <stdlib.h>
 
+#include "data/sample.h"
 #include "job/adapter_fit.h"
 #include "eval/eval_internal.h"
 #include "eval/gates_internal.h"
@@ -14,11 +15,11 @@ static const double likely_nll = 0.1; // per answer token: below, it is worth to
 // A step over the first samples of a corpus, without the extra weights of the loss.
 typedef struct school {
     lw_job *job;
-    const lw_step_sample *samples;
+    const lw_token_sample *samples;
     int64_t count, micro;
     lw_step step;
     lw_arena memory;
-    const lw_step_sample *batch[LW_GATE_ITEMS];
+    const lw_token_sample *batch[LW_GATE_ITEMS];
     double nll[LW_MAX_MODELS]; // per answer token, of the last step
 } school;
 
@@ -174,7 +175,7 @@ static lw_status learn(school *c, int64_t end, lw_error *err, int64_t *steps)
 }
 
 // What was learned can be said to its end: no answer was cut, and each fits into what is generated.
-static bool answer_ends(const lw_job *job, const lw_step_sample *sample)
+static bool answer_ends(const lw_job *job, const lw_token_sample *sample)
 {
     for (int64_t j = 0; j < job->llm_count; j++) {
         const lw_tokens *answer = &sample->answer[j];

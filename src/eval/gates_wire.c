@@ -3,6 +3,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "data/sample.h"
 #include "eval/eval_internal.h"
 #include "eval/gates_internal.h"
 
@@ -58,7 +59,7 @@ static double cosine(const float *a, const float *b, int64_t n)
     return ab / sqrt(aa * bb);
 }
 
-static bool same_source(const lw_step_sample *a, const lw_step_sample *b)
+static bool same_source(const lw_token_sample *a, const lw_token_sample *b)
 {
     return a->source.count == b->source.count &&
            memcmp(a->source.ids, b->source.ids, (size_t)a->source.count * sizeof *a->source.ids) == 0;

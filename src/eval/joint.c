@@ -5,6 +5,7 @@
 #include <math.h>
 #include <stdlib.h>
 
+#include "data/sample.h"
 #include "eval/eval_internal.h"
 
 static int32_t end_token(const lw_llm *llm)
@@ -71,7 +72,7 @@ static lw_status read_answers(lw_job *job, lw_eval *e, int64_t author, int64_t r
     int64_t added = first;
     lw_generator_clear(g);
     for (int64_t i = first; i < first + count; i++) {
-        const lw_step_sample *s = &job->eval.samples[i];
+        const lw_token_sample *s = &job->eval.samples[i];
         LW_TRY(candidate(job, e, i, author, reader, err));
         if (e->candidate.len == 0) { // nothing but tokens without a text, and no end
             LW_TRY(flush(job, e, author, reader, added, i, err));

@@ -2,6 +2,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "data/sample.h"
 #include "eval/eval_internal.h"
 #include "wire/quantise.h"
 
@@ -14,7 +15,7 @@ static int64_t most_latents(const lw_job *job)
 {
     int64_t most = 0;
     for (int64_t i = 0; i < job->eval.count; i++) {
-        int64_t latents = lw_encoder_latents(job->config, job->eval.samples[i].source.count);
+        int64_t latents = lw_config_latents(job->config, job->eval.samples[i].source.count);
         most = latents > most ? latents : most;
     }
     return most;
@@ -33,7 +34,7 @@ static void llm_limits(const lw_job *job, int64_t chunk, int64_t j, lw_pass_limi
         int64_t rows = 0;
         int64_t scored = 0;
         for (int64_t i = first; i < first + chunk && i < job->eval.count; i++) {
-            const lw_step_sample *s = &job->eval.samples[i];
+            const lw_token_sample *s = &job->eval.samples[i];
             int64_t wire = latents + tasks + s->suffix[j].count + 1; // + 1: a truncated prompt keeps its BOS
             int64_t text = s->prompt[j].count;
             rows += (wire > text ? wire : text) + s->answer[j].count;
@@ -90,7 +91,7 @@ static int64_t find_partner(const lw_job *job, int64_t i)
 static lw_status check_suffixes(const lw_job *job, lw_error *err)
 {
     for (int64_t i = 0; i < job->eval.count; i++) {
-        const lw_step_sample *s = &job->eval.samples[i];
+        const lw_token_sample *s = &job->eval.samples[i];
         for (int64_t j = 0; j < job->llm_count && s->task == LW_TASK_ANSWER; j++) {
             if (s->suffix[j].count == 0) {
                 return lw_fail(err, LW_ERR_CONFIG,

@@ -17,7 +17,7 @@ static double mean_latents(const lw_job *job)
 {
     double sum = 0.0;
     for (int64_t i = 0; i < job->eval.count; i++) {
-        sum += (double)lw_encoder_latents(job->config, job->eval.samples[i].source.count);
+        sum += (double)lw_config_latents(job->config, job->eval.samples[i].source.count);
     }
     return sum / (double)job->eval.count;
 }

@@ -59,7 +59,7 @@ int lw_eval_systems(const lw_config *c, lw_eval_system *out)
 
 int64_t lw_eval_latents(const lw_config *c, const lw_eval_system *system, int64_t tokens)
 {
-    int64_t all = lw_encoder_latents(c, tokens);
+    int64_t all = lw_config_latents(c, tokens);
     if (system->ratio > 0) {
         return (tokens + system->ratio - 1) / system->ratio;
     }

@@ -233,11 +233,6 @@ lw_status lw_read_own_file(const char *path, size_t max_bytes, lw_error *err, ch
     return read_whole(path, max_bytes, true, err, out, out_bytes);
 }
 
-uint64_t lw_xxh64(const void *data, size_t bytes, uint64_t seed)
-{
-    return XXH64(data, bytes, seed);
-}
-
 static lw_status hash_fd(int fd, const char *path, XXH64_state_t *state, char *buffer, const lw_beat *beat,
                          lw_error *err, int64_t *out_bytes)
 {

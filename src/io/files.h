@@ -64,10 +64,7 @@ void lw_atomic_abort(lw_atomic_file **file);
 // The four above in one.
 lw_status lw_write_file_atomic(const char *path, const void *data, size_t bytes, lw_error *err);
 
-// --- XXH64 (libxxhash): integrity and cache keys, not security.
-uint64_t lw_xxh64(const void *data, size_t bytes, uint64_t seed);
-
-// Hash (seed 0) and size of a regular file; tells `beat` (or NULL) of every block.
+// XXH64 (core/hash.h, seed 0) and size of a regular file; tells `beat` (or NULL) of every block.
 lw_status lw_file_xxh64(const char *path, const lw_beat *beat, lw_error *err, uint64_t *out_hash, int64_t *out_bytes);
 
 #endif

@@ -14,10 +14,10 @@
 #include <stdint.h>
 #include <stdio.h>
 
-#include "device/device.h"
+#include "core/limits.h"
+#include "core/dtype.h"
 #include "core/status.h"
 
-enum { LW_MAX_DIMS = 8 };
 
 typedef struct lw_tensor_view {
     const char *name;    // owned by the file

@@ -5,7 +5,9 @@
 #include <string.h>
 
 #include "core/clock.h"
+#include "data/sample.h"
 #include "job/ridge.h"
+#include "wire/step.h"
 
 enum { ROWS_OF_A_COLUMN = 50, EMBED_TOKENS = 256, BATCH = 64 };
 static const double penalty = 1e-3; // of what varies in the latents
@@ -141,7 +143,7 @@ done:
 typedef struct batch {
     int64_t count;
     int64_t index[BATCH]; // in the corpus
-    const lw_step_sample *samples[BATCH];
+    const lw_token_sample *samples[BATCH];
 } batch;
 
 static lw_status add_batch(fit *f, const batch *b, lw_error *err)
@@ -175,7 +177,7 @@ static int64_t texts_wanted(const fit *f)
     int64_t wanted = ROWS_OF_A_COLUMN * (f->job->wire.encoder.d_z + 1);
     int64_t texts = 0;
     for (int64_t rows = 0; texts < f->corpus->count && rows < wanted; texts++) {
-        rows += lw_encoder_latents(f->step->config, f->corpus->samples[place_of(f, texts)].source.count);
+        rows += lw_config_latents(f->step->config, f->corpus->samples[place_of(f, texts)].source.count);
     }
     return texts;
 }

@@ -7,6 +7,7 @@
 #define LW_ADAPTER_FIT_H
 
 #include "job/job.h"
+#include "wire/step.h"
 
 // From the texts of `corpus` in a random order, as many as it takes. step: started, and configured for that corpus; its
 // buffers are used. Says in the log how much of the embeddings' variance is explained. All ranks end with the same

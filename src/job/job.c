@@ -10,6 +10,9 @@
 #include "core/signals.h"
 #include "mpi/threads.h"
 #include "core/version.h"
+#include "core/hash.h"
+#include "kernels/devices.h"
+#include "run/checkpoint.h"
 
 // --- text
 

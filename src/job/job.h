@@ -6,6 +6,7 @@
 #include "config/config.h"
 #include "data/corpus.h"
 #include "job/rank_device.h"
+#include "run/checkpoint.h"
 #include "run/run_dir.h"
 #include "wire/wire.h"
 

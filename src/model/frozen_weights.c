@@ -4,8 +4,8 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <xxhash.h>
 
+#include "core/hash.h"
 #include "core/signals.h"
 #include "io/weight_reader.h"
 
@@ -137,7 +137,7 @@ lw_status lw_weights_random(lw_device *dev, const lw_weight_list *l, uint64_t se
         lw_beat_tell(&dev->beat);
         LW_TRY(lw_signal_check(LW_OK));
     }
-    *fingerprint = XXH3_64bits(&seed, sizeof seed);
+    *fingerprint = lw_xxh3(&seed, sizeof seed);
     return LW_OK;
 }
 

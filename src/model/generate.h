@@ -2,8 +2,8 @@
 #ifndef LW_GENERATE_H
 #define LW_GENERATE_H
 
+#include "core/ids.h"
 #include "model/decoder.h"
-#include "wire/step.h"
 
 typedef struct lw_generated {
     int32_t *ids; // (max_new)

@@ -3,8 +3,10 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "cost/flops.h"
 #include "io/json.h"
 #include "run/run_dir.h"
+#include "kernels/devices.h"
 
 // Steps below which start-up and other accidents would be most of what was measured.
 enum { LW_RECORD_STEPS = 20 };

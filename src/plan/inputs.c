@@ -6,10 +6,13 @@
 #include <time.h>
 
 #include "core/child.h"
+#include "cost/flops.h"
+#include "data/sample.h"
 #include "kernels/cuda/device_cuda.h"
 #include "eval/eval.h"
 #include "io/files.h"
 #include "plan/plan_internal.h"
+#include "kernels/devices.h"
 
 // Guesses where no data tells: stated in the plan's note and changed with --answer and --source.
 enum { GUESSED_ANSWER_TOKENS = 8 }; // a short answer and its end token
@@ -41,13 +44,13 @@ lw_plan_most lw_plan_most_of(const lw_config *c)
 {
     if (c->data.format == LW_DATA_TEXT) {
         return (lw_plan_most){.source = c->data.window_bytes,
-                              .latents = lw_encoder_latents(c, c->data.window_bytes),
+                              .latents = lw_config_latents(c, c->data.window_bytes),
                               .task = 1,
                               .answer = c->data.target_tokens,
                               .prompt = c->prompt.max_prompt_tokens};
     }
     return (lw_plan_most){.source = c->prompt.max_source_bytes, // of any alphabet no more tokens than bytes
-                          .latents = lw_encoder_latents(c, c->prompt.max_source_bytes),
+                          .latents = lw_config_latents(c, c->prompt.max_source_bytes),
                           .suffix = suffix_limit(c),
                           .answer = c->prompt.max_answer_tokens,
                           .prompt = c->prompt.max_prompt_tokens};
@@ -125,7 +128,7 @@ static lw_status guess_eval(lw_plan *plan, lw_error *err)
         return lw_fail(err, LW_ERR_MEMORY, "no memory for %lld samples", (long long)count);
     }
     for (int64_t i = 0; i < count; i++) {
-        lw_step_sample *s = &e->samples[i];
+        lw_token_sample *s = &e->samples[i];
         e->data.samples[i] = (lw_sample){.id = empty, .context = empty, .question = empty};
         s->task = most.task > 0 ? LW_TASK_CONTINUE : LW_TASK_ANSWER;
         s->source.count = most.source;
@@ -162,7 +165,7 @@ static void guess_mean(lw_plan *plan, int64_t phase)
     int64_t taught = !lw_teacher_wanted(c) || text ? 0 : c->loss.k < answer ? c->loss.k : answer;
     prompt = prompt < (double)c->prompt.max_prompt_tokens ? prompt : (double)c->prompt.max_prompt_tokens;
     double read = c->encoder.kind == LW_ENCODER_BYTE ? source : source / 4.0;
-    *mean = (lw_sample_shape){.source = read, .latents = (double)lw_encoder_latents(c, (int64_t)read),
+    *mean = (lw_sample_shape){.source = read, .latents = (double)lw_config_latents(c, (int64_t)read),
                               .turns = c->train.schedule == LW_SCHEDULE_ALTERNATE ? c->model_count : 0};
     for (int64_t j = 0; j < plan->job.llm_count; j++) {
         mean->rows[j] = mean->latents + suffix + (double)answer - 1.0;

@@ -1,6 +1,7 @@
 // memory.c: the device memory of one rank, from the layout functions that `train` allocates with.
 #include "eval/eval.h"
 #include "plan/plan_internal.h"
+#include "wire/step.h"
 
 // Where data does not tell: every sample as large as the configuration admits.
 static void guess_limits(const lw_config *c, int64_t llm_count, int64_t micro, lw_step_limits *out)

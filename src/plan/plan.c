@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "plan/plan_internal.h"
+#include "wire/step.h"
 
 static const lw_plan_change unchanged = {"", 1, 1, 1, 1, 1};
 
@@ -112,8 +113,8 @@ static void time_step(const lw_plan *plan, int64_t phase, const lw_workload *w, 
     lw_device_rates shared = lw_device_rates_shared(&rates, w->ranks, l->threads);
     l->step = lw_predict_step(&shared, w);
     for (int64_t j = 0; j < plan->job.llm_count; j++) {
-        teacher_s += lw_predict_teacher(&shared, w->configs[j], samples, read * plan->teacher[phase][j].tokens,
-                                        w->ranks);
+        teacher_s += lw_predict_teacher(&shared, w->configs[j], samples, read * plan->teacher[phase][j].tokens, LW_TEACHER_PASS_ROWS,
+                                        LW_TEACHER_CHUNK_SAMPLES, w->ranks);
     }
     if (record != NULL) {
         double predicted_s = l->step.total_s;

@@ -3,6 +3,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "run/checkpoint.h"
 #include "run/checkpoint_internal.h"
 #include "io/files.h"
 #include "io/json.h"

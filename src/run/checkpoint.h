@@ -19,30 +19,11 @@
 
 #include "core/heartbeat.h"
 #include "config/config.h"
+#include "device/params.h"
 #include "io/safetensors.h"
 #include "core/status.h"
 
-// One named tensor inside a flat buffer.
-typedef struct lw_flat_view {
-    const char *name; // without the "param/" of the file; unique
-    int rank;
-    int64_t dims[LW_MAX_DIMS];
-    int64_t offset; // of its first element in the flat buffer, in elements
-} lw_flat_view;
-
-// The flat buffers of the trainable part, in host memory; the pointers are borrowed. Elements that no view covers
-// (padding) are neither written nor read.
-typedef struct lw_flat_state {
-    const lw_flat_view *views; // (view_count)
-    int64_t view_count;
-    int64_t elements; // of each buffer
-    float *param;     // (elements)
-    float *adam_m;    // (elements); both moments NULL: parameters alone, for loading to evaluate
-    float *adam_v;    // (elements)
-    lw_beat beat; // told while a checkpoint is verified and loaded, by the caller's thread; not while one is written
-} lw_flat_state;
-
-enum { LW_CHECKPOINT_MAX_MODELS = 17 }; // frozen LLMs, and the encoder's
+enum { LW_CHECKPOINT_MAX_MODELS = LW_MAX_MODELS + 1 }; // frozen LLMs, and the encoder's
 
 typedef struct lw_checkpoint_model {
     char name[LW_MODEL_NAME_MAX + 1]; // `models[i].name`

@@ -10,6 +10,7 @@
 #include "core/clock.h"
 #include "io/files.h"
 #include "io/json.h"
+#include "core/hash.h"
 
 enum { FORMAT_VERSION = 1, HASH_DIGITS = 16, MAX_FILES = 1024 };
 

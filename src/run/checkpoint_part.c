@@ -5,6 +5,7 @@
 
 #include "run/checkpoint_internal.h"
 #include "io/files.h"
+#include "core/hash.h"
 
 static const char PREFIX[] = "param/";
 enum { PREFIX_BYTES = sizeof PREFIX - 1 };

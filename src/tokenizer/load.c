@@ -6,6 +6,7 @@
 #include "io/files.h"
 #include "io/json.h"
 #include "tokenizer/tokenizer_json.h"
+#include "core/hash.h"
 
 enum { MAX_FILE_BYTES = 256 << 20, MAX_CONTENT_BYTES = 1 << 16 };
 

@@ -4,6 +4,7 @@
 
 #include "io/files.h"
 #include "tokenizer/tokenizer_internal.h"
+#include "core/hash.h"
 
 void lw_vocab_free(lw_vocab *vocab)
 {

@@ -1,4 +1,5 @@
 #include "train/collapse.h"
+#include "data/sample.h"
 
 #include <math.h>
 #include <stdlib.h>
@@ -16,12 +17,12 @@ static int64_t fewest_latents(const lw_job *job)
     int64_t fewest = INT64_MAX;
     for (int64_t p = 0; p < job->phase_count; p++) {
         for (int64_t i = 0; i < job->train[p].count; i++) {
-            const lw_step_sample *sample = &job->train[p].samples[i];
-            int64_t latents = lw_encoder_latents(lw_config_phase(job->config, p), sample->source.count);
+            const lw_token_sample *sample = &job->train[p].samples[i];
+            int64_t latents = lw_config_latents(lw_config_phase(job->config, p), sample->source.count);
             fewest = latents < fewest ? latents : fewest;
         }
     }
-    return fewest < INT64_MAX ? fewest : lw_encoder_latents(job->config, 1);
+    return fewest < INT64_MAX ? fewest : lw_config_latents(job->config, 1);
 }
 
 lw_status lw_collapse_create(lw_job *job, int64_t micro, int64_t warmup_steps, lw_error *err, lw_collapse *out)

@@ -5,8 +5,10 @@
 #include <string.h>
 
 #include "core/clock.h"
+#include "data/sample.h"
 #include "io/files.h"
 #include "core/signals.h"
+#include "core/hash.h"
 
 typedef struct teacher_llm {
     lw_teacher_layout layout;
@@ -20,7 +22,7 @@ typedef struct teacher_llm {
 
 struct lw_teacher {
     lw_job *job;                   // borrowed
-    const lw_step_sample *samples; // borrowed
+    const lw_token_sample *samples; // borrowed
     int64_t count;
     lw_step_loss loss;
     teacher_llm llms[LW_MAX_MODELS];
@@ -37,14 +39,14 @@ bool lw_teacher_wanted(const lw_config *config)
 }
 
 // Rows that the teacher's pass over a sample has; 0 where it has nothing to teach.
-static int64_t pass_rows(const lw_step_loss *loss, const lw_step_sample *s, int64_t j)
+static int64_t pass_rows(const lw_step_loss *loss, const lw_token_sample *s, int64_t j)
 {
     int64_t taught = lw_step_taught(loss, s, j);
     return taught > 0 ? s->prompt[j].count + taught - 1 : 0;
 }
 
 // The samples from `first` on, and before `end`, that one pass takes: some at least.
-static int64_t next_pass(const lw_step_loss *loss, const lw_step_sample *samples, int64_t j, int64_t first, int64_t end,
+static int64_t next_pass(const lw_step_loss *loss, const lw_token_sample *samples, int64_t j, int64_t first, int64_t end,
                          lw_pass_limits *used)
 {
     int64_t i = first;
@@ -68,7 +70,7 @@ static int64_t larger(int64_t a, int64_t b)
 }
 
 // Of the passes over all chunks.
-static lw_pass_limits limits_of(const lw_step_loss *loss, const lw_step_sample *samples, int64_t j,
+static lw_pass_limits limits_of(const lw_step_loss *loss, const lw_token_sample *samples, int64_t j,
                                 const lw_teacher_layout *layout)
 {
     lw_pass_limits most = {0};
@@ -88,7 +90,7 @@ static lw_pass_limits limits_of(const lw_step_loss *loss, const lw_step_sample *
 
 // All of the layout but key, weights and tokens.
 static lw_status lay_out_rows(const lw_step_loss *loss, const lw_hf_config *llm, lw_dtype type,
-                              const lw_step_sample *samples, int64_t count, int64_t j, lw_error *err,
+                              const lw_token_sample *samples, int64_t count, int64_t j, lw_error *err,
                               lw_teacher_layout *out)
 {
     *out = (lw_teacher_layout){.type = type, .d = llm->d, .k = loss->k, .samples = count};
@@ -103,7 +105,7 @@ static lw_status lay_out_rows(const lw_step_loss *loss, const lw_hf_config *llm,
 }
 
 lw_status lw_teacher_sizes_of(const lw_config *config, const lw_hf_config *llm, lw_dtype type,
-                              const lw_step_sample *samples, int64_t count, int64_t j, lw_error *err,
+                              const lw_token_sample *samples, int64_t count, int64_t j, lw_error *err,
                               lw_teacher_sizes *out)
 {
     const lw_step_loss loss = lw_step_loss_of(config);
@@ -219,7 +221,7 @@ static lw_status create_llm(lw_teacher *t, int64_t j, lw_error *err)
     return make_path(t, l->layout.key, err, &l->path);
 }
 
-lw_status lw_teacher_create(lw_job *job, const lw_config *config, const lw_step_sample *samples, int64_t count,
+lw_status lw_teacher_create(lw_job *job, const lw_config *config, const lw_token_sample *samples, int64_t count,
                             lw_error *err, lw_teacher **out)
 {
     int64_t chunks = 0;
@@ -303,7 +305,7 @@ static lw_status run_pass(lw_teacher *t, int64_t j, int64_t first, int64_t count
     const lw_decoder *decoder = t->job->llms[j].decoder;
     lw_packing_clear(p);
     for (int64_t i = first; i < first + count; i++) {
-        const lw_step_sample *s = &t->samples[i];
+        const lw_token_sample *s = &t->samples[i];
         int64_t taught = lw_step_taught(&t->loss, s, j);
         if (taught == 0) {
             continue;
@@ -502,7 +504,7 @@ lw_status lw_teacher_run(lw_teacher *t, lw_error *err)
     return LW_OK;
 }
 
-lw_status lw_teacher_states(void *context, int64_t llm, const lw_step_sample *sample, lw_error *err, void *out)
+lw_status lw_teacher_states(void *context, int64_t llm, const lw_token_sample *sample, lw_error *err, void *out)
 {
     lw_teacher *t = context;
     return lw_teacher_file_read(t->llms[llm].file, sample - t->samples, err, out);

@@ -8,6 +8,7 @@
 #ifndef LW_TEACHER_H
 #define LW_TEACHER_H
 
+#include "data/sample.h"
 #include "job/job.h"
 #include "wire/step.h"
 #include "train/teacher_file.h"
@@ -28,7 +29,7 @@ typedef struct lw_teacher_sizes {
 // loss.kd_weight > 0. Local.
 bool lw_teacher_wanted(const lw_config *config);
 lw_status lw_teacher_sizes_of(const lw_config *config, const lw_hf_config *llm, lw_dtype type,
-                              const lw_step_sample *samples, int64_t count, int64_t j, lw_error *err,
+                              const lw_token_sample *samples, int64_t count, int64_t j, lw_error *err,
                               lw_teacher_sizes *out);
 
 // The same where no data tells, for `samples` samples: limits for the largest that the configuration admits, the rest for
@@ -41,7 +42,7 @@ lw_status lw_teacher_pass_layout(lw_arena *arena, lw_device *dev, const lw_hf_co
                                  lw_error *err, void **indices, lw_decoder_buffers *out);
 
 // The teachers of a data set; samples are borrowed. job is open, config its own or that of a phase. Local.
-lw_status lw_teacher_create(lw_job *job, const lw_config *config, const lw_step_sample *samples, int64_t count,
+lw_status lw_teacher_create(lw_job *job, const lw_config *config, const lw_token_sample *samples, int64_t count,
                             lw_error *err, lw_teacher **out);
 void lw_teacher_destroy(lw_teacher **teacher);
 // Places the buffers of its passes; measuring and placing as everywhere. Local.
@@ -52,7 +53,7 @@ lw_status lw_teacher_layout_buffers(lw_arena *arena, lw_teacher *teacher, lw_err
 lw_status lw_teacher_run(lw_teacher *teacher, lw_error *err);
 
 // An lw_step_states: context is the teacher, after lw_teacher_run, and `sample` one of its samples. Local.
-lw_status lw_teacher_states(void *context, int64_t llm, const lw_step_sample *sample, lw_error *err, void *out);
+lw_status lw_teacher_states(void *context, int64_t llm, const lw_token_sample *sample, lw_error *err, void *out);
 
 typedef struct lw_teacher_figures { // of all LLMs together
     int64_t samples;                // of the data set, once for each LLM

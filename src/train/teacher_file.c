@@ -13,6 +13,7 @@
 #include "core/clock.h"
 #include "io/files.h"
 #include "core/signals.h"
+#include "core/hash.h"
 
 enum {
     PAGE_BYTES = 4096,

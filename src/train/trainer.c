@@ -46,7 +46,7 @@ lw_status lw_trainer_create(lw_job *job, lw_error *err, lw_trainer *out)
     t.micro_batch = calloc((size_t)t.course.micro, sizeof *t.micro_batch);
     t.places = calloc((size_t)t.course.micro, sizeof *t.places);
     t.host = calloc((size_t)job->wire.params.elements, 3 * sizeof *t.host);
-    lw_status status = lw_wire_views(&job->wire, err, &t.views);
+    lw_status status = lw_params_views(&job->wire.params, err, &t.views);
     if (status == LW_OK) {
         const lw_leg *first = &t.course.legs[0];
         int64_t warmup = (int64_t)(first->config->train.warmup * (double)first->schedule.total_steps);

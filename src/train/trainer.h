@@ -2,6 +2,8 @@
 #ifndef LW_TRAINER_H
 #define LW_TRAINER_H
 
+#include "data/sample.h"
+#include "run/checkpoint.h"
 #include "run/checkpoint_writer.h"
 #include "train/collapse.h"
 #include "train/course.h"
@@ -53,7 +55,7 @@ typedef struct lw_trainer {
     lw_signal signal; // agreed by all ranks
     double flop_per_sample[LW_MAX_PHASES]; // of each leg
     double gemm_flop_per_s;             // products' rate of this device, measured at the start
-    const lw_step_sample **micro_batch; // (micro)
+    const lw_token_sample **micro_batch; // (micro)
     int64_t *places;                    // (micro) of these in the phase
     lw_flat_view *views;
     float *host; // (3 * elements) parameters and moments on their way from disk, and being written

@@ -5,6 +5,7 @@
 
 #include "core/clock.h"
 #include "io/files.h"
+#include "run/checkpoint.h"
 #include "train/trainer_internal.h"
 
 // Ranks that wait for rank 0's disk hear from it this often, and at least four times within the deadline of a

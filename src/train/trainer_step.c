@@ -1,11 +1,13 @@
 // trainer_step.c: one step of training, from its samples to its figures.
 #include <math.h>
 
+#include "data/sample.h"
 #include "train/skipped.h"
 #include "train/trainer_internal.h"
+#include "wire/step.h"
 
 // The sample at `position` of the phase.
-static const lw_step_sample *sample_at(const lw_trainer *t, int64_t position)
+static const lw_token_sample *sample_at(const lw_trainer *t, int64_t position)
 {
     const lw_schedule *s = &t->course.legs[t->leg].schedule;
     return lw_corpus_sample(&t->job->train[t->leg], lw_schedule_sample(s, position), s->seed, position);
@@ -63,11 +65,11 @@ static void count_tokens(lw_trainer *t, int64_t first, int64_t count, int64_t *a
     }
     *rows = 0;
     for (int64_t i = first; i < first + count; i++) {
-        const lw_step_sample *s = sample_at(t, i);
+        const lw_token_sample *s = sample_at(t, i);
         for (int64_t j = 0; j < t->job->llm_count; j++) {
             answer_tokens[j] += s->answer[j].count;
             taught[j] += lw_step_taught(&loss, s, j);
-            *rows += runs(t, j) ? lw_step_sample_rows(leg->config, s, j) : 0;
+            *rows += runs(t, j) ? lw_token_sample_rows(leg->config, s, j) : 0;
         }
     }
     for (int64_t j = 0; j < t->job->llm_count; j++) { // the inverse of kl_weight, over the positions (wire/step.h)

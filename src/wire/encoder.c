@@ -2,15 +2,6 @@
 
 #include <string.h>
 
-int64_t lw_encoder_latents(const lw_config *config, int64_t tokens)
-{
-    int64_t ratio = config->wire.ratio;
-    if (ratio == 0) {
-        return config->wire.latents;
-    }
-    return tokens > ratio ? (tokens + ratio - 1) / ratio : 1;
-}
-
 static lw_status declare_reader(const lw_config *config, const lw_encoder_backbone *backbone, lw_params *params,
                                 lw_error *err, lw_encoder *e)
 {

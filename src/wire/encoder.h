@@ -35,10 +35,6 @@ typedef struct lw_encoder_buffers {
     const float *z;       // (latent rows, d_z) the latents, after the forward pass
 } lw_encoder_buffers;
 
-// Latents of a text of `tokens` tokens: wire.latents, or one for every wire.ratio tokens, the last share begun counting
-// whole.
-int64_t lw_encoder_latents(const lw_config *config, int64_t tokens);
-
 // Declares the parameters. backbone: NULL for kind `byte`.
 lw_status lw_encoder_declare(const lw_config *config, const lw_encoder_backbone *backbone, lw_params *params,
                              lw_error *err, lw_encoder *out);

@@ -5,6 +5,7 @@
 
 #include "io/files.h"
 #include "core/random.h"
+#include "core/hash.h"
 
 // --- sizes
 
@@ -25,7 +26,7 @@ lw_step_loss lw_step_loss_of(const lw_config *config)
                           .kd_tau = config->loss.kd_tau};
 }
 
-int64_t lw_step_taught(const lw_step_loss *loss, const lw_step_sample *sample, int64_t llm)
+int64_t lw_step_taught(const lw_step_loss *loss, const lw_token_sample *sample, int64_t llm)
 {
     int64_t answer = sample->answer[llm].count;
     if (loss->kd_weight <= 0.0 || sample->prompt[llm].count == 0 || sample->task != LW_TASK_ANSWER) {
@@ -34,40 +35,35 @@ int64_t lw_step_taught(const lw_step_loss *loss, const lw_step_sample *sample, i
     return loss->k < answer ? loss->k : answer;
 }
 
-typedef int64_t lw_measure(const lw_config *config, const lw_step_sample *sample, int64_t llm);
+typedef int64_t lw_measure(const lw_config *config, const lw_token_sample *sample, int64_t llm);
 
-static int64_t measure_source(const lw_config *config, const lw_step_sample *s, int64_t llm)
+static int64_t measure_source(const lw_config *config, const lw_token_sample *s, int64_t llm)
 {
     (void)config;
     (void)llm;
     return s->source.count;
 }
 
-static int64_t measure_latents(const lw_config *config, const lw_step_sample *s, int64_t llm)
+static int64_t measure_latents(const lw_config *config, const lw_token_sample *s, int64_t llm)
 {
     (void)llm;
-    return lw_encoder_latents(config, s->source.count);
+    return lw_config_latents(config, s->source.count);
 }
 
-int64_t lw_step_sample_rows(const lw_config *config, const lw_step_sample *s, int64_t llm)
-{
-    return measure_latents(config, s, llm) + lw_task_rows(s->task) + s->suffix[llm].count + s->answer[llm].count - 1;
-}
-
-static int64_t measure_tasks(const lw_config *config, const lw_step_sample *s, int64_t llm)
+static int64_t measure_tasks(const lw_config *config, const lw_token_sample *s, int64_t llm)
 {
     (void)config;
     (void)llm;
     return lw_task_rows(s->task);
 }
 
-static int64_t measure_answer(const lw_config *config, const lw_step_sample *s, int64_t llm)
+static int64_t measure_answer(const lw_config *config, const lw_token_sample *s, int64_t llm)
 {
     (void)config;
     return s->answer[llm].count;
 }
 
-static int64_t measure_taught(const lw_config *config, const lw_step_sample *s, int64_t llm)
+static int64_t measure_taught(const lw_config *config, const lw_token_sample *s, int64_t llm)
 {
     const lw_step_loss loss = lw_step_loss_of(config);
     return lw_step_taught(&loss, s, llm);
@@ -75,7 +71,7 @@ static int64_t measure_taught(const lw_config *config, const lw_step_sample *s, 
 
 typedef struct sizes {
     const lw_config *config;
-    const lw_step_sample *samples;
+    const lw_token_sample *samples;
     int64_t count, micro, occurrences;
     int64_t *scratch; // (count)
 } sizes;
@@ -100,7 +96,7 @@ static int64_t top_sum(const sizes *s, lw_measure *measure, int64_t llm, int64_t
     return sum;
 }
 
-lw_status lw_step_limits_of(const lw_config *config, const lw_step_sample *samples, int64_t count, int64_t micro,
+lw_status lw_step_limits_of(const lw_config *config, const lw_token_sample *samples, int64_t count, int64_t micro,
                             int64_t occurrences, lw_error *err, lw_step_limits *out)
 {
     sizes s = {.config = config, .samples = samples, .count = count, .micro = micro, .occurrences = occurrences};
@@ -117,7 +113,7 @@ lw_status lw_step_limits_of(const lw_config *config, const lw_step_sample *sampl
         lw_pass_limits *l = &out->llm[j];
         l->sequences = micro;
         l->prefix_rows = out->encoder.latents + out->task_rows;
-        l->rows = top_sum(&s, lw_step_sample_rows, j, &l->max_len);
+        l->rows = top_sum(&s, lw_token_sample_rows, j, &l->max_len);
         l->supervised = top_sum(&s, measure_answer, j, &largest);
         l->teachers = top_sum(&s, measure_taught, j, &largest);
     }
@@ -277,7 +273,7 @@ static bool pack_latents(lw_step *step, lw_packing *p, int64_t i)
 
 // [latents | task token | suffix | answer but for its last token]: the row of the first answer token, or -1 beyond the
 // limits.
-static int64_t pack_sequence(lw_step *step, int64_t j, const lw_step_sample *s, int64_t i)
+static int64_t pack_sequence(lw_step *step, int64_t j, const lw_token_sample *s, int64_t i)
 {
     lw_packing *p = &step->packing[j];
     lw_tokens suffix = s->suffix[j];
@@ -297,7 +293,7 @@ static int64_t pack_sequence(lw_step *step, int64_t j, const lw_step_sample *s, 
     return lw_packing_extend(p, answer.ids, answer.count - 1);
 }
 
-static lw_status pack(lw_step *step, int64_t j, const lw_step_sample *const *samples, int64_t count, int64_t tokens,
+static lw_status pack(lw_step *step, int64_t j, const lw_token_sample *const *samples, int64_t count, int64_t tokens,
                       lw_error *err)
 {
     lw_packing *p = &step->packing[j];
@@ -322,7 +318,7 @@ static lw_status pack(lw_step *step, int64_t j, const lw_step_sample *const *sam
 }
 
 // The teacher's states of a packed micro-batch, to where the product with lm_head finds them.
-static lw_status upload_states(lw_step *step, int64_t j, const lw_step_sample *const *samples, int64_t count,
+static lw_status upload_states(lw_step *step, int64_t j, const lw_token_sample *const *samples, int64_t count,
                                lw_error *err)
 {
     const lw_packing *p = &step->packing[j];
@@ -346,7 +342,7 @@ static lw_status upload_states(lw_step *step, int64_t j, const lw_step_sample *c
     return LW_OK;
 }
 
-static lw_status count_tasks(lw_step *step, const lw_step_sample *const *samples, int64_t count, lw_error *err)
+static lw_status count_tasks(lw_step *step, const lw_token_sample *const *samples, int64_t count, lw_error *err)
 {
     step->task_rows = 0;
     for (int64_t i = 0; i < count; i++) {
@@ -442,19 +438,19 @@ static void replay(lw_step *step, void (*enqueue)(void *context), int64_t llm, c
     step->dev->ops->replay(step->dev, key, enqueue, &p);
 }
 
-static lw_status upload_sources(lw_step *step, const lw_step_sample *const *samples, int64_t count, lw_error *err)
+static lw_status upload_sources(lw_step *step, const lw_token_sample *const *samples, int64_t count, lw_error *err)
 {
     lw_encoder_batch_clear(&step->batch);
     for (int64_t i = 0; i < count; i++) {
         lw_tokens source = samples[i]->source;
-        if (lw_encoder_batch_add(&step->batch, source, lw_encoder_latents(step->config, source.count)) < 0) {
+        if (lw_encoder_batch_add(&step->batch, source, lw_config_latents(step->config, source.count)) < 0) {
             return lw_fail(err, LW_ERR_INTERNAL, "a micro-batch exceeds the limits it was sized for");
         }
     }
     return lw_encoder_upload(step->dev, &step->wire->encoder, &step->batch, err, &step->encoder);
 }
 
-lw_status lw_step_encode(lw_step *step, const lw_step_sample *const *samples, int64_t count, lw_error *err)
+lw_status lw_step_encode(lw_step *step, const lw_token_sample *const *samples, int64_t count, lw_error *err)
 {
     int64_t shapes[LW_ENCODER_SHAPES];
     LW_TRY(upload_sources(step, samples, count, err));
@@ -464,7 +460,7 @@ lw_status lw_step_encode(lw_step *step, const lw_step_sample *const *samples, in
     return LW_OK;
 }
 
-lw_status lw_step_run(lw_step *step, const lw_step_sample *const *samples, int64_t count, const int64_t *tokens,
+lw_status lw_step_run(lw_step *step, const lw_token_sample *const *samples, int64_t count, const int64_t *tokens,
                       lw_error *err)
 {
     lw_device *dev = step->dev;

@@ -11,26 +11,15 @@
 #ifndef LW_STEP_H
 #define LW_STEP_H
 
+#include "data/sample.h"
 #include "model/decoder.h"
 #include "wire/wire.h"
-
-typedef struct lw_step_sample { // borrowed
-    lw_task task;       // either all samples of a pass have a task token or none
-    lw_tokens source;   // what the encoder reads, in its own alphabet
-    lw_tokens prompt[LW_MAX_MODELS]; // per LLM; the text prompt, which its teacher and the evaluation read
-    lw_tokens suffix[LW_MAX_MODELS];
-    lw_tokens answer[LW_MAX_MODELS];
-} lw_step_sample;
 
 typedef struct lw_step_limits {
     lw_encoder_limits encoder;
     int64_t task_rows; // task tokens: one of each sample, or 0
     lw_pass_limits llm[LW_MAX_MODELS];
 } lw_step_limits;
-
-// Rows of the sequence that LLM j reads of a sample: latents, task token, suffix, and the answer but for its last
-// token.
-int64_t lw_step_sample_rows(const lw_config *config, const lw_step_sample *sample, int64_t j);
 
 typedef struct lw_step_loss {
     double first_weight, k_weight;
@@ -42,10 +31,10 @@ lw_step_loss lw_step_loss_of(const lw_config *config);
 
 // Answer positions of a sample that have a teacher: the first k, none where it has no text prompt or
 // is a window of text.
-int64_t lw_step_taught(const lw_step_loss *loss, const lw_step_sample *sample, int64_t llm);
+int64_t lw_step_taught(const lw_step_loss *loss, const lw_token_sample *sample, int64_t llm);
 
 // Gives the teacher's states of these positions, (lw_step_taught, d) of the operand type.
-typedef lw_status lw_step_states(void *context, int64_t llm, const lw_step_sample *sample, lw_error *err, void *out);
+typedef lw_status lw_step_states(void *context, int64_t llm, const lw_token_sample *sample, lw_error *err, void *out);
 
 // Parts of a step, for its break-down in time. host: packing and what else happens before work is enqueued; lm_head:
 // logits, loss and back to the last layer.
@@ -99,7 +88,7 @@ typedef struct lw_step {
 
 // The most that any micro-batch of `micro` samples out of these can need, where each is in it `occurrences` times at most
 // (lw_schedule_occurrences), with as many latents as the configuration gives each, and the distillation that it asks for.
-lw_status lw_step_limits_of(const lw_config *config, const lw_step_sample *samples, int64_t count, int64_t micro,
+lw_status lw_step_limits_of(const lw_config *config, const lw_token_sample *samples, int64_t count, int64_t micro,
                             int64_t occurrences, lw_error *err, lw_step_limits *out);
 
 // `into` becomes the larger of the two, in everything.
@@ -118,11 +107,11 @@ lw_status lw_step_reclaim(lw_step *step, lw_error *err);
 void lw_step_free(lw_step *step);
 
 // Leaves the latents of these samples in step->encoder.z, and whose they are in step->batch.
-lw_status lw_step_encode(lw_step *step, const lw_step_sample *const *samples, int64_t count, lw_error *err);
+lw_status lw_step_encode(lw_step *step, const lw_token_sample *const *samples, int64_t count, lw_error *err);
 
 // Adds the micro-batch's gradients to the flat buffer and its losses to wire->stats. tokens[j]: answer tokens of the
 // global batch for LLM j.
-lw_status lw_step_run(lw_step *step, const lw_step_sample *const *samples, int64_t count, const int64_t *tokens,
+lw_status lw_step_run(lw_step *step, const lw_token_sample *const *samples, int64_t count, const int64_t *tokens,
                       lw_error *err);
 
 // The product of a step with the most arithmetic, with its buffers, which a measurement may overwrite between steps.

@@ -94,24 +94,6 @@ lw_status lw_wire_init(lw_device *dev, lw_wire *wire, uint64_t seed, lw_error *e
     return dev->ops->sync(dev, err);
 }
 
-lw_status lw_wire_views(const lw_wire *wire, lw_error *err, lw_flat_view **out)
-{
-    const lw_params *p = &wire->params;
-    lw_flat_view *views = calloc((size_t)p->count, sizeof *views);
-    if (views == NULL) {
-        return lw_fail(err, LW_ERR_MEMORY, "no memory for the table of parameters");
-    }
-    for (int64_t i = 0; i < p->count; i++) {
-        const lw_param *q = &p->list[i];
-        views[i] = (lw_flat_view){.name = q->name,
-                                  .rank = q->dims[1] == 0 ? 1 : 2,
-                                  .dims = {q->dims[0], q->dims[1]},
-                                  .offset = q->offset};
-    }
-    *out = views;
-    return LW_OK;
-}
-
 void lw_wire_update(lw_device *dev, lw_wire *wire, const lw_update *u)
 {
     const lw_device_ops *ops = dev->ops;

@@ -2,8 +2,8 @@
 #ifndef LW_WIRE_H
 #define LW_WIRE_H
 
+#include "data/sample.h"
 #include "wire/adapter.h"
-#include "run/checkpoint.h"
 #include "config/config.h"
 #include "wire/encoder.h"
 
@@ -18,20 +18,6 @@ enum {
     LW_STAT_DISK, // rank 0 cannot write its files any more
     LW_STAT_COUNT = LW_STAT_LOSSES + 16,
 };
-
-// What an LLM is to do with a wire. After the latents of a window of text comes a learned token for its task.
-typedef enum lw_task {
-    LW_TASK_ANSWER,   // a question as text: no such token
-    LW_TASK_CONTINUE, // <Cont> of the papers
-    LW_TASK_REPEAT,   // <Rec>
-    LW_TASK_END
-} lw_task;
-enum { LW_TASK_TOKENS = LW_TASK_END - 1 }; // row task - 1 of wire.task is that of `task`
-
-static inline int64_t lw_task_rows(lw_task task)
-{
-    return task == LW_TASK_ANSWER ? 0 : 1;
-}
 
 typedef struct lw_wire {
     lw_params params;
@@ -59,9 +45,6 @@ void lw_wire_layout(lw_arena *arena, bool optimizer, lw_wire *wire);
 
 // Initial values on the device; zero moments.
 lw_status lw_wire_init(lw_device *dev, lw_wire *wire, uint64_t seed, lw_error *err);
-
-// Views of the parameters as checkpoints hold them; borrowed names. The caller frees *out.
-lw_status lw_wire_views(const lw_wire *wire, lw_error *err, lw_flat_view **out);
 
 // A rate of 0 leaves parameters and moments of its tensors as they are, and their gradient out of the norm.
 typedef struct lw_update_rate {

@@ -7,6 +7,7 @@
 #include "fuzz.h"
 #include "core/utf8.h"
 #include "core/version.h"
+#include "wire/step.h"
 
 static void check_record(const lw_calibration_record *r)
 {

@@ -5,10 +5,12 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "run/checkpoint.h"
 #include "run/checkpoint_internal.h"
 #include "io/files.h"
 #include "fuzz.h"
 #include "core/utf8.h"
+#include "core/hash.h"
 
 static void verify(const void *text, size_t bytes)
 {

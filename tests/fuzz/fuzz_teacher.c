@@ -6,6 +6,7 @@
 #include "io/files.h"
 #include "fuzz.h"
 #include "train/teacher_file.h"
+#include "core/hash.h"
 
 enum { KEY = 7, D = 3, SAMPLES = 3, ROWS = 4, PAGE = 4096, HEAD_BYTES = 32 };
 

@@ -6,6 +6,7 @@
 #include "io/files.h"
 #include "fuzz.h"
 #include "data/token_cache.h"
+#include "core/hash.h"
 
 enum { KEY = 7, VOCAB = 1000, COUNT_AT = 24, HEADER_BYTES = 80 };
 

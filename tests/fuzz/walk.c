@@ -5,6 +5,7 @@
 
 #include "io/files.h"
 #include "fuzz.h"
+#include "core/hash.h"
 
 static void walk_one(const lw_safetensors *file, const lw_tensor_view *view)
 {

@@ -8,10 +8,12 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "data/sample.h"
 #include "divergence.h"
 #include "derivative.h"
 #include "core/random.h"
 #include "wire/step.h"
+#include "kernels/devices.h"
 
 enum { LLMS = 2, READS = 1, SAMPLES = 5, MAX_TOKENS = 8, DIRECTIONS = 3 };
 
@@ -53,7 +55,7 @@ typedef struct fixture_sample {
 } fixture_sample;
 
 static fixture_sample storage[SAMPLES];
-static lw_step_sample samples[SAMPLES];
+static lw_token_sample samples[SAMPLES];
 static int64_t tokens[LLMS];
 
 // text: windows of text, both tasks among them.
@@ -73,7 +75,7 @@ static void make_samples(const int64_t *vocab, int64_t alphabet, bool text)
             f->source[k] = (unsigned char)sources[i][k] % (int32_t)alphabet;
         }
         lw_task task = !text ? LW_TASK_ANSWER : i % 2 == 0 ? LW_TASK_CONTINUE : LW_TASK_REPEAT;
-        samples[i] = (lw_step_sample){.task = task, .source = {f->source, bytes}};
+        samples[i] = (lw_token_sample){.task = task, .source = {f->source, bytes}};
         for (int64_t j = 0; j < LLMS; j++) {
             for (int64_t t = 0; t < MAX_TOKENS; t++) {
                 uint64_t at = (uint64_t)((i * LLMS + j) * MAX_TOKENS + t);
@@ -126,7 +128,7 @@ static double kl_weight_of(const bench *b, int64_t i, int64_t j, int64_t t)
 }
 
 // A teacher that never changes: numbers of the sample, the LLM and the position.
-static lw_status give_states(void *context, int64_t llm, const lw_step_sample *sample, lw_error *err, void *out)
+static lw_status give_states(void *context, int64_t llm, const lw_token_sample *sample, lw_error *err, void *out)
 {
     const bench *b = context;
     int64_t rows = lw_step_taught(&b->loss, sample, llm);
@@ -268,7 +270,7 @@ static double run(bench *b, int64_t micro)
     lw_error err;
     b->sum = 0.0;
     for (int64_t first = 0; first < SAMPLES; first += micro) {
-        const lw_step_sample *batch[SAMPLES];
+        const lw_token_sample *batch[SAMPLES];
         int64_t places[SAMPLES];
         int64_t n = SAMPLES - first < micro ? SAMPLES - first : micro;
         for (int64_t i = 0; i < n; i++) {
@@ -460,7 +462,7 @@ static void draw_latents(bench *b, bool reversed, uint32_t *sets)
 {
     lw_error err;
     for (int64_t first = 0; first < PLACES; first += SAMPLES) {
-        const lw_step_sample *batch[SAMPLES];
+        const lw_token_sample *batch[SAMPLES];
         int64_t places[SAMPLES];
         for (int64_t i = 0; i < SAMPLES; i++) {
             batch[i] = &samples[i];

@@ -4,6 +4,7 @@
 #include <stdlib.h>
 
 #include "train/collapse.h"
+#include "kernels/devices.h"
 
 enum { LATENTS = 3, WIDTH = 4, VALUES = LATENTS * WIDTH, MOST = 5 };
 

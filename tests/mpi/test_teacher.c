@@ -10,9 +10,11 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "data/sample.h"
 #include "divergence.h"
 #include "scratch.h"
 #include "train/teacher.h"
+#include "wire/step.h"
 
 enum { SAMPLES = 37, MICRO = 5, K = 3, MAX_PATH = 4096 };
 
@@ -50,7 +52,7 @@ typedef struct bench {
     lw_arena teacher_memory, step_memory;
     lw_step step;
     float *reference[LW_MAX_MODELS]; // (SAMPLES, K, vocab) logits of the teacher that is not cached
-    const lw_step_sample *batch[MICRO];
+    const lw_token_sample *batch[MICRO];
     int64_t count;                                 // of the batch
     double loss[LW_MAX_MODELS], kl[LW_MAX_MODELS]; // of the batch as they should be; kl: the mean's sum
 } bench;
@@ -112,7 +114,7 @@ static void close_job(bench *b)
 static void reference_logits(bench *b, int64_t j, int64_t i, float *out)
 {
     const lw_llm *m = &b->job.llms[j];
-    const lw_step_sample *s = &b->job.train[0].samples[i];
+    const lw_token_sample *s = &b->job.train[0].samples[i];
     lw_device *dev = b->job.dev;
     int64_t rows = s->prompt[j].count + s->answer[j].count;
     const lw_pass_limits limits = {.sequences = 1, .rows = rows, .supervised = K, .max_len = rows};
@@ -179,7 +181,7 @@ static void after_phase(void *context, lw_step_phase phase, int64_t j)
     const float *z = b->step.llm[j].logits;
     const float *cached = z + p->supervised * vocab;
     for (int64_t i = 0; i < b->count; i++) {
-        const lw_step_sample *s = b->batch[i];
+        const lw_token_sample *s = b->batch[i];
         const float *teacher = b->reference[j] + (s - b->job.train[0].samples) * K * vocab;
         for (int64_t t = 0; t < s->answer[j].count; t++, z += vocab) {
             double nll = reference_log_sum_exp(z, vocab, 1.0) - (double)z[s->answer[j].ids[t]];
@@ -199,7 +201,7 @@ static void after_phase(void *context, lw_step_phase phase, int64_t j)
 
 // The teacher that is not cached, as a source of states: a pass of one sample alone. Its logits are compared above; here
 // it serves the gradient.
-static lw_status alone(void *context, int64_t j, const lw_step_sample *s, lw_error *e, void *out)
+static lw_status alone(void *context, int64_t j, const lw_token_sample *s, lw_error *e, void *out)
 {
     bench *b = context;
     const lw_llm *m = &b->job.llms[j];

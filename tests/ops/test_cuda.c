@@ -6,6 +6,7 @@
 
 #include "device/device.h"
 #include "kernels/cuda/device_cuda.h"
+#include "kernels/devices.h"
 
 #define MIB ((size_t)1 << 20)
 

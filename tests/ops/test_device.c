@@ -5,6 +5,7 @@
 
 #include "device/device.h"
 #include "kernels/cuda/device_cuda.h"
+#include "kernels/devices.h"
 
 static int failures;
 

@@ -11,6 +11,7 @@
 #include <string.h>
 
 #include "harness.h"
+#include "kernels/devices.h"
 
 static const char *const devices[] = {"cpu:x86-64-v4", "cpu:x86-64-v3", "cpu:base", "cuda"};
 

@@ -7,6 +7,7 @@
 
 #include "model/bert.h"
 #include "io/safetensors.h"
+#include "kernels/devices.h"
 
 static const double limit = 1e-5;
 

@@ -9,6 +9,7 @@
 
 #include "model/generate.h"
 #include "io/safetensors.h"
+#include "kernels/devices.h"
 
 static const char fixtures[] = "tests/parity/fixtures";
 static int failures = 0;

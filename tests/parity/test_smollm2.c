@@ -9,6 +9,7 @@
 
 #include "model/generate.h"
 #include "tokenizer/tokenizer.h"
+#include "kernels/devices.h"
 
 enum { NEW = 24, PATH_BYTES = 4096 };
 

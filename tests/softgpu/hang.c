@@ -9,6 +9,7 @@
 
 #include "core/clock.h"
 #include "device/device.h"
+#include "kernels/devices.h"
 
 enum {
     FAILED = 1,

@@ -5,6 +5,7 @@
 #include <stdlib.h>
 
 #include "model/frozen_weights.h"
+#include "kernels/devices.h"
 
 enum { TENSORS = 3, TENSOR_BYTES = 80 << 20, PIECE_BYTES = 16 << 20 };
 

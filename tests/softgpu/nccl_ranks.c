@@ -7,6 +7,7 @@
 
 #include "mpi/comm.h"
 #include "job/rank_device.h"
+#include "kernels/devices.h"
 
 enum { ELEMENTS = 10007 };
 

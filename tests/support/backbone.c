@@ -1,4 +1,5 @@
 #include "backbone.h"
+#include "kernels/devices.h"
 
 #include <stdio.h>
 #include <stdlib.h>

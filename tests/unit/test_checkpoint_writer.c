@@ -12,6 +12,7 @@
 
 #include <cmocka.h>
 
+#include "run/checkpoint.h"
 #include "run/checkpoint_internal.h"
 #include "run/checkpoint_writer.h"
 #include "core/clock.h"

@@ -11,7 +11,9 @@
 
 #include <cmocka.h>
 
+#include "cost/flops.h"
 #include "data/corpus.h"
+#include "data/sample.h"
 #include "io/files.h"
 
 enum { BOS = 1, EOS = 2 };
@@ -84,8 +86,8 @@ static void check_windows(const lw_corpus *c, int32_t bos, size_t most)
     assert_int_equal(c->view_count, 2 * c->count);
     for (int64_t i = 0; i < c->count; i++) {
         const lw_sample *text = &c->data.samples[i];
-        const lw_step_sample *continued = &c->samples[i];
-        const lw_step_sample *repeated = &c->samples[c->count + i];
+        const lw_token_sample *continued = &c->samples[i];
+        const lw_token_sample *repeated = &c->samples[c->count + i];
         assert_int_equal(continued->task, LW_TASK_CONTINUE);
         assert_int_equal(repeated->task, LW_TASK_REPEAT);
         are_first(continued->answer[0], text->answers[0], most); // without an end token
@@ -137,7 +139,7 @@ static void test_shares(void **state)
     int64_t repeated = 0;
     int64_t differ = 0;
     for (int64_t i = 0; i < PLACES; i++) {
-        const lw_step_sample *s = lw_corpus_sample(&corpus, i % corpus.count, 5, i);
+        const lw_token_sample *s = lw_corpus_sample(&corpus, i % corpus.count, 5, i);
         assert_ptr_equal(s, lw_corpus_sample(&corpus, i % corpus.count, 5, i));
         assert_ptr_equal(s->source.ids, corpus.samples[i % corpus.count].source.ids);
         repeated += s->task == LW_TASK_REPEAT;

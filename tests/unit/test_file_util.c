@@ -17,6 +17,7 @@
 
 #include "io/files.h"
 #include "scratch.h"
+#include "core/hash.h"
 
 static lw_error err;
 

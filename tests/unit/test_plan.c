@@ -13,7 +13,9 @@
 
 #include <cmocka.h>
 
+#include "data/sample.h"
 #include "plan/plan.h"
+#include "wire/step.h"
 
 static lw_error err;
 
@@ -148,18 +150,23 @@ static void test_cost_grows_with_the_job(void **state)
     lw_wire_free(&f.wire);
 }
 
+static double predict(const fixture *f, double tokens, int64_t ranks)
+{
+    return lw_predict_teacher(&f->rates, &f->llm, 5000.0, tokens, LW_TEACHER_PASS_ROWS, LW_TEACHER_CHUNK_SAMPLES, ranks);
+}
+
 // The teacher's passes read prompts of 200 tokens: products of thousands of rows, whose arithmetic is what takes the time.
 static void test_teacher(void **state)
 {
     (void)state;
     fixture f;
     set_up(&f);
-    double one = lw_predict_teacher(&f.rates, &f.llm, 5000.0, 5000.0 * 200.0, 1);
+    double one = predict(&f, 5000.0 * 200.0, 1);
     double weights = (2.0 * 4096 * 4096 + 2.0 * 4096 * 1024 + 3.0 * 4096 * 14336) * 32;
     double least = 2.0 * weights * 5000.0 * 200.0 / f.rates.matrix_flop_per_s;
     assert_true(one > least && one < 1.5 * least);
-    assert_true(fabs(lw_predict_teacher(&f.rates, &f.llm, 5000.0, 5000.0 * 200.0, 4) - one / 4.0) < 1e-9 * one);
-    assert_true(lw_predict_teacher(&f.rates, &f.llm, 5000.0, 0.0, 1) == 0.0);
+    assert_true(fabs(predict(&f, 5000.0 * 200.0, 4) - one / 4.0) < 1e-9 * one);
+    assert_true(predict(&f, 0.0, 1) == 0.0);
     double without = lw_predict_step(&f.rates, &f.work).phase_s[LW_PHASE_HEAD];
     f.work.shape.taught[0] = 4.0;
     double with = lw_predict_step(&f.rates, &f.work).phase_s[LW_PHASE_HEAD];
@@ -172,7 +179,7 @@ static void test_teacher_sizes(void **state)
 {
     (void)state;
     enum { COUNT = 100 };
-    static lw_step_sample samples[COUNT];
+    static lw_token_sample samples[COUNT];
     lw_teacher_sizes s;
     fixture f;
     set_up(&f);

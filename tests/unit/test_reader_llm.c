@@ -9,6 +9,7 @@
 #include <cmocka.h>
 
 #include "wire/encoder.h"
+#include "kernels/devices.h"
 
 enum { MAX_TOKENS = 64, BOS = 3 };
 

@@ -14,6 +14,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "run/checkpoint.h"
 #include "run/checkpoint_internal.h"
 #include "cli/command.h"
 #include "data/dataset.h"
@@ -22,6 +23,7 @@
 #include "scratch.h"
 #include "data/token_cache.h"
 #include "core/utf8.h"
+#include "core/hash.h"
 
 enum { VARIANTS = 3000, ROOM = 4096 };
 

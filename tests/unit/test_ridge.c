@@ -11,6 +11,7 @@
 
 #include "core/random.h"
 #include "job/ridge.h"
+#include "kernels/devices.h"
 
 enum { P = 7, Q = 4, ROWS = 150 };
 

@@ -12,6 +12,7 @@
 
 #include "core/random.h"
 #include "wire/wire.h"
+#include "kernels/devices.h"
 
 typedef struct fixture {
     lw_config *config;
