@@ -8,9 +8,10 @@ lw_status lw_nccl_create(lw_comm *comm, lw_device *dev, lw_error *err, lw_nccl *
     (void)comm;
     (void)dev;
     (void)out;
-    return lw_fail(err, LW_ERR_UNSUPPORTED,
-                   "comm.backend = \"nccl\" is not compiled into this lwmpi; use comm.backend = \"auto\", or build with "
-                   "the preset cuda");
+    return lw_fail(
+        err, LW_ERR_UNSUPPORTED,
+        "comm.backend = \"nccl\" is not compiled into this lwmpi; use comm.backend = \"auto\", or build with "
+        "the preset cuda");
 }
 
 lw_status lw_nccl_all_reduce(lw_nccl *nccl, float *buffer, int64_t n, lw_error *err)

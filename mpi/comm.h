@@ -2,21 +2,20 @@
 //
 // MPI is the control plane: host values only. The data plane (reductions of device buffers) is MPI too when the device
 // is the CPU, NCCL when it is CUDA. Every wait has a deadline: when another rank has given no sign of life for
-// comm.timeout_s, or all do and nothing moves, the rank that waits says who it is, on which host, in which phase and for
-// whom it waited, and ends the job; so does a rank whose MPI call fails, as it could no
-// longer tell the others. Before the configuration is known, the deadline is
-// that of the options, or LWMPI_START_TIMEOUT_S of the environment.
+// comm.timeout_s, or all do and nothing moves, the rank that waits says who it is, on which host, in which phase and
+// for whom it waited, and ends the job; so does a rank whose MPI call fails, as it could no longer tell the others.
+// Before the configuration is known, the deadline is that of the options, or LWMPI_START_TIMEOUT_S of the environment.
 #ifndef LW_COMM_H
 #define LW_COMM_H
 
 #include <stdbool.h>
 #include <stdint.h>
 
-#include "core/heartbeat.h"
 #include "config/config.h"
-#include "device/device.h"
+#include "core/heartbeat.h"
 #include "core/signals.h"
 #include "core/status.h"
+#include "device/device.h"
 
 typedef struct lw_comm lw_comm;
 
@@ -35,9 +34,9 @@ void lw_comm_destroy(lw_comm **comm);
 // Collective over `parent`.
 lw_status lw_comm_first(lw_comm *parent, int ranks, lw_error *err, lw_comm **out);
 // Waits until all ranks are here, and returns the worst of their statuses; a failure has been told by those that
-// failed, err->text is left alone. Without a deadline for ranks that wait for the work of others, as long as that takes:
-// asleep, not spinning; when a rank dies, the launcher ends them all. last: this rank has done that work, so that all are
-// here or about to be, and it waits no longer than anywhere else. Collective.
+// failed, err->text is left alone. Without a deadline for ranks that wait for the work of others, as long as that
+// takes: asleep, not spinning; when a rank dies, the launcher ends them all. last: this rank has done that work, so
+// that all are here or about to be, and it waits no longer than anywhere else. Collective.
 lw_status lw_comm_rendezvous(lw_comm *comm, lw_status mine, bool last, lw_error *err);
 
 int lw_comm_rank(const lw_comm *comm);
@@ -47,16 +46,16 @@ int lw_comm_local_size(const lw_comm *comm);
 const char *lw_comm_host(const lw_comm *comm);
 void lw_comm_set_timeout(lw_comm *comm, double timeout_s); // once the configuration is known. Local
 
-// The worst signal (core/signals.h) that this process got; on rank 0 of a part of the ranks (lw_comm_first), or that one
-// outside of it got while it waits in lw_comm_rendezvous. Local.
+// The worst signal (core/signals.h) that this process got; on rank 0 of a part of the ranks (lw_comm_first), or that
+// one outside of it got while it waits in lw_comm_rendezvous. Local.
 lw_signal lw_comm_signal(lw_comm *comm);
 
 // Names what this rank does now ("load models", "step 120"), for the message of a missed deadline. Local.
 __attribute__((format(printf, 2, 3))) void lw_comm_phase(lw_comm *comm, const char *format, ...);
 
-// Tells ranks that wait for this one that it gets on with its work, so that they go on waiting (core/heartbeat.h says who tells).
-// By the thread that owns the communicator, outside of its calls. Costs a look at the clock; 20 times a second at most it
-// looks whether somebody waits, and answers eight to sixteen times within the deadline. Local.
+// Tells ranks that wait for this one that it gets on with its work, so that they go on waiting (core/heartbeat.h says
+// who tells). By the thread that owns the communicator, outside of its calls. Costs a look at the clock; 20 times a
+// second at most it looks whether somebody waits, and answers eight to sixteen times within the deadline. Local.
 void lw_comm_alive(lw_comm *comm);
 // The same, for code that does not know communicators; valid as long as comm.
 lw_beat lw_comm_beat(lw_comm *comm);
@@ -79,8 +78,8 @@ lw_status lw_comm_gather_v(lw_comm *comm, int root, const void *host_data, int64
 
 // --- The data plane: sums of device buffers.
 
-// Bounds the waits for work of `dev` by the deadline of comm as it is now: a device that hangs ends the job, with a message.
-// comm is borrowed until the device is closed or bound to another one. Local.
+// Bounds the waits for work of `dev` by the deadline of comm as it is now: a device that hangs ends the job, with a
+// message. comm is borrowed until the device is closed or bound to another one. Local.
 void lw_comm_bound_device(lw_comm *comm, lw_device *dev);
 
 // Makes ready for all-reduces of up to max_elements floats in the memory of `dev` (borrowed until it is detached), and
@@ -95,9 +94,9 @@ void lw_comm_detach_device(lw_comm *comm);
 // How data travel, for the log: "NCCL 2.28.9", "MPI (ring in host memory)", "none (one rank)".
 void lw_comm_data_plane(const lw_comm *comm, char *out, size_t size);
 
-// Sums `buffer` (n), in the memory of the attached device, in place over all ranks: the gradient all-reduce. It takes its
-// turn behind what is enqueued on the device, and is done when the call returns; one rank has nothing to do or to wait
-// for, but where NCCL was asked for. Collective.
+// Sums `buffer` (n), in the memory of the attached device, in place over all ranks: the gradient all-reduce. It takes
+// its turn behind what is enqueued on the device, and is done when the call returns; one rank has nothing to do or to
+// wait for, but where NCCL was asked for. Collective.
 lw_status lw_comm_all_reduce(lw_comm *comm, float *buffer, int64_t n, lw_error *err);
 
 // Status agreement: every rank brings its own status; all get the worst. A rank that failed prints its err->text

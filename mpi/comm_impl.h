@@ -38,8 +38,8 @@ typedef struct lw_sign { // the last from a rank
 } lw_sign;
 
 struct lw_comm {
-    MPI_Comm world; // a duplicate of MPI_COMM_WORLD for collectives and their point-to-point parts
-    MPI_Comm watch; // another one, for the notes of waiting ranks (watch.c)
+    MPI_Comm world;  // a duplicate of MPI_COMM_WORLD for collectives and their point-to-point parts
+    MPI_Comm watch;  // another one, for the notes of waiting ranks (watch.c)
     lw_comm *parent; // borrowed: what this is a part of (lw_comm_first); NULL
     int told_signal; // the worst that a rank without a part in the work has told (rank 0), or that this rank told
     int rank, size;
@@ -71,8 +71,8 @@ struct lw_comm {
 // Writes "lwmpi: " text newline to stderr at once, so that lines of several ranks do not mix.
 __attribute__((format(printf, 1, 2))) void lw_comm_say(const char *format, ...);
 
-// Ends the job with the library's text when an MPI call returned an error: the other ranks wait in that call, and cannot
-// be told otherwise. So it returns LW_OK.
+// Ends the job with the library's text when an MPI call returned an error: the other ranks wait in that call, and
+// cannot be told otherwise. So it returns LW_OK.
 lw_status lw_comm_check(lw_comm *comm, int code, const char *what, lw_error *err);
 
 // Waits for all requests, within the deadline; when it passes, names the ranks that are missing and ends the job.

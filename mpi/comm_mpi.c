@@ -10,8 +10,8 @@
 #include <time.h>
 #include <unistd.h>
 
-#include "core/clock.h"
 #include "comm_impl.h"
+#include "core/clock.h"
 #include "core/signals.h"
 
 enum {

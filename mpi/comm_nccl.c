@@ -6,8 +6,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "core/clock.h"
 #include "comm_impl.h"
+#include "core/clock.h"
 #include "kernels/cuda/device_cuda.h"
 #include "load_nccl.h"
 

@@ -2,16 +2,16 @@
 #ifndef LW_COMM_NCCL_H
 #define LW_COMM_NCCL_H
 
-#include "device/device.h"
 #include "core/status.h"
+#include "device/device.h"
 
 typedef struct lw_comm lw_comm;
 typedef struct lw_nccl lw_nccl;
 
-// A NCCL communicator of the ranks of `comm`, each with a GPU of its own (job/rank_device.h refuses two ranks on one), `dev`
-// (both borrowed): the unique id goes by MPI. Non-blocking: every wait polls for asynchronous errors until
-// comm.timeout_s. LW_ERR_COMM, LW_ERR_MEMORY, LW_ERR_UNSUPPORTED, agreed by all ranks. A failure after NCCL has begun to
-// connect the ranks ends the job, as no other rank could learn of it in time. Collective.
+// A NCCL communicator of the ranks of `comm`, each with a GPU of its own (job/rank_device.h refuses two ranks on one),
+// `dev` (both borrowed): the unique id goes by MPI. Non-blocking: every wait polls for asynchronous errors until
+// comm.timeout_s. LW_ERR_COMM, LW_ERR_MEMORY, LW_ERR_UNSUPPORTED, agreed by all ranks. A failure after NCCL has begun
+// to connect the ranks ends the job, as no other rank could learn of it in time. Collective.
 lw_status lw_nccl_create(lw_comm *comm, lw_device *dev, lw_error *err, lw_nccl **out);
 
 // Sums `buffer` (n) in device memory over all ranks, in place, in the order of the device's stream; returns when it is
@@ -19,7 +19,8 @@ lw_status lw_nccl_create(lw_comm *comm, lw_device *dev, lw_error *err, lw_nccl *
 // that passes, end the job with a message that names the ranks that are missing. Collective.
 lw_status lw_nccl_all_reduce(lw_nccl *nccl, float *buffer, int64_t n, lw_error *err);
 
-void lw_nccl_destroy(lw_nccl **nccl); // an orderly end, or after some seconds without the other ranks an abort. Collective
+void lw_nccl_destroy(
+    lw_nccl **nccl); // an orderly end, or after some seconds without the other ranks an abort. Collective
 
 // Tears the connections down without the other ranks, in a few seconds at most; the object is not to be used again, and
 // not freed: the job is about to end. Local.

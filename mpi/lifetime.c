@@ -168,7 +168,8 @@ lw_status lw_comm_first(lw_comm *parent, int ranks, lw_error *err, lw_comm **out
     bool member = false;
     lw_comm *comm = new_comm(parent->timeout_s);
     snprintf(text, sizeof text,
-             "rank %d on %s: waited more than %.1f s (comm.timeout_s) in phase \"%s\" (splitting the ranks): the network is stuck, "
+             "rank %d on %s: waited more than %.1f s (comm.timeout_s) in phase \"%s\" (splitting the ranks): the "
+             "network is stuck, "
              "or a rank has just died",
              parent->rank, lw_comm_host(parent), parent->timeout_s, parent->phase);
     *out = NULL;
@@ -205,8 +206,9 @@ void lw_comm_destroy(lw_comm **comm)
     lw_comm_phase(c, "end");
     lw_status status = lw_comm_barrier(c, &ignored);
     (void)status;
-    snprintf(text, sizeof text, "rank %d on %s: MPI did not end within %.1f s (comm.timeout_s), after all work was done",
-             c->rank, lw_comm_host(c), c->timeout_s);
+    snprintf(text, sizeof text,
+             "rank %d on %s: MPI did not end within %.1f s (comm.timeout_s), after all work was done", c->rank,
+             lw_comm_host(c), c->timeout_s);
     status = lw_guard_begin(c->timeout_s, text, &ignored, &guard);
     (void)status; // without it, the launcher's time limit is what is left
     tear_down(c);

@@ -42,11 +42,12 @@ lw_status lw_nccl_load(lw_error *err, lw_nccl_functions *out)
     if (library == NULL) {
         return LW_ERR_UNSUPPORTED;
     }
-#define LW_NCCL_TAKE(name)                                                                                             \
-    *(void **)(void *)&out->name = dlsym(library, "nccl" #name);                                                       \
-    if (out->name == NULL) {                                                                                           \
-        return lw_fail(err, LW_ERR_UNSUPPORTED,                                                                        \
-                       "the NCCL found here has no nccl" #name ": install 2.18 or newer, or set comm.backend = \"mpi\""); \
+#define LW_NCCL_TAKE(name)                                                        \
+    *(void **)(void *)&out->name = dlsym(library, "nccl" #name);                  \
+    if (out->name == NULL) {                                                      \
+        return lw_fail(err, LW_ERR_UNSUPPORTED,                                   \
+                       "the NCCL found here has no nccl" #name                    \
+                       ": install 2.18 or newer, or set comm.backend = \"mpi\""); \
     }
     LW_NCCL_FUNCTIONS(LW_NCCL_TAKE)
 #undef LW_NCCL_TAKE

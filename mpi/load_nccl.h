@@ -1,5 +1,5 @@
-// load_nccl.h: the functions of NCCL that comm_nccl.c calls. The library is not linked but loaded when ranks have GPUs to
-// connect, so that a build with CUDA runs where NCCL is not installed. Local.
+// load_nccl.h: the functions of NCCL that comm_nccl.c calls. The library is not linked but loaded when ranks have GPUs
+// to connect, so that a build with CUDA runs where NCCL is not installed. Local.
 #ifndef LW_LOAD_NCCL_H
 #define LW_LOAD_NCCL_H
 
@@ -25,7 +25,8 @@ typedef struct lw_nccl_functions {
 #undef LW_NCCL_FIELD
 } lw_nccl_functions;
 
-// The library stays loaded to the end of the process. LW_ERR_UNSUPPORTED says what is missing and where it was looked for.
+// The library stays loaded to the end of the process. LW_ERR_UNSUPPORTED says what is missing and where it was looked
+// for.
 lw_status lw_nccl_load(lw_error *err, lw_nccl_functions *out);
 
 #endif

@@ -19,7 +19,8 @@ lw_status lw_threads_auto(lw_comm *comm, lw_error *err, int *out)
     // Where the mask cannot be read (more processors than cpu_set_t holds), one thread is the safe answer.
     bool known = sched_getaffinity(0, sizeof mine.processors, &mine.processors) == 0;
     lw_binding *all = calloc((size_t)ranks, sizeof *all);
-    lw_status status = all == NULL ? lw_fail(err, LW_ERR_MEMORY, "no memory for the bindings of %d ranks", ranks) : LW_OK;
+    lw_status status =
+        all == NULL ? lw_fail(err, LW_ERR_MEMORY, "no memory for the bindings of %d ranks", ranks) : LW_OK;
     status = lw_comm_agree(comm, status, err);
     if (status != LW_OK) {
         goto done;

@@ -1,7 +1,6 @@
 #include <errno.h>
 #include <limits.h>
 #include <stdio.h>
-#include <limits.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/uio.h>
@@ -76,10 +75,11 @@ static lw_status check_step(int world_size, lw_error *err)
     if (space == NULL || strncmp(space, "slurm.", 6) != 0 || tasks < 1 || tasks == world_size) {
         return LW_OK;
     }
-    return lw_fail(err, LW_ERR_COMM,
-                   "Slurm says that this step has %lld tasks (SLURM_STEP_NUM_TASKS), but MPI has %d ranks: unset "
-                   "SLURM_* variables that were copied from another job, or check that lwmpi was built with this cluster's MPI",
-                   tasks, world_size);
+    return lw_fail(
+        err, LW_ERR_COMM,
+        "Slurm says that this step has %lld tasks (SLURM_STEP_NUM_TASKS), but MPI has %d ranks: unset "
+        "SLURM_* variables that were copied from another job, or check that lwmpi was built with this cluster's MPI",
+        tasks, world_size);
 }
 
 lw_status lw_comm_check_launch(int world_size, lw_error *err)
@@ -87,8 +87,7 @@ lw_status lw_comm_check_launch(int world_size, lw_error *err)
     if (world_size > 1) {
         return check_step(world_size, err);
     }
-    if (getenv("OMPI_COMM_WORLD_SIZE") != NULL || getenv("HYDI_CONTROL_FD") != NULL ||
-        env_number("PMI_SIZE") == 1) {
+    if (getenv("OMPI_COMM_WORLD_SIZE") != NULL || getenv("HYDI_CONTROL_FD") != NULL || env_number("PMI_SIZE") == 1) {
         return LW_OK;
     }
     bool can_meet = getenv("PMIX_RANK") != NULL || getenv("PMI_RANK") != NULL || getenv("PMI_FD") != NULL;

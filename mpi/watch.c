@@ -5,8 +5,8 @@
 #include <math.h>
 #include <stdio.h>
 
-#include "core/clock.h"
 #include "comm_impl.h"
+#include "core/clock.h"
 
 enum { TAG_NOTE = 21 };
 

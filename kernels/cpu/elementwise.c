@@ -1,7 +1,7 @@
 // elementwise.c: activations, axpy and conversions.
+#include "core/random.h"
 #include "cpu.h"
 #include "half.h"
-#include "core/random.h"
 #include "simd.h"
 
 // Elements a thread takes at a time.
@@ -113,8 +113,8 @@ void LW_CPU(gelu_backward)(lw_device *dev, int64_t n, const float *x, const floa
     }
 }
 
-// --- GELU with the normal distribution: y = x Phi(x) = max(x, 0) - |x| erfc(z) / 2, z = |x| / sqrt(2). In this form there
-// is no cancellation for negative x.
+// --- GELU with the normal distribution: y = x Phi(x) = max(x, 0) - |x| erfc(z) / 2, z = |x| / sqrt(2). In this form
+// there is no cancellation for negative x.
 
 // exp(z^2) erfc(z) / 2 for z >= 0, as t times a polynomial in t = 1 / (1 + z/2): least squares at Chebyshev points,
 // weighted towards the least largest relative error (4e-9 for z <= 10).

@@ -95,8 +95,8 @@ __global__ void __launch_bounds__(FORWARD_THREADS, lw_tile<D>::blocks)
         largest[i] = -INFINITY;
         sum[i] = 0.0f;
     }
-    lw_load_tile<T, D, FORWARD_THREADS>(lw_query_rows(call, block, q, call.q_stride), first,
-                                                      last + 1 - first, FORWARD_ROWS, call.vector != 0, queries);
+    lw_load_tile<T, D, FORWARD_THREADS>(lw_query_rows(call, block, q, call.q_stride), first, last + 1 - first,
+                                        FORWARD_ROWS, call.vector != 0, queries);
     const lw_head_rows<const T> key_rows = lw_key_rows(call, block, k, call.k_stride);
     const lw_head_rows<const T> value_rows = lw_key_rows(call, block, v, call.v_stride);
     for (int k0 = 0; k0 < seen; k0 += tile_rows) {

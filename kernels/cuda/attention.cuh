@@ -102,8 +102,7 @@ __device__ __forceinline__ lw_head_rows<T> lw_key_rows(const lw_attention_call &
 }
 
 // Eight elements, of which the first `left` are there; zeros after them.
-template <typename T>
-__device__ __forceinline__ void lw_load_eight(const T *p, int left, bool vector, float (&x)[8])
+template <typename T> __device__ __forceinline__ void lw_load_eight(const T *p, int left, bool vector, float (&x)[8])
 {
 #pragma unroll
     for (int i = 0; i < 8; i++) {

@@ -71,8 +71,8 @@ __global__ void __launch_bounds__(QUERY_THREADS, lw_tile<D>::blocks)
     const int seen = lw_attention_visible(call, block, (end - 1) / call.group);
     const int held = first + warp * LW_HELD;
     const lw_head_rows<const T> d_out_rows = lw_query_rows(call, block, d_o, call.o_stride);
-    lw_load_tile<T, D, QUERY_THREADS>(lw_query_rows(call, block, q, call.q_stride), first, end - first,
-                                                  QUERY_ROWS, call.vector != 0, queries);
+    lw_load_tile<T, D, QUERY_THREADS>(lw_query_rows(call, block, q, call.q_stride), first, end - first, QUERY_ROWS,
+                                      call.vector != 0, queries);
     lw_load_tile<T, D, QUERY_THREADS>(d_out_rows, first, end - first, QUERY_ROWS, call.vector != 0, d_out);
 
     held_queries h;
@@ -200,10 +200,10 @@ __global__ void __launch_bounds__(key_block<D>::threads, lw_tile<D>::blocks)
         return;
     }
     const int keys_here = block.nk - k0 < KEY_ROWS ? block.nk - k0 : KEY_ROWS, held = k0 + quad * LW_HELD;
-    lw_load_tile<T, D, threads>(lw_key_rows(call, block, k, call.k_stride), k0, keys_here, KEY_ROWS,
-                                          call.vector != 0, keys);
-    lw_load_tile<T, D, threads>(lw_key_rows(call, block, v, call.v_stride), k0, keys_here, KEY_ROWS,
-                                          call.vector != 0, values);
+    lw_load_tile<T, D, threads>(lw_key_rows(call, block, k, call.k_stride), k0, keys_here, KEY_ROWS, call.vector != 0,
+                                keys);
+    lw_load_tile<T, D, threads>(lw_key_rows(call, block, v, call.v_stride), k0, keys_here, KEY_ROWS, call.vector != 0,
+                                values);
     float sum_k[LW_HELD][lw_columns<D>::count], sum_v[LW_HELD][lw_columns<D>::count];
     lw_clear_columns<D>(sum_k);
     lw_clear_columns<D>(sum_v);

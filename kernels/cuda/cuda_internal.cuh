@@ -67,13 +67,13 @@ __attribute__((format(printf, 2, 3))) void lw_cuda_fail(lw_device *dev, const ch
 // False, with the error remembered as one of operator `op`, when a call of the CUDA runtime failed.
 bool lw_cuda_check(lw_device *dev, const char *op, cudaError_t code);
 
-// Waits until all enqueued work is done, or what was enqueued in front of `event`, at most dev->timeout_s. False after a
-// failure, which is remembered as one of operator `op`.
+// Waits until all enqueued work is done, or what was enqueued in front of `event`, at most dev->timeout_s. False after
+// a failure, which is remembered as one of operator `op`.
 bool lw_cuda_wait(lw_device *dev, const char *op);
 bool lw_cuda_wait_event(lw_device *dev, const char *op, cudaEvent_t event);
 
-// After every launch and copy: the driver holds about a thousand, and makes the host wait for room without a deadline. So
-// that it never does, the host waits when some hundreds are under way.
+// After every launch and copy: the driver holds about a thousand, and makes the host wait for room without a deadline.
+// So that it never does, the host waits when some hundreds are under way.
 void lw_cuda_pace(lw_cuda *c);
 
 // After every launch.

@@ -158,7 +158,8 @@ static lw_status settle(lw_device *dev, lw_error *err)
     return status;
 }
 
-// Most waits are shorter than a step, and the host has nothing else to do: it keeps its core as long as nobody wants it.
+// Most waits are shorter than a step, and the host has nothing else to do: it keeps its core as long as nobody wants
+// it.
 static void rest(double waited_s)
 {
     if (waited_s < 20e-3) {

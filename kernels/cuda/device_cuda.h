@@ -22,9 +22,9 @@ int lw_cuda_device_count(void);
 void lw_cuda_why_not(char *out, size_t size);
 
 typedef struct lw_cuda_info {
-    char name[96];     // "NVIDIA H200"
-    char uuid[48];     // "GPU-xxxxxxxx-xxxx-xxxx-xxxx-xxxxxxxxxxxx": tells one GPU from another on a host
-    int major, minor;  // compute capability
+    char name[96];    // "NVIDIA H200"
+    char uuid[48];    // "GPU-xxxxxxxx-xxxx-xxxx-xxxx-xxxxxxxxxxxx": tells one GPU from another on a host
+    int major, minor; // compute capability
     int multiprocessors;
     size_t block_bytes; // most shared memory of a block
     size_t memory_bytes;
@@ -34,9 +34,9 @@ typedef struct lw_cuda_info {
 lw_status lw_cuda_info_of(int index, lw_error *err, lw_cuda_info *out);
 
 // What all its users leave of a GPU, and what there is to share, in the driver's own count (some MiB less than
-// memory_bytes). It takes a context on the GPU: half a GiB of it, where this process has none, or the GPU as a whole in the
-// compute mode EXCLUSIVE_PROCESS. So it is for the device that this process has open, or for one that opens none; the GPU
-// is the calling thread's current one from then on. LW_ERR_DEVICE also where another process has it to itself.
+// memory_bytes). It takes a context on the GPU: half a GiB of it, where this process has none, or the GPU as a whole in
+// the compute mode EXCLUSIVE_PROCESS. So it is for the device that this process has open, or for one that opens none;
+// the GPU is the calling thread's current one from then on. LW_ERR_DEVICE also where another process has it to itself.
 lw_status lw_cuda_memory_of(int index, lw_error *err, size_t *free_bytes, size_t *total_bytes);
 
 // Opens GPU `index` for frozen weights and operands in frozen_type (LW_BF16, LW_F32): context, stream, cuBLAS, pinned
@@ -58,8 +58,8 @@ lw_status lw_cuda_sync_until(lw_device *dev, double timeout_s, const char *what,
 
 // "13.0, driver 13.0"; "not in this build".
 void lw_cuda_version(char *out, size_t size);
-// "13.1.0": of the library that this lwmpi was built with, and of the one that `dev` computes with (the former where it is
-// no GPU); "not in this build".
+// "13.1.0": of the library that this lwmpi was built with, and of the one that `dev` computes with (the former where it
+// is no GPU); "not in this build".
 void lw_cublas_version(char *out, size_t size);
 void lw_cublas_version_of(const lw_device *dev, char *out, size_t size);
 // "sm_80, sm_90, PTX 9.0": what the kernels were compiled for.

@@ -196,8 +196,8 @@ __global__ void __launch_bounds__(SWIGLU_THREADS) gelu_frozen_kernel(int64_t n, 
 #pragma unroll
         for (int i = 0; i < SWIGLU_WIDTH; i++) {
             // erfc keeps the small values left of 0, where 1 + erf would cancel.
-            a[i] *= ERF ? 0.5f * erfcf(-0.70710678118654752f * a[i])
-                        : logistic(a[i] * fmaf(a[i] * a[i], GELU_B, GELU_A));
+            a[i] *=
+                ERF ? 0.5f * erfcf(-0.70710678118654752f * a[i]) : logistic(a[i] * fmaf(a[i] * a[i], GELU_B, GELU_A));
         }
         store_width(y + at, n - at, vector && n - at >= SWIGLU_WIDTH, a);
     }

@@ -12,7 +12,7 @@
 #include <cuda_runtime.h>
 #define LW_LAUNCH(kernel, grid, block, shared_bytes, stream, ...) \
     kernel<<<(grid), (block), (shared_bytes), (stream)>>>(__VA_ARGS__)
-#define LW_DYNAMIC_SHARED(type, name)                                        \
+#define LW_DYNAMIC_SHARED(type, name)                                         \
     extern __shared__ __align__(16) unsigned char lw_dynamic_shared_memory[]; \
     type *name = reinterpret_cast<type *>(lw_dynamic_shared_memory)
 #endif

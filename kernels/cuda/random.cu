@@ -1,5 +1,5 @@
-// random.cu: the normal numbers of src/core/random.c on the device. A number is a function of seed, stream and counter, so
-// the element's index is all the state there is.
+// random.cu: the normal numbers of src/core/random.c on the device. A number is a function of seed, stream and counter,
+// so the element's index is all the state there is.
 #include "cuda_internal.cuh"
 
 // Finaliser of SplitMix64 (Steele, Lea & Flood 2014; variant 13 of Stafford).

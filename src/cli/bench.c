@@ -5,11 +5,11 @@
 
 #include "cli/bench.h"
 #include "core/clock.h"
+#include "core/random.h"
+#include "core/signals.h"
+#include "cost/rates.h"
 #include "data/sample.h"
 #include "job/job.h"
-#include "core/random.h"
-#include "cost/rates.h"
-#include "core/signals.h"
 #include "train/trainer.h"
 
 // --- synthetic samples

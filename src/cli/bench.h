@@ -28,17 +28,17 @@ typedef struct lw_bench_times {
 } lw_bench_times;
 
 typedef struct lw_bench_result {
-    lw_bench_times step;      // a whole step: passes, reduction, update
-    double enqueue_s;         // median time after which a step was enqueued and the host only waited for it
-    lw_bench_times products;  // its products alone, in a loop, without biases and residuals
-    double product_flop;      // of this rank's products
-    lw_bench_times phase[LW_PHASE_COUNT];                    // synchronised after each phase, nothing replayed
+    lw_bench_times step;                  // a whole step: passes, reduction, update
+    double enqueue_s;                     // median time after which a step was enqueued and the host only waited for it
+    lw_bench_times products;              // its products alone, in a loop, without biases and residuals
+    double product_flop;                  // of this rank's products
+    lw_bench_times phase[LW_PHASE_COUNT]; // synchronised after each phase, nothing replayed
     lw_bench_times llm_phase[LW_MAX_MODELS][LW_PHASE_COUNT]; // the same of each LLM alone; 0 where it has none
-    lw_gemm largest;          // the largest product
-    double gemm_flop_per_s;   // measured on it, best round
+    lw_gemm largest;                                         // the largest product
+    double gemm_flop_per_s;                                  // measured on it, best round
     double gemm_median_flop_per_s;
-    double copy_bytes_per_s;  // read and written
-    size_t peak_bytes;        // of device memory in the steps
+    double copy_bytes_per_s; // read and written
+    size_t peak_bytes;       // of device memory in the steps
 } lw_bench_result;
 
 typedef struct lw_bench {

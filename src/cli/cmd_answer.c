@@ -4,14 +4,14 @@
 #include <string.h>
 #include <unistd.h>
 
-#include "data/sample.h"
-#include "run/checkpoint_part.h"
 #include "cli/command.h"
-#include "model/generate.h"
-#include "job/job_internal.h"
-#include "io/json.h"
 #include "cli/options.h"
 #include "cli/wire_end.h"
+#include "data/sample.h"
+#include "io/json.h"
+#include "job/job_internal.h"
+#include "model/generate.h"
+#include "run/checkpoint_part.h"
 #include "wire/wire_file.h"
 
 // One question about one text.

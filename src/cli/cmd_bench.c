@@ -4,18 +4,18 @@
 #include <string.h>
 
 #include "cli/bench.h"
-#include "core/clock.h"
-#include "mpi/comm_nccl.h"
 #include "cli/command.h"
 #include "cli/config_words.h"
-#include "kernels/cuda/device_cuda.h"
-#include "cost/flops.h"
-#include "plan/forecast.h"
-#include "io/json.h"
 #include "cli/options.h"
+#include "core/clock.h"
 #include "core/signals.h"
-#include "train/trainer.h"
 #include "core/version.h"
+#include "cost/flops.h"
+#include "io/json.h"
+#include "kernels/cuda/device_cuda.h"
+#include "mpi/comm_nccl.h"
+#include "plan/forecast.h"
+#include "train/trainer.h"
 #include "wire/step.h"
 
 static json_t *times_json(const lw_bench_times *t)

@@ -5,13 +5,13 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "cli/command.h"
+#include "cli/options.h"
+#include "io/files.h"
+#include "io/json.h"
 #include "run/checkpoint.h"
 #include "run/checkpoint_internal.h"
 #include "run/checkpoint_part.h"
-#include "cli/command.h"
-#include "io/files.h"
-#include "io/json.h"
-#include "cli/options.h"
 #include "run/run_dir.h"
 
 typedef struct row {

@@ -11,17 +11,17 @@
 #include <sys/statvfs.h>
 #include <unistd.h>
 
-#include "core/child.h"
-#include "mpi/comm.h"
-#include "mpi/comm_nccl.h"
 #include "cli/command.h"
 #include "config/config.h"
+#include "core/child.h"
+#include "core/version.h"
 #include "device/device.h"
-#include "kernels/cuda/device_cuda.h"
 #include "io/install.h"
 #include "io/safetensors.h"
-#include "core/version.h"
+#include "kernels/cuda/device_cuda.h"
 #include "kernels/devices.h"
+#include "mpi/comm.h"
+#include "mpi/comm_nccl.h"
 
 #define MIB (INT64_C(1) << 20)
 #define LOW_MEMORY_MIB INT64_C(1024) // the embedded default takes a few hundred MiB a rank

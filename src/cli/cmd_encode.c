@@ -3,13 +3,13 @@
 #include <string.h>
 #include <unistd.h>
 
-#include "data/sample.h"
-#include "run/checkpoint_part.h"
 #include "cli/command.h"
-#include "job/job_internal.h"
 #include "cli/options.h"
-#include "wire/quantise.h"
 #include "cli/wire_end.h"
+#include "data/sample.h"
+#include "job/job_internal.h"
+#include "run/checkpoint_part.h"
+#include "wire/quantise.h"
 #include "wire/wire_file.h"
 
 typedef struct sender {

@@ -4,9 +4,9 @@
 
 #include "cli/command.h"
 #include "cli/config_words.h"
+#include "cli/options.h"
 #include "eval/against.h"
 #include "eval/gates.h"
-#include "cli/options.h"
 #include "run/checkpoint.h"
 
 // Which checkpoint; before anything is opened or written for it. Rank 0 looks, all ranks agree.

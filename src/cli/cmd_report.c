@@ -3,8 +3,8 @@
 #include <string.h>
 
 #include "cli/command.h"
-#include "io/files.h"
 #include "cli/options.h"
+#include "io/files.h"
 #include "report/report.h"
 
 static lw_status make_page(const lw_report_input *input, lw_error *err, char **out, size_t *out_bytes)

@@ -8,8 +8,8 @@
 
 #include "cli/command.h"
 #include "cli/config_words.h"
-#include "io/files.h"
 #include "cli/options.h"
+#include "io/files.h"
 #include "io/install.h"
 #include "plan/plan.h"
 

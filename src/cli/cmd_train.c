@@ -3,16 +3,16 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "core/clock.h"
 #include "cli/command.h"
 #include "cli/config_words.h"
+#include "core/clock.h"
+#include "core/version.h"
 #include "eval/eval.h"
 #include "io/files.h"
-#include "plan/forecast.h"
 #include "io/json.h"
+#include "plan/forecast.h"
 #include "plan/rank_choice.h"
 #include "train/trainer.h"
-#include "core/version.h"
 
 // A run directory that holds a checkpoint may be continued only with the configuration that began it.
 static lw_status check_continues(const lw_job *job, lw_error *err)
@@ -201,8 +201,8 @@ static bool has_results(const char *run_dir, int64_t step)
 // Whether a run that is at its last step has its results already. Collective.
 static lw_status is_finished(lw_job *job, const lw_trainer *t, lw_error *err, bool *out)
 {
-    bool finished = job->rank == 0 && t->state.step >= t->course.total_steps &&
-                    has_results(job->config->run.dir, t->state.step);
+    bool finished =
+        job->rank == 0 && t->state.step >= t->course.total_steps && has_results(job->config->run.dir, t->state.step);
     LW_TRY(lw_comm_broadcast(job->comm, 0, &finished, sizeof finished, err));
     if (finished) {
         lw_log(job->run,

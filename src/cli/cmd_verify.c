@@ -6,12 +6,12 @@
 #include <string.h>
 
 #include "cli/command.h"
-#include "model/decoder.h"
-#include "io/json.h"
 #include "cli/options.h"
-#include "run/run_dir.h"
+#include "io/json.h"
 #include "io/safetensors.h"
 #include "kernels/devices.h"
+#include "model/decoder.h"
+#include "run/run_dir.h"
 
 typedef struct lw_reference {
     lw_safetensors *file;
@@ -36,13 +36,14 @@ static lw_status find(const lw_reference *r, const char *name, int rank, lw_erro
 {
     const lw_tensor_view *view = lw_safetensors_find(r->file, name);
     if (view == NULL) {
-        return lw_fail(err, LW_ERR_FORMAT, "%s: tensor %s is missing; a reference holds prefix, suffix_ids, "
-                                           "answer_ids, loss and grad_prefix",
+        return lw_fail(err, LW_ERR_FORMAT,
+                       "%s: tensor %s is missing; a reference holds prefix, suffix_ids, "
+                       "answer_ids, loss and grad_prefix",
                        lw_safetensors_path(r->file), name);
     }
     if (view->rank != rank) {
-        return lw_fail(err, LW_ERR_FORMAT, "%s: tensor %s has %d dimensions, expected %d",
-                       lw_safetensors_path(r->file), name, view->rank, rank);
+        return lw_fail(err, LW_ERR_FORMAT, "%s: tensor %s has %d dimensions, expected %d", lw_safetensors_path(r->file),
+                       name, view->rank, rank);
     }
     *out = view;
     return LW_OK;
@@ -122,8 +123,9 @@ static lw_status check_ids(const lw_reference *r, const char *path, int64_t voca
         for (int64_t i = 0; i < r->suffix_len; i++) {
             int32_t id = r->suffix[b * r->suffix_len + i];
             if (id < 0 || id >= vocab) {
-                return lw_fail(err, LW_ERR_FORMAT, "%s: suffix_ids[%lld][%lld] is %d; the model's vocabulary is 0 to "
-                                                   "%lld",
+                return lw_fail(err, LW_ERR_FORMAT,
+                               "%s: suffix_ids[%lld][%lld] is %d; the model's vocabulary is 0 to "
+                               "%lld",
                                path, (long long)b, (long long)i, id, (long long)vocab - 1);
             }
         }
@@ -158,8 +160,8 @@ static lw_status pack(const lw_reference *r, int64_t supervised, lw_packing *p, 
             continue; // adds nothing to the loss; its gradient is zero
         }
         const int32_t *answer = r->answer + b * r->answer_len;
-        int64_t first = lw_packing_add(p, b * r->prefix_len, r->prefix_len, r->suffix + b * r->suffix_len,
-                                       r->suffix_len, 0);
+        int64_t first =
+            lw_packing_add(p, b * r->prefix_len, r->prefix_len, r->suffix + b * r->suffix_len, r->suffix_len, 0);
         int64_t more = lw_packing_extend(p, answer, n - 1);
         if (first < 0 || more < 0) {
             return lw_fail(err, LW_ERR_INTERNAL, "the reference does not fit its own limits");
@@ -259,14 +261,14 @@ done:
     return status;
 }
 
-static lw_status print_json(const lw_verify_result *v, const lw_reference *r, const lw_device *dev,
-                            double loss_limit, double grad_limit, bool pass, lw_error *err)
+static lw_status print_json(const lw_verify_result *v, const lw_reference *r, const lw_device *dev, double loss_limit,
+                            double grad_limit, bool pass, lw_error *err)
 {
-    json_t *object = json_pack("{s:s, s:o, s:o, s:o, s:o, s:f, s:f, s:b}", "device", dev->ops->name, "loss",
-                               lw_json_number(v->loss), "loss_reference", lw_json_number((double)r->loss),
-                               "loss_relative_error", lw_json_number(v->loss_error), "grad_relative_error",
-                               lw_json_number(v->grad_error), "loss_tolerance", loss_limit, "grad_tolerance",
-                               grad_limit, "pass", pass);
+    json_t *object =
+        json_pack("{s:s, s:o, s:o, s:o, s:o, s:f, s:f, s:b}", "device", dev->ops->name, "loss", lw_json_number(v->loss),
+                  "loss_reference", lw_json_number((double)r->loss), "loss_relative_error",
+                  lw_json_number(v->loss_error), "grad_relative_error", lw_json_number(v->grad_error), "loss_tolerance",
+                  loss_limit, "grad_tolerance", grad_limit, "pass", pass);
     if (object == NULL) {
         return lw_fail(err, LW_ERR_MEMORY, "no memory for the JSON result");
     }
@@ -324,13 +326,14 @@ lw_status lw_cmd_verify(int argc, char **argv, lw_error *err)
     bool json = false;
     int count;
     int64_t threads;
-    const lw_option options[] = {{"device", &device, NULL}, {"threads", &threads_text, NULL}, {"json", NULL, &json},
-                                 {NULL, NULL, NULL}};
+    const lw_option options[] = {
+        {"device", &device, NULL}, {"threads", &threads_text, NULL}, {"json", NULL, &json}, {NULL, NULL, NULL}};
     LW_TRY(lw_options_parse(options, argc, argv, err, &count));
     LW_TRY(lw_option_int("threads", threads_text, 1, 4096, err, &threads));
     if (count != 2) {
-        return lw_fail(err, LW_ERR_USAGE, "verify: MODEL_DIR and REFERENCE.safetensors are wanted; see: lwmpi verify "
-                                          "--help");
+        return lw_fail(err, LW_ERR_USAGE,
+                       "verify: MODEL_DIR and REFERENCE.safetensors are wanted; see: lwmpi verify "
+                       "--help");
     }
     if (strcmp(device, "cpu") != 0 && strncmp(device, "cpu:", 4) != 0 && strcmp(device, "cuda") != 0 &&
         strcmp(device, "cuda:f32") != 0) {

@@ -5,8 +5,8 @@
 #include <string.h>
 #include <sys/stat.h>
 
-#include "mpi/comm.h"
 #include "config/keys.h"
+#include "mpi/comm.h"
 
 #define EXIT_DONE   \
     {               \
@@ -69,21 +69,24 @@ static const lw_command commands[] = {
             "the full text prompt (text), the wire (latent) and three controls: no context at all (no_context), the "
             "latents of another sample (shuffled), and the text prompt cut to as many tokens as there are latents "
             "(truncated). Compression is given in tokens and in bytes. The headline is the gain over shuffled: without "
-            "it nothing is read from the wire. Intervals are 95 % bootstrap intervals over contexts (eval.bootstrap). With "
+            "it nothing is read from the wire. Intervals are 95 % bootstrap intervals over contexts (eval.bootstrap). "
+            "With "
             "several models, joint is the one of their answers that all together find likeliest (eval.joint).\n\n"
-            "eval.quantise=true adds the wire in 16, 8, 6 and 4 bits a number, eval.curve=true that of fewer latents.\n\n"
+            "eval.quantise=true adds the wire in 16, 8, 6 and 4 bits a number, eval.curve=true that of fewer "
+            "latents.\n\n"
             "Several ranks share the samples; the figures are the same at any number of ranks.",
-        .options = {{"--checkpoint DIR", "a checkpoint directory, RUN/latest or RUN/best; without it the newest one of "
-                                         "run.dir that is whole"},
-                    {"--predictions FILE", "write question, gold answers and every system's answer, a JSON object a sample"},
-                    {"--against RUN", "compare the latent answers, sample by sample, with those in RUN/predictions.jsonl: "
-                                      "differences with intervals, and sign-flip tests"},
-                    {"--gates", "check what has to hold before any figure counts: the soft-token path answers as the text "
-                                "does, labels are shifted once, packing changes no loss, training and evaluation agree, "
-                                "latents differ, 32 items can be learned by heart (eval.gate_steps). Exit code 1 where "
-                                "one fails"},
-                    OPTION_JSON("the figures"),
-                    OPTION_OVERRIDE},
+        .options =
+            {{"--checkpoint DIR", "a checkpoint directory, RUN/latest or RUN/best; without it the newest one of "
+                                  "run.dir that is whole"},
+             {"--predictions FILE", "write question, gold answers and every system's answer, a JSON object a sample"},
+             {"--against RUN", "compare the latent answers, sample by sample, with those in RUN/predictions.jsonl: "
+                               "differences with intervals, and sign-flip tests"},
+             {"--gates", "check what has to hold before any figure counts: the soft-token path answers as the text "
+                         "does, labels are shifted once, packing changes no loss, training and evaluation agree, "
+                         "latents differ, 32 items can be learned by heart (eval.gate_steps). Exit code 1 where "
+                         "one fails"},
+             OPTION_JSON("the figures"),
+             OPTION_OVERRIDE},
         .exits = {EXIT_DONE, EXIT_FAILED, EXIT_USAGE},
         .examples = {{"mpirun -np 2 lwmpi eval my.cfg", "the newest checkpoint of my.cfg's run directory"}},
         .takes_config = true,
@@ -95,8 +98,10 @@ static const lw_command commands[] = {
         .usage = "encode CONFIG [key=value ...] [--checkpoint DIR] [--bits N] < texts.jsonl > wires.safetensors",
         .text =
             "Reads texts, one JSON object a line, {\"id\": ..., \"context\": ..., \"question\": ...}, and writes their "
-            "latents. With wire.compress = \"context\" the encoder reads the context alone; a question is not needed then, "
-            "and one that is given travels beside the latents as text. Without \"id\" a text is named by its line. A text "
+            "latents. With wire.compress = \"context\" the encoder reads the context alone; a question is not needed "
+            "then, "
+            "and one that is given travels beside the latents as text. Without \"id\" a text is named by its line. A "
+            "text "
             "longer than prompt.max_source_bytes is cut, with a warning.\n\n"
             "One process. It loads the encoder of the checkpoint and nothing of the models that will read the latents.",
         .options = {{"--checkpoint DIR", "as for lwmpi eval"},
@@ -115,12 +120,14 @@ static const lw_command commands[] = {
         .text =
             "Reads the latents that lwmpi encode wrote and lets every model of CONFIG answer. One JSON object a line: "
             "{\"id\": ..., \"question\": ..., \"answers\": {MODEL: TEXT, ...}}.\n\n"
-            "One process. It loads one model after the other and nothing of the encoder. Latents of another encoder than the "
+            "One process. It loads one model after the other and nothing of the encoder. Latents of another encoder "
+            "than the "
             "checkpoint's are refused.",
         .options = {{"--checkpoint DIR", "as for lwmpi eval"},
                     {"--wires FILE", "the latents; standard input when left out"},
-                    {"--questions FILE", "asks these and not what came with the latents: {\"id\": ..., \"question\": ...} "
-                                         "a line, any number about each text; without \"id\" one for each text, in order"},
+                    {"--questions FILE",
+                     "asks these and not what came with the latents: {\"id\": ..., \"question\": ...} "
+                     "a line, any number about each text; without \"id\" one for each text, in order"},
                     {"--tokens", "adds \"tokens\": {MODEL: [ID, ...], ...}"},
                     OPTION_OVERRIDE},
         .exits = {EXIT_DONE, EXIT_FAILED, EXIT_USAGE},
@@ -131,12 +138,14 @@ static const lw_command commands[] = {
         .name = "bench",
         .summary = "measure the training step",
         .usage = "bench [CONFIG] [key=value ...] [--steps N] [--warmup N] [--json]",
-        .text =
-            "Runs training steps on synthetic samples, with the models and shapes that CONFIG names, and reports their speed "
-            "broken down by phase, beside the rate of the bare matrix products of the same shapes in the same run. Phases "
-            "are timed in steps of their own, each waited for and without CUDA graphs, so together they take longer than a "
-            "step; mfu is against the best round of the largest product. Models with init = \"random\" need only a "
-            "config.json. A calibration record is left for lwmpi plan, in runs/calibration or $LWMPI_CALIBRATION.",
+        .text = "Runs training steps on synthetic samples, with the models and shapes that CONFIG names, and reports "
+                "their speed "
+                "broken down by phase, beside the rate of the bare matrix products of the same shapes in the same run. "
+                "Phases "
+                "are timed in steps of their own, each waited for and without CUDA graphs, so together they take "
+                "longer than a "
+                "step; mfu is against the best round of the largest product. Models with init = \"random\" need only a "
+                "config.json. A calibration record is left for lwmpi plan, in runs/calibration or $LWMPI_CALIBRATION.",
         .options = {{"--steps N", "steps that are timed; 20 when left out"},
                     {"--warmup N", "steps before them; 3 when left out"},
                     {"--answer N", "answer tokens of a sample; 8 when left out"},
@@ -154,8 +163,10 @@ static const lw_command commands[] = {
         .usage = "plan [CONFIG] [key=value ...] [--gpus 1,2,4] [--json]",
         .text =
             "Computes what the job of CONFIG takes at each number of GPUs: memory, item by item, from the same layout "
-            "that train allocates with; time from a roofline of its operators, corrected by the measurements that bench "
-            "and train leave in runs/calibration ($LWMPI_CALIBRATION); what doubling samples, epochs, batch, latents or "
+            "that train allocates with; time from a roofline of its operators, corrected by the measurements that "
+            "bench "
+            "and train leave in runs/calibration ($LWMPI_CALIBRATION); what doubling samples, epochs, batch, latents "
+            "or "
             "answers would change; and the smallest count that fits and meets plan.deadline_h, or the time that is "
             "left of a Slurm job. It needs no MPI launch, no GPU and no weights: of the models their config.json, and "
             "where tokenizer or data are missing it says what it assumed instead.\n\n"
@@ -177,10 +188,12 @@ static const lw_command commands[] = {
         .summary = "print a ready sbatch script",
         .usage = "slurm [CONFIG] [key=value ...] [--gpus N] [--nodes N]",
         .text =
-            "Prints an sbatch script for the job of CONFIG: as many GPUs as the plan decides on, or --gpus; host memory "
+            "Prints an sbatch script for the job of CONFIG: as many GPUs as the plan decides on, or --gpus; host "
+            "memory "
             "from what is loaded; a time limit from the predicted time and its margin. The script checks the "
             "configuration with a dry run, starts the ranks with srun or mpirun, passes the warning before the time "
-            "limit on to them, and goes back into the queue when they have written a checkpoint. Account, partition and "
+            "limit on to them, and goes back into the queue when they have written a checkpoint. Account, partition "
+            "and "
             "modules are in slurm/site.sh.",
         .options = {{"--gpus N", "ranks of the job; the plan's decision when left out"},
                     {"--nodes N", "nodes; as few as hold the GPUs when left out"},
@@ -201,7 +214,8 @@ static const lw_command commands[] = {
                 "with -1, loss F32 (1) and grad_prefix F32 (B,M,D). The input of a sample is its prefix, the embedded "
                 "suffix, and the embedded answer without its last token; the loss is the mean of -log p over all "
                 "answer tokens of the batch.",
-        .options = {{"--device cpu|cuda|cuda:f32", "where to compute; cpu when left out; cuda:f32 keeps weights and activations in f32"},
+        .options = {{"--device cpu|cuda|cuda:f32",
+                     "where to compute; cpu when left out; cuda:f32 keeps weights and activations in f32"},
                     {"--threads N", "CPU threads; 1 when left out"},
                     OPTION_JSON("the errors")},
         .exits = {{"0", "relative errors of loss and gradient within 1e-4 and 1e-3 (cuda, bf16: 2e-2 both)"},
@@ -225,14 +239,16 @@ static const lw_command commands[] = {
         .name = "checkpoint",
         .summary = "list and verify the checkpoints of a run",
         .usage = "checkpoint DIR [--json] [--export FILE]",
-        .text = "Reads every checkpoint of the run directory DIR, or DIR itself where it is a checkpoint, and compares "
-                "sizes and hashes of its files with its manifest. A line each: step, samples seen, epoch, when it was "
-                "written, size, held-out loss of an answer token where it was measured at that step, and whether it is "
-                "whole or what is wrong. `latest` and `best` mark those that the files of that name in the run directory "
-                "name. Nothing is changed; a job may be running there.",
+        .text =
+            "Reads every checkpoint of the run directory DIR, or DIR itself where it is a checkpoint, and compares "
+            "sizes and hashes of its files with its manifest. A line each: step, samples seen, epoch, when it was "
+            "written, size, held-out loss of an answer token where it was measured at that step, and whether it is "
+            "whole or what is wrong. `latest` and `best` mark those that the files of that name in the run directory "
+            "name. Nothing is changed; a job may be running there.",
         .options = {OPTION_JSON("the list"),
-                    {"--export FILE", "writes the trained parameters of the checkpoint DIR, or of the newest one of the run "
-                                      "that is whole, as a safetensors file for other programs, and lists nothing"}},
+                    {"--export FILE",
+                     "writes the trained parameters of the checkpoint DIR, or of the newest one of the run "
+                     "that is whole, as a safetensors file for other programs, and lists nothing"}},
         .exits = {{"0", "all of them are whole"}, {"1", "one is damaged, or failed"}, EXIT_USAGE},
         .examples = {{"lwmpi checkpoint runs/tiny", ""},
                      {"lwmpi checkpoint runs/tiny/best --export trainables.safetensors", "encoder and adapters alone"}},
@@ -242,9 +258,11 @@ static const lw_command commands[] = {
         .name = "report",
         .summary = "a run as one HTML page with plots",
         .usage = "report RUN_DIR [--output FILE]",
-        .text = "Writes RUN_DIR/report.html: what was trained, with its configuration and checkpoints; losses and rates over "
-                "the steps; the figures of the evaluation, F1 against bytes and against latents where they were measured. "
-                "One file that needs no network and no script. Works while the run goes on; what is missing is named.",
+        .text =
+            "Writes RUN_DIR/report.html: what was trained, with its configuration and checkpoints; losses and rates "
+            "over "
+            "the steps; the figures of the evaluation, F1 against bytes and against latents where they were measured. "
+            "One file that needs no network and no script. Works while the run goes on; what is missing is named.",
         .options = {{"--output FILE", "there instead; - is standard output"}},
         .exits = {EXIT_DONE, EXIT_FAILED, EXIT_USAGE},
         .examples = {{"lwmpi report runs/tiny", ""}},

@@ -3,12 +3,12 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "mpi/comm.h"
-#include "mpi/comm_nccl.h"
 #include "cli/command.h"
 #include "config/config.h"
-#include "kernels/cuda/device_cuda.h"
 #include "core/version.h"
+#include "kernels/cuda/device_cuda.h"
+#include "mpi/comm.h"
+#include "mpi/comm_nccl.h"
 
 enum { TEXT_WIDTH = 88, INDENT = 2, TERM_WIDTH = 18 };
 
@@ -78,7 +78,8 @@ static void print_command(const lw_command *c, FILE *out)
 
 static const char program_text[] =
     "Trains a latent wire: a small encoder turns a text into a few vectors, and one small adapter for each frozen "
-    "language model turns those into inputs of that model, so that the same short wire drives them all. Ranks of an MPI "
+    "language model turns those into inputs of that model, so that the same short wire drives them all. Ranks of an "
+    "MPI "
     "job share the work.";
 
 static const lw_help_item program_options[LW_HELP_ITEMS] = {
@@ -96,10 +97,12 @@ static const lw_help_item program_exits[LW_HELP_ITEMS] = {
 
 static const lw_help_item program_environment[LW_HELP_ITEMS] = {
     {"LWMPI_DATADIR", "where configs/tiny.cfg is looked for first"},
-    {"LWMPI_PROGRESS", "live: one line that is rewritten; plain: a line now and then; off: neither; else a terminal decides"},
+    {"LWMPI_PROGRESS",
+     "live: one line that is rewritten; plain: a line now and then; off: neither; else a terminal decides"},
     {"LWMPI_CALIBRATION", "folder of the measurements that correct plans; runs/calibration without it"},
-    {"LWMPI_START_TIMEOUT_S", "seconds that a rank waits for the others before the configuration is known, 300 without it; "
-                              "then comm.timeout_s"},
+    {"LWMPI_START_TIMEOUT_S",
+     "seconds that a rank waits for the others before the configuration is known, 300 without it; "
+     "then comm.timeout_s"},
 };
 
 void lw_help_print(const lw_command *command, FILE *out)

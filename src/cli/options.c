@@ -29,8 +29,7 @@ static lw_status take(const lw_option *options, int argc, char **argv, int *i, l
         *o->present = true;
     }
     if (o->value == NULL) {
-        return equals == NULL ? LW_OK
-                              : lw_fail(err, LW_ERR_USAGE, "%s: option --%s takes no value", argv[0], o->name);
+        return equals == NULL ? LW_OK : lw_fail(err, LW_ERR_USAGE, "%s: option --%s takes no value", argv[0], o->name);
     }
     if (equals == NULL && *i + 1 >= argc) {
         return lw_fail(err, LW_ERR_USAGE, "%s: option --%s needs a value", argv[0], o->name);

@@ -5,15 +5,15 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "device/arena.h"
-#include "run/checkpoint.h"
-#include "run/checkpoint_part.h"
 #include "cli/config_words.h"
+#include "device/arena.h"
 #include "io/json.h"
 #include "job/rank_device.h"
-#include "run/run_dir.h"
-#include "mpi/threads.h"
 #include "kernels/devices.h"
+#include "mpi/threads.h"
+#include "run/checkpoint.h"
+#include "run/checkpoint_part.h"
+#include "run/run_dir.h"
 
 static lw_status open_device(lw_job *job, lw_error *err)
 {

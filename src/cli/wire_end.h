@@ -5,8 +5,8 @@
 
 #include <stdio.h>
 
-#include "job/job.h"
 #include "io/safetensors.h"
+#include "job/job.h"
 #include "run/checkpoint.h"
 
 typedef struct lw_wire_end {

@@ -70,9 +70,10 @@ static lw_status check_wire(const lw_config_loader *loader, lw_error *err)
 {
     const lw_config *config = loader->config;
     if (config->wire.ratio > 0 && config->pooler.kind != LW_POOLER_MEAN) {
-        return lw_fail(err, LW_ERR_CONFIG,
-                       "%s = %lld, but learned queries have a fixed number: set pooler.kind = \"mean\", or wire.ratio = 0",
-                       where(loader, "wire.ratio").text, (long long)config->wire.ratio);
+        return lw_fail(
+            err, LW_ERR_CONFIG,
+            "%s = %lld, but learned queries have a fixed number: set pooler.kind = \"mean\", or wire.ratio = 0",
+            where(loader, "wire.ratio").text, (long long)config->wire.ratio);
     }
     if (config->adapter.start == LW_ADAPTER_EMBEDDINGS && config->pooler.kind != LW_POOLER_MEAN) {
         return lw_fail(err, LW_ERR_CONFIG,
@@ -87,9 +88,10 @@ static lw_status check_shared(const lw_config_loader *loader, lw_error *err)
 {
     const lw_config *config = loader->config;
     if ((config->encoder.path[0] == '\0') == (config->encoder.share[0] == '\0')) {
-        return lw_fail(err, LW_ERR_CONFIG,
-                       "%s = \"llm\" needs encoder.path (a directory) or encoder.share (a name in models), and not both",
-                       where(loader, "encoder.kind").text);
+        return lw_fail(
+            err, LW_ERR_CONFIG,
+            "%s = \"llm\" needs encoder.path (a directory) or encoder.share (a name in models), and not both",
+            where(loader, "encoder.kind").text);
     }
     if (config->encoder.share[0] == '\0') {
         return LW_OK;
@@ -121,7 +123,8 @@ static lw_status check_encoder(const lw_config_loader *loader, lw_error *err)
                        where(loader, "encoder.lora_rank").text, (long long)config->encoder.lora_rank);
     }
     if (config->encoder.window > 0 && config->encoder.window < 8) {
-        return lw_fail(err, LW_ERR_CONFIG, "%s = %lld: a window has at least 8 positions, or 0 for what the model can take",
+        return lw_fail(err, LW_ERR_CONFIG,
+                       "%s = %lld: a window has at least 8 positions, or 0 for what the model can take",
                        where(loader, "encoder.window").text, (long long)config->encoder.window);
     }
     return LW_OK;
@@ -158,10 +161,11 @@ static lw_status check_nested(const lw_config_loader *loader, lw_error *err)
 {
     const lw_config *config = loader->config;
     if (config->train.nested_from > 0 && config->pooler.kind == LW_POOLER_MEAN) {
-        return lw_fail(err, LW_ERR_CONFIG,
-                       "%s = %lld, but the first latents of pooler.kind = \"mean\" are those of the text's beginning: set "
-                       "it to 0, or take phases with a ratio each",
-                       where(loader, "train.nested_from").text, (long long)config->train.nested_from);
+        return lw_fail(
+            err, LW_ERR_CONFIG,
+            "%s = %lld, but the first latents of pooler.kind = \"mean\" are those of the text's beginning: set "
+            "it to 0, or take phases with a ratio each",
+            where(loader, "train.nested_from").text, (long long)config->train.nested_from);
     }
     return LW_OK;
 }
@@ -236,7 +240,8 @@ static lw_status check_phase(const lw_config_loader *loader, lw_error *err)
     LW_TRY(check_text(loader, err));
     LW_TRY(check_nested(loader, err));
     if (config->encoder.kind == LW_ENCODER_BYTE) {
-        LW_TRY(check_heads(loader, "encoder.width", config->encoder.width, "encoder.heads", config->encoder.heads, err));
+        LW_TRY(
+            check_heads(loader, "encoder.width", config->encoder.width, "encoder.heads", config->encoder.heads, err));
     }
     if (config->pooler.kind == LW_POOLER_QUERIES) {
         LW_TRY(check_heads(loader, "wire.d_z", config->wire.d_z, "pooler.heads", config->pooler.heads, err));

@@ -4,8 +4,8 @@
 #include <string.h>
 
 #include "config/config_internal.h"
-#include "io/files.h"
 #include "core/utf8.h"
+#include "io/files.h"
 
 enum { MAX_CONFIG_BYTES = 64 << 10 }; // libconfig compares every name of a group with every other
 

@@ -117,7 +117,7 @@ typedef struct lw_config {
         double encoder_lr, adapter_lr; // 0: lr
         double encoder_start;          // fraction of the steps before encoder and pooler move
         double warmup;                 // fraction of the steps
-        double min_lr; // fraction of lr
+        double min_lr;                 // fraction of lr
         double beta1, beta2, eps, weight_decay, clip;
         int64_t max_skipped;
         double collapse_cosine; // 0: no alarm
@@ -128,7 +128,7 @@ typedef struct lw_config {
         double first_weight;
         int64_t k;
         double k_weight, kd_weight, kd_tau;
-        char *kd_cache; // "": the run's own
+        char *kd_cache;           // "": the run's own
         double reconstruct_share; // format `text`
     } loss;
     struct {
@@ -204,7 +204,8 @@ lw_status lw_config_write(const lw_config *config, FILE *file, lw_error *err);
 
 // xxHash64 over the keys that influence results (marked in the reference), paths by their last component.
 lw_status lw_config_hash(const lw_config *config, lw_error *err, uint64_t *out);
-// The same over the keys alone that say what trained parameters compute of a text: encoder, pooler, wire, adapters, prompt.
+// The same over the keys alone that say what trained parameters compute of a text: encoder, pooler, wire, adapters,
+// prompt.
 lw_status lw_config_wire_hash(const lw_config *config, lw_error *err, uint64_t *out);
 
 // Keys that may not differ when `now` continues the run of `before`: one line each, "  train.lr: 0.0001 before, 0.001
@@ -216,9 +217,9 @@ lw_status lw_config_wire_differences(const lw_config *before, const lw_config *n
 
 // Phases that a run goes through: at least one.
 int64_t lw_config_phase_count(const lw_config *config);
-// The configuration as it is in phase i: the phase's keys, and for all others those of `config`. Its train.max_steps are
-// the phase's own steps (0: what its epochs give); train.max_steps of `config` is the end of the whole run. Borrowed;
-// without `phases` it is `config` itself.
+// The configuration as it is in phase i: the phase's keys, and for all others those of `config`. Its train.max_steps
+// are the phase's own steps (0: what its epochs give); train.max_steps of `config` is the end of the whole run.
+// Borrowed; without `phases` it is `config` itself.
 const lw_config *lw_config_phase(const lw_config *config, int64_t i);
 const char *lw_config_phase_name(const lw_config *config, int64_t i); // "" without `phases`
 

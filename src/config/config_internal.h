@@ -11,10 +11,10 @@ enum { LW_FROM_DEFAULT = 0, LW_FROM_OVERRIDE = -1 }; // else the line in the fil
 
 typedef struct lw_config_loader {
     lw_config *config;
-    const char *path;       // of the file, for messages
-    bool overriding;        // values now come from overrides
-    int origin[LW_KEY_MAX]; // of each key: a line, or LW_FROM_...
-    char phase[96];         // of a phase's keys: "phases.[0]", for messages; "" for those of all
+    const char *path;                // of the file, for messages
+    bool overriding;                 // values now come from overrides
+    int origin[LW_KEY_MAX];          // of each key: a line, or LW_FROM_...
+    char phase[96];                  // of a phase's keys: "phases.[0]", for messages; "" for those of all
     struct lw_config_loader *phases; // (config->phase_count), of their keys
 } lw_config_loader;
 

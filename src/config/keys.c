@@ -75,23 +75,27 @@ static const lw_key keys[] = {
 
     INT(wire.latents, 32, 1, 65536, LW_KEY_WIRE, "latent vectors of a sample, where wire.ratio is 0"),
     INT(wire.ratio, 0, 0, 65536, LW_KEY_PHASE | LW_KEY_WIRE,
-        "one latent vector for every N tokens that the encoder reads, with pooler.kind = mean; 0: wire.latents of them"),
+        "one latent vector for every N tokens that the encoder reads, with pooler.kind = mean; 0: wire.latents of "
+        "them"),
     INT(wire.d_z, 256, 1, 65536, LW_KEY_WIRE, "width of a latent vector"),
     CHOICE(wire.compress, lw_compress, LW_COMPRESS_PROMPT, compress_words, LW_KEY_WIRE,
            "what goes through the wire; context: the question follows as text"),
 
     CHOICE(encoder.kind, lw_encoder_kind, LW_ENCODER_BYTE, encoder_words, LW_KEY_WIRE, "how the text is read"),
     PATH(encoder.path, 0, "directory of a bert or llm encoder"),
-    STRING(encoder.share, "",
-           0, "name of the entry of models that an llm encoder reads with, in place of encoder.path: in memory once"),
+    STRING(encoder.share, "", 0,
+           "name of the entry of models that an llm encoder reads with, in place of encoder.path: in memory once"),
     {FIELD(encoder.layers, int64_t), .type = LW_KEY_AUTO_INT, .int_default = -1, .int_min = 0, .int_max = 1024,
      .flags = LW_KEY_WIRE,
-     .help = "transformer layers of the byte encoder (auto: 2), or the first ones of a bert or llm encoder (auto: all)"},
+     .help =
+         "transformer layers of the byte encoder (auto: 2), or the first ones of a bert or llm encoder (auto: all)"},
     BOOL(encoder.causal, true, LW_KEY_WIRE, "whether an llm encoder's tokens see those before them alone, or all"),
     INT(encoder.window, 0, 0, BIG, LW_KEY_WIRE,
-        "most positions of a window of a bert or llm encoder, its own tokens included; longer texts are read as several; 0: what "
+        "most positions of a window of a bert or llm encoder, its own tokens included; longer texts are read as "
+        "several; 0: what "
         "the model can take"),
-    INT(encoder.lora_rank, 0, 0, 4096, LW_KEY_WIRE, "rank of an llm encoder's trained updates (LoRA) on all its linear maps; 0: none"),
+    INT(encoder.lora_rank, 0, 0, 4096, LW_KEY_WIRE,
+        "rank of an llm encoder's trained updates (LoRA) on all its linear maps; 0: none"),
     FLOAT(encoder.lora_alpha, 0, 0, 1e6, LW_KEY_WIRE,
           "scale of the updates times encoder.lora_rank; 0: 2 x encoder.lora_rank"),
     INT(encoder.width, 256, 2, 65536, LW_KEY_WIRE, "width of the byte encoder"),
@@ -125,8 +129,10 @@ static const lw_key keys[] = {
     INT(data.samples, 0, 0, BIG, LW_KEY_PHASE, "use the first N training samples; 0: all"),
     INT(data.eval_samples, 0, 0, BIG, LW_KEY_FREE, "use the first N evaluation samples; 0: all"),
     INT(data.max_bad_rows, 0, 0, BIG, LW_KEY_FREE, "malformed rows of a file to pass over before giving up"),
-    INT(data.window_bytes, 512, 16, 1 << 20, LW_KEY_PHASE, "format = \"text\": longest window of a document that becomes a wire"),
-    INT(data.target_tokens, 128, 1, 1 << 16, LW_KEY_PHASE, "format = \"text\": longest continuation or repetition that is trained"),
+    INT(data.window_bytes, 512, 16, 1 << 20, LW_KEY_PHASE,
+        "format = \"text\": longest window of a document that becomes a wire"),
+    INT(data.target_tokens, 128, 1, 1 << 16, LW_KEY_PHASE,
+        "format = \"text\": longest continuation or repetition that is trained"),
     BOOL(data.cache, true, LW_KEY_FREE, "keep tokens on disk between runs"),
 
     INT(train.epochs, 1, 1, 1000000, LW_KEY_LONGER | LW_KEY_PHASE,
@@ -134,9 +140,10 @@ static const lw_key keys[] = {
         "the longer run from the step that it is at, and so jumps up"),
     INT(train.max_steps, 0, 0, BIG, LW_KEY_LONGER | LW_KEY_PHASE,
         "end after N steps even if epochs are left; 0: no limit; may be raised likewise"),
-    CHOICE(train.schedule, lw_turns, LW_SCHEDULE_ALL, schedule_words, LW_KEY_PHASE,
-           "all: every model in every step; alternate: one a step in turn, whose side of the wire alone then learns, with "
-           "the encoder"),
+    CHOICE(
+        train.schedule, lw_turns, LW_SCHEDULE_ALL, schedule_words, LW_KEY_PHASE,
+        "all: every model in every step; alternate: one a step in turn, whose side of the wire alone then learns, with "
+        "the encoder"),
     FLOAT(train.latent_dropout, 0, 0, 1, LW_KEY_OPEN_HI | LW_KEY_PHASE,
           "probability that a latent vector is left out of a sample in training, never all of them; 0: none"),
     INT(train.nested_from, 0, 0, 65536, LW_KEY_PHASE,
@@ -174,9 +181,9 @@ static const lw_key keys[] = {
           "data.format = \"text\": share of the windows that are to be repeated; the others are continued"),
 
     PATH(run.dir, LW_KEY_FREE | LW_KEY_CWD, "run directory; default: runs/NAME of the configuration file"),
-    BOOL(
-        run.accept_changes, false, LW_KEY_FREE,
-        "continue a run, or use a checkpoint, although keys marked *, its data or its models differ; for this start alone"),
+    BOOL(run.accept_changes, false, LW_KEY_FREE,
+         "continue a run, or use a checkpoint, although keys marked *, its data or its models differ; for this start "
+         "alone"),
     INT(checkpoint.every_steps, 100, 0, BIG, LW_KEY_FREE, "steps between checkpoints; 0: only at the end"),
     INT(checkpoint.keep, 3, 1, BIG, LW_KEY_FREE, "checkpoints to keep, the newest"),
     INT(checkpoint.keep_every, 0, 0, BIG, LW_KEY_FREE, "keep also those whose step is a multiple of N; 0: none"),
@@ -196,7 +203,8 @@ static const lw_key keys[] = {
     BOOL(eval.joint, true, LW_KEY_FREE,
          "with several models, also choose between their answers by the sum of the log-probabilities that all give it"),
     BOOL(eval.quantise, false, LW_KEY_FREE, "also evaluate the latents sent in 16, 8, 6 and 4 bits a number"),
-    INT(eval.gate_steps, 500, 1, BIG, LW_KEY_FREE, "most steps of the gate that learns 32 items by heart, at train.lr: lwmpi eval --gates"),
+    INT(eval.gate_steps, 500, 1, BIG, LW_KEY_FREE,
+        "most steps of the gate that learns 32 items by heart, at train.lr: lwmpi eval --gates"),
     BOOL(eval.curve, false, LW_KEY_FREE, "also evaluate with fewer latents: 1, 2, 4, ... of them"),
 
     STRING(plan.device, "auto", LW_KEY_FREE, "GPU to plan for"),
@@ -430,10 +438,12 @@ void lw_config_help(FILE *file)
         "      a list of { name = \"NAME\"; path = \"DIR\"; init = \"load\"; }: the frozen models, Hugging Face\n"
         "      directories. init = \"random\" takes only the shapes from DIR. Override: models.NAME.path=DIR\n"
         "  phases *\n"
-        "      a list of { name = \"NAME\"; data = \"FILE\"; steps = N; lr = X; ... }: the run goes through them in turn,\n"
+        "      a list of { name = \"NAME\"; data = \"FILE\"; steps = N; lr = X; ... }: the run goes through them in "
+        "turn,\n"
         "      each with a learning rate that rises and falls anew. What a phase does not say it has from the common\n"
         "      keys; one with steps and no epochs goes round its data as often as that takes. train.max_steps ends\n"
-        "      the run as a whole. Override: phases.NAME.steps=N. No list: one phase, of the common keys. A phase has\n",
+        "      the run as a whole. Override: phases.NAME.steps=N. No list: one phase, of the common keys. A phase "
+        "has\n",
         file);
     print_phase_keys(file);
     for (int i = 0; i < KEY_COUNT; i++) {

@@ -26,12 +26,12 @@ enum {
     LW_KEY_UNSET = 2,   // 0 means "not set"; it is then not written and cannot be given
     LW_KEY_OPEN_LO = 4, // the bounds themselves are excluded
     LW_KEY_OPEN_HI = 8,
-    LW_KEY_CWD = 16, // a path that always starts at the working directory
-    LW_KEY_ALL = 32, // LW_KEY_AUTO_INT: the word "all" is LW_GPUS_ALL, and the default
+    LW_KEY_CWD = 16,    // a path that always starts at the working directory
+    LW_KEY_ALL = 32,    // LW_KEY_AUTO_INT: the word "all" is LW_GPUS_ALL, and the default
     LW_KEY_LONGER = 64, // may be raised when a run is continued, and lowered never; 0 is the largest value
     LW_KEY_PHASE = 128, // a phase may have its own
     LW_KEY_WIRE = 256,  // says what the trained parameters compute: whoever uses them needs the same value
-    LW_KEY_MAX = 192  // most keys in the table
+    LW_KEY_MAX = 192    // most keys in the table
 };
 
 typedef struct lw_key {

@@ -109,8 +109,8 @@ static lw_status apply_phase(lw_config_loader *loader, int64_t i, const config_s
 lw_status lw_config_apply_phases(lw_config_loader *loader, const config_setting_t *setting, lw_error *err)
 {
     if (!config_setting_is_list(setting)) {
-        return lw_config_wrong_type(loader, "phases", "a list ( { name = \"NAME\"; data = \"FILE\"; steps = N; }, ... )",
-                                    setting, err);
+        return lw_config_wrong_type(loader, "phases",
+                                    "a list ( { name = \"NAME\"; data = \"FILE\"; steps = N; }, ... )", setting, err);
     }
     int count = config_setting_length(setting);
     if (count > LW_MAX_PHASES) {
@@ -185,8 +185,9 @@ lw_status lw_config_finish_phases(lw_config_loader *loader, lw_error *err)
         }
         for (int64_t k = 0; k < i; k++) {
             if (strcmp(config->phases[k].name, name) == 0) {
-                return lw_fail(err, LW_ERR_CONFIG, "%s: phases.[%lld] and phases.[%lld] are both named \"%s\": rename one",
-                               loader->path, (long long)k, (long long)i, name);
+                return lw_fail(err, LW_ERR_CONFIG,
+                               "%s: phases.[%lld] and phases.[%lld] are both named \"%s\": rename one", loader->path,
+                               (long long)k, (long long)i, name);
             }
         }
         snprintf(loader->phases[i].phase, sizeof loader->phases[i].phase, "phases.%s", name);

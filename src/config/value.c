@@ -3,8 +3,8 @@
 #include <string.h>
 
 #include "config/config_internal.h"
-#include "io/files.h"
 #include "core/utf8.h"
+#include "io/files.h"
 
 lw_config_where lw_config_at(const lw_config_loader *loader, int line, const char *key)
 {
@@ -270,8 +270,8 @@ static lw_status apply_model(lw_config_loader *loader, int64_t i, const config_s
             snprintf(key, sizeof key, "models.[%lld].%.100s", (long long)i, field);
             return lw_config_wrong_type(loader, key, "a string", value, err);
         }
-        LW_TRY(lw_config_apply_model_text(loader, i, field, lw_config_line_of(loader, value), config_setting_get_string(value),
-                                          err));
+        LW_TRY(lw_config_apply_model_text(loader, i, field, lw_config_line_of(loader, value),
+                                          config_setting_get_string(value), err));
     }
     return LW_OK;
 }
@@ -279,12 +279,14 @@ static lw_status apply_model(lw_config_loader *loader, int64_t i, const config_s
 static lw_status apply_models(lw_config_loader *loader, const config_setting_t *setting, lw_error *err)
 {
     if (!config_setting_is_list(setting)) {
-        return lw_config_wrong_type(loader, "models", "a list ( { name = \"NAME\"; path = \"DIR\"; }, ... )", setting, err);
+        return lw_config_wrong_type(loader, "models", "a list ( { name = \"NAME\"; path = \"DIR\"; }, ... )", setting,
+                                    err);
     }
     int count = config_setting_length(setting);
     if (count < 1 || count > LW_MAX_MODELS) {
         return lw_fail(err, LW_ERR_CONFIG, "%s holds %d models: give 1 to %d of them",
-                       lw_config_at(loader, lw_config_line_of(loader, setting), "models").text, count, (int)LW_MAX_MODELS);
+                       lw_config_at(loader, lw_config_line_of(loader, setting), "models").text, count,
+                       (int)LW_MAX_MODELS);
     }
     lw_config_free_models(loader->config);
     loader->config->models = calloc((size_t)count, sizeof *loader->config->models);

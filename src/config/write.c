@@ -5,8 +5,8 @@
 #include <unistd.h>
 
 #include "config/config_internal.h"
-#include "io/files.h"
 #include "core/hash.h"
+#include "io/files.h"
 
 // How paths are written: in full for a file that may be read from anywhere; by their last component where they stand
 // for the thing they name.

@@ -1,7 +1,7 @@
 // heartbeat.h: a sign of life from work that may take long while others wait for it.
 //
-// Told at every bit of progress (a layer, a token, a block of a file), by the thread that works and by nothing that goes
-// on by itself, as a timer does: work that hangs falls silent.
+// Told at every bit of progress (a layer, a token, a block of a file), by the thread that works and by nothing that
+// goes on by itself, as a timer does: work that hangs falls silent.
 #ifndef LW_BEAT_H
 #define LW_BEAT_H
 

@@ -9,21 +9,21 @@
 #include <stddef.h>
 
 // X(code, process exit code, name). The order is the severity: when ranks disagree, the highest wins (mpi/agree.h).
-#define LW_STATUS_LIST(X)                                                    \
-    X(LW_OK, 0, "ok")                                                        \
-    X(LW_REQUEUE, 75, "stopped by a signal after a checkpoint; requeue")     \
-    X(LW_INTERRUPTED, 130, "interrupted after a checkpoint")                 \
-    X(LW_ERR_MISMATCH, 1, "result outside tolerance")                        \
-    X(LW_ERR_USAGE, 2, "usage")                                              \
-    X(LW_ERR_CONFIG, 2, "configuration")                                     \
-    X(LW_ERR_FORMAT, 1, "malformed file")                                    \
-    X(LW_ERR_UNSUPPORTED, 1, "unsupported")                                  \
-    X(LW_ERR_IO, 1, "input/output")                                          \
-    X(LW_ERR_MEMORY, 1, "out of memory")                                     \
-    X(LW_ERR_NUMERIC, 1, "non-finite numbers")                               \
-    X(LW_ERR_DEVICE, 1, "device")                                            \
-    X(LW_ERR_COMM, 1, "communication")                                       \
-    X(LW_ERR_TIMEOUT, 1, "deadline passed")                                  \
+#define LW_STATUS_LIST(X)                                                \
+    X(LW_OK, 0, "ok")                                                    \
+    X(LW_REQUEUE, 75, "stopped by a signal after a checkpoint; requeue") \
+    X(LW_INTERRUPTED, 130, "interrupted after a checkpoint")             \
+    X(LW_ERR_MISMATCH, 1, "result outside tolerance")                    \
+    X(LW_ERR_USAGE, 2, "usage")                                          \
+    X(LW_ERR_CONFIG, 2, "configuration")                                 \
+    X(LW_ERR_FORMAT, 1, "malformed file")                                \
+    X(LW_ERR_UNSUPPORTED, 1, "unsupported")                              \
+    X(LW_ERR_IO, 1, "input/output")                                      \
+    X(LW_ERR_MEMORY, 1, "out of memory")                                 \
+    X(LW_ERR_NUMERIC, 1, "non-finite numbers")                           \
+    X(LW_ERR_DEVICE, 1, "device")                                        \
+    X(LW_ERR_COMM, 1, "communication")                                   \
+    X(LW_ERR_TIMEOUT, 1, "deadline passed")                              \
     X(LW_ERR_INTERNAL, 1, "internal error")
 
 typedef enum lw_status {
@@ -54,21 +54,21 @@ __attribute__((format(printf, 4, 5))) lw_status lw_fail_errno(lw_error *err, lw_
 // Appends ":" and a list of lines to err->text; returns `status`.
 lw_status lw_fail_lines(lw_error *err, lw_status status, const char *lines);
 
-#define LW_TRY(expression)                         \
-    do {                                           \
-        lw_status lw_try_status_ = (expression);   \
-        if (lw_try_status_ != LW_OK) {             \
-            return lw_try_status_;                 \
-        }                                          \
+#define LW_TRY(expression)                       \
+    do {                                         \
+        lw_status lw_try_status_ = (expression); \
+        if (lw_try_status_ != LW_OK) {           \
+            return lw_try_status_;               \
+        }                                        \
     } while (0)
 
 // For functions with clean-up: `status` and the label `done` are the caller's.
-#define LW_TRY_GOTO(expression)                    \
-    do {                                           \
-        status = (expression);                     \
-        if (status != LW_OK) {                     \
-            goto done;                             \
-        }                                          \
+#define LW_TRY_GOTO(expression) \
+    do {                        \
+        status = (expression);  \
+        if (status != LW_OK) {  \
+            goto done;          \
+        }                       \
     } while (0)
 
 #endif

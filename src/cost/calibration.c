@@ -4,8 +4,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "io/files.h"
 #include "core/hash.h"
+#include "io/files.h"
 #include "wire/step.h"
 
 const char *lw_calibration_folder(void)
@@ -41,13 +41,21 @@ static int64_t rounded(double value)
 static uint64_t hash_shape(const lw_workload *w, uint64_t models)
 {
     const lw_encoder *e = &w->wire->encoder;
-    const int64_t shape[] = {w->share,  w->micro,  w->ranks, w->wire->params.elements, rounded(w->shape.source),
-                             e->width,  e->d_z,    e->kind,  e->byte.stack.count,      rounded(w->shape.latents),
+    const int64_t shape[] = {w->share,
+                             w->micro,
+                             w->ranks,
+                             w->wire->params.elements,
+                             rounded(w->shape.source),
+                             e->width,
+                             e->d_z,
+                             e->kind,
+                             e->byte.stack.count,
+                             rounded(w->shape.latents),
                              e->pooler.stack.count};
     uint64_t hash = hash_i64(models, shape, sizeof shape / sizeof shape[0]);
     if (e->kind == LW_ENCODER_LLM) {
         const lw_hf_config *c = &e->llm.config;
-        const int64_t llm[] = {c->d,   c->layers, c->heads,      c->kv_heads, c->head_dim,
+        const int64_t llm[] = {c->d,   c->layers, c->heads,      c->kv_heads,          c->head_dim,
                                c->ffn, c->vocab,  e->llm.window, e->llm.bidirectional, e->llm.lora.rank};
         hash = hash_i64(hash, llm, sizeof llm / sizeof llm[0]);
     }

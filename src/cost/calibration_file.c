@@ -4,12 +4,12 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "cost/calibration.h"
 #include "core/clock.h"
+#include "core/hash.h"
+#include "core/version.h"
+#include "cost/calibration.h"
 #include "io/files.h"
 #include "io/json.h"
-#include "core/version.h"
-#include "core/hash.h"
 #include "wire/step.h"
 
 enum { MAX_RECORD_BYTES = 65536 };

@@ -9,8 +9,8 @@
 #include <strings.h>
 #include <unistd.h>
 
-#include "kernels/cuda/device_cuda.h"
 #include "cost/rates.h"
+#include "kernels/cuda/device_cuda.h"
 
 // Peaks. Matrix rates are DENSE, with f32 accumulation; datasheets of the Ampere generation and later print twice that
 // "with sparsity". Memory in 1e9 bytes, as the datasheets print it, although devices report a few per cent more.
@@ -61,9 +61,9 @@ static const double NETWORK_BYTES_PER_S = 12.5e9;
 // itself assumes (src/graph/tuning.cc).
 static const double NODE_LATENCY_S = 7e-6;
 static const double NETWORK_LATENCY_S = 15e-6;
-// A CUDA context with the kernels of lwmpi and cuBLAS (about 0.5 GB on a Hopper GPU), cuBLAS's work space and the staging
-// of transfers (about 0.1 GB); NCCL's channel buffers for a ring in both directions (16 x 4 MiB x 2, and what it keeps
-// for each peer). Allowances: the driver's version moves them.
+// A CUDA context with the kernels of lwmpi and cuBLAS (about 0.5 GB on a Hopper GPU), cuBLAS's work space and the
+// staging of transfers (about 0.1 GB); NCCL's channel buffers for a ring in both directions (16 x 4 MiB x 2, and what
+// it keeps for each peer). Allowances: the driver's version moves them.
 static const double GPU_RUNTIME_BYTES = 0.6e9;
 static const double NCCL_BYTES = 0.4e9;
 

@@ -9,7 +9,7 @@
 
 // Mean sizes of a sample.
 typedef struct lw_sample_shape {
-    double source;  // tokens that the encoder reads
+    double source; // tokens that the encoder reads
     double latents;
     double rows[LW_MAX_MODELS];   // latents, suffix and answer but its last token
     double answer[LW_MAX_MODELS]; // supervised rows

@@ -4,8 +4,8 @@
 
 #include "device/device.h"
 
-// FLOP/s of product `g`, whose buffers exist: B and C_in as they are, A is filled with random numbers, C is overwritten.
-// The best of five rounds of some 5 to 40 ms.
+// FLOP/s of product `g`, whose buffers exist: B and C_in as they are, A is filled with random numbers, C is
+// overwritten. The best of five rounds of some 5 to 40 ms.
 lw_status lw_product_rate(lw_device *dev, const lw_gemm *g, lw_error *err, double *out);
 // And the rate of the round in the middle.
 lw_status lw_product_rates(lw_device *dev, const lw_gemm *g, lw_error *err, double *best, double *median);

@@ -1,6 +1,5 @@
 #include "cost/roofline.h"
 
-
 // Adds up the time of one phase.
 typedef struct clock {
     const lw_device_rates *rates;

@@ -14,9 +14,9 @@ typedef struct lw_llm_text {
 typedef struct lw_corpus {
     lw_dataset data;
     int64_t count;
-    lw_token_list source;  // what the encoder reads, in its alphabet
-    int64_t source_bytes;  // the same as text, all together
-    int64_t cut_sources;   // sources that had to be cut to prompt.max_source_bytes
+    lw_token_list source; // what the encoder reads, in its alphabet
+    int64_t source_bytes; // the same as text, all together
+    int64_t cut_sources;  // sources that had to be cut to prompt.max_source_bytes
     int64_t llm_count;
     lw_token_set tokens[LW_MAX_MODELS];
     lw_token_sample *samples; // (view_count) views into the above

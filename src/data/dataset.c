@@ -5,10 +5,10 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "core/hash.h"
+#include "core/utf8.h"
 #include "data/dataset_internal.h"
 #include "io/files.h"
-#include "core/utf8.h"
-#include "core/hash.h"
 
 bool lw_dataset_full(const lw_dataset_builder *builder)
 {

@@ -5,8 +5,8 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-#include "core/heartbeat.h"
 #include "config/config.h"
+#include "core/heartbeat.h"
 #include "core/status.h"
 #include "tokenizer/tokenizer.h"
 
@@ -59,21 +59,20 @@ lw_data_source lw_data_source_of(const lw_config *config, const char *path, int6
 // missing last newline are fine. Pipes and devices are refused, as every rank reads the file.
 // squad: the v1.1 layout; a question without answers (v2) is a malformed row, "no answer".
 // hotpot: HotpotQA, an array of items, or items one after another (a line each): {"_id" or "id", "question", "answer",
-// "context": [[title, [sentence, ...]], ...] or {"title": [...], "sentences": [[...], ...]}}; other keys, the supporting
-// facts among them, are ignored. The context is a line a paragraph, "Title: sentences", a space between two sentences
-// that have none.
-// text: documents, cut into windows. A file *.jsonl holds one a line, {"text": ...}; a file *.json is in SQuAD's layout
-// and each of its contexts is one; any other file is plain text, one document, or several with form feeds between them.
-// While more than one and a half windows of window_bytes are left of a document, a window is cut from it; what is left
-// then is halved: its first half is the last window. Cuts are before white space where there is some in the second half
-// of a window, else between any two characters. A window has no white space around it; its answer is what follows it in
-// the document, 8 bytes for each of target_tokens.
+// "context": [[title, [sentence, ...]], ...] or {"title": [...], "sentences": [[...], ...]}}; other keys, the
+// supporting facts among them, are ignored. The context is a line a paragraph, "Title: sentences", a space between two
+// sentences that have none. text: documents, cut into windows. A file *.jsonl holds one a line, {"text": ...}; a file
+// *.json is in SQuAD's layout and each of its contexts is one; any other file is plain text, one document, or several
+// with form feeds between them. While more than one and a half windows of window_bytes are left of a document, a window
+// is cut from it; what is left then is halved: its first half is the last window. Cuts are before white space where
+// there is some in the second half of a window, else between any two characters. A window has no white space around it;
+// its answer is what follows it in the document, 8 bytes for each of target_tokens.
 //
 // A blank document is none, in all three.
 //
 // Malformed in all: bad JSON, a missing key or wrong type, an empty question or answer or a text of one character, NUL
-// or bad UTF-8, and a blank context where the source needs one. More than max_bad_rows malformed rows: LW_ERR_FORMAT naming file, line and reason of the first. No
-// sample at all, or path "": LW_ERR_CONFIG. LW_ERR_IO, LW_ERR_MEMORY.
+// or bad UTF-8, and a blank context where the source needs one. More than max_bad_rows malformed rows: LW_ERR_FORMAT
+// naming file, line and reason of the first. No sample at all, or path "": LW_ERR_CONFIG. LW_ERR_IO, LW_ERR_MEMORY.
 lw_status lw_dataset_read(const lw_data_source *source, lw_error *err, lw_dataset *out);
 void lw_dataset_free(lw_dataset *dataset);
 
@@ -100,8 +99,8 @@ lw_status lw_prompt_text_cut(const lw_config *config, const lw_sample *sample, s
                              char **out);
 // The answer as it is trained: prompt.answer around the first gold answer. malloc'd.
 lw_status lw_prompt_answer(const lw_config *config, const lw_sample *sample, lw_error *err, char **out);
-// How much of a generated text is the answer: the bytes in front of what prompt.answer has behind {answer} (a closing quote, a
-// line end). An LLM that was not trained on the template writes on there, and must not look worse for it.
+// How much of a generated text is the answer: the bytes in front of what prompt.answer has behind {answer} (a closing
+// quote, a line end). An LLM that was not trained on the template writes on there, and must not look worse for it.
 size_t lw_prompt_answer_bytes(const lw_config *config, const char *text, size_t bytes);
 
 // --- tokens of a data set for one LLM, packed

@@ -28,8 +28,8 @@ lw_status lw_dataset_add(lw_dataset_builder *builder, const char *where, const c
 lw_status lw_dataset_add_text(lw_dataset_builder *builder, const char *where, const char *id, const char *window,
                               size_t window_bytes, const char *next, size_t next_bytes, lw_error *err);
 
-// Cuts a document (valid UTF-8 without NUL) into windows and adds them; counts a blank one. A document of one character,
-// which no other follows, is a malformed row.
+// Cuts a document (valid UTF-8 without NUL) into windows and adds them; counts a blank one. A document of one
+// character, which no other follows, is a malformed row.
 lw_status lw_dataset_add_document(lw_dataset_builder *builder, const char *where, const char *text, size_t bytes,
                                   lw_error *err);
 

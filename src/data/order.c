@@ -1,5 +1,5 @@
-#include "data/dataset.h"
 #include "core/random.h"
+#include "data/dataset.h"
 
 enum { ROUNDS = 8, LEAST_HALF_BITS = 3 };
 

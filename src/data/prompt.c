@@ -2,8 +2,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "data/dataset.h"
 #include "core/utf8.h"
+#include "data/dataset.h"
 
 // `template` up to its placeholder, then `value`, then the rest. The configuration was checked to hold it once.
 typedef struct filled {

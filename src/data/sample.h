@@ -21,9 +21,9 @@ static inline int64_t lw_task_rows(lw_task task)
     return task == LW_TASK_ANSWER ? 0 : 1;
 }
 
-typedef struct lw_token_sample { // borrowed
-    lw_task task;       // either all samples of a pass have a task token or none
-    lw_tokens source;   // what the encoder reads, in its own alphabet
+typedef struct lw_token_sample {     // borrowed
+    lw_task task;                    // either all samples of a pass have a task token or none
+    lw_tokens source;                // what the encoder reads, in its own alphabet
     lw_tokens prompt[LW_MAX_MODELS]; // per LLM; the text prompt, which its teacher and the evaluation read
     lw_tokens suffix[LW_MAX_MODELS];
     lw_tokens answer[LW_MAX_MODELS];

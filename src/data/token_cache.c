@@ -4,8 +4,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "io/files.h"
 #include "core/hash.h"
+#include "io/files.h"
 
 static const char magic[8] = "LWTOKEN";
 static const uint32_t byte_order_mark = 0x01020304;

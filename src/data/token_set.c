@@ -2,12 +2,12 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "data/dataset.h"
-#include "io/files.h"
-#include "core/signals.h"
-#include "data/token_cache.h"
-#include "core/utf8.h"
 #include "core/hash.h"
+#include "core/signals.h"
+#include "core/utf8.h"
+#include "data/dataset.h"
+#include "data/token_cache.h"
+#include "io/files.h"
 
 static void free_list(lw_token_list *list)
 {

@@ -15,8 +15,8 @@ typedef struct lw_arena {
     unsigned char *base; // NULL while measuring
     size_t used_bytes;
     size_t high_water_bytes;
-    size_t size_bytes;   // SIZE_MAX while measuring
-    bool overflow;       // a size did not fit size_t, or the real arena was too small: a bug or a hostile shape
+    size_t size_bytes; // SIZE_MAX while measuring
+    bool overflow;     // a size did not fit size_t, or the real arena was too small: a bug or a hostile shape
 } lw_arena;
 
 lw_arena lw_arena_measure(void);

@@ -52,15 +52,15 @@ typedef struct lw_gemm {
 // A query row that sees no key (k_len == 0) gives o = 0 and lse = -inf, and zero gradients.
 typedef struct lw_attention {
     int64_t sequences, q_heads, kv_heads, head_dim;
-    int64_t q_rows;           // q_start[sequences]
-    int64_t max_q, max_k;     // the longest of each, for work space and launch sizes
-    const int32_t *q_start;   // (sequences + 1)
-    const int32_t *k_start;   // (sequences)
-    const int32_t *k_len;     // (sequences)
+    int64_t q_rows;                                 // q_start[sequences]
+    int64_t max_q, max_k;                           // the longest of each, for work space and launch sizes
+    const int32_t *q_start;                         // (sequences + 1)
+    const int32_t *k_start;                         // (sequences)
+    const int32_t *k_len;                           // (sequences)
     int64_t q_stride, k_stride, v_stride, o_stride; // between rows; the heads of a row lie side by side
-    float scale;              // of the scores; 1/sqrt(head_dim) in every model so far
+    float scale;                                    // of the scores; 1/sqrt(head_dim) in every model so far
     bool causal;
-    lw_dtype type;            // of q, k, v, o and their gradients
+    lw_dtype type; // of q, k, v, o and their gradients
 } lw_attention;
 
 // Cross-entropy and distillation on rows of logits, turned into their gradient in place.
@@ -72,29 +72,29 @@ typedef struct lw_attention {
 // which is the gradient of sum_r weight[r] nll[r] + kl_weight[r] tau^2 kl[r]  (Hinton et al. 2015, section 2.1).
 typedef struct lw_xent {
     int64_t rows, vocab;
-    void *logits;            // (rows, vocab) of `type`; in place when `gradient`, else read only
-    lw_dtype type;           // of logits and teacher
-    const int32_t *target;   // (rows)
-    const float *weight;     // (rows); may be NULL without `gradient`
-    const void *teacher;     // (.., vocab) logits or NULL
+    void *logits;               // (rows, vocab) of `type`; in place when `gradient`, else read only
+    lw_dtype type;              // of logits and teacher
+    const int32_t *target;      // (rows)
+    const float *weight;        // (rows); may be NULL without `gradient`
+    const void *teacher;        // (.., vocab) logits or NULL
     const int32_t *teacher_row; // (rows) or NULL: the identity; not read where kl_weight[r] == 0
-    const float *kl_weight;  // (rows) or NULL
+    const float *kl_weight;     // (rows) or NULL
     float tau;
     bool gradient;
-    float *nll;              // (rows)
-    float *kl;               // (rows) or NULL
-    int32_t *argmax;         // (rows) or NULL: index of the first largest logit before it is overwritten
+    float *nll;      // (rows)
+    float *kl;       // (rows) or NULL
+    int32_t *argmax; // (rows) or NULL: index of the first largest logit before it is overwritten
 } lw_xent;
 
 typedef struct lw_adamw {
     int64_t n;
-    float *param;       // (n) updated
-    const float *grad;  // (n)
-    float *m, *v;       // (n) updated: first and second moments
+    float *param;      // (n) updated
+    const float *grad; // (n)
+    float *m, *v;      // (n) updated: first and second moments
     float lr, beta1, beta2, eps, weight_decay;
-    int64_t step;              // from 1, for the bias correction
-    float clip;                // global-norm clip; 0: none
-    const float *grad_sqnorm;  // device scalar: squared global norm; when not finite nothing is updated
+    int64_t step;             // from 1, for the bias correction
+    float clip;               // global-norm clip; 0: none
+    const float *grad_sqnorm; // device scalar: squared global norm; when not finite nothing is updated
 } lw_adamw;
 
 typedef struct lw_device_ops {
@@ -103,18 +103,18 @@ typedef struct lw_device_ops {
     // --- memory, transfers, errors
     lw_status (*alloc)(lw_device *dev, size_t bytes, lw_error *err, void **out); // 256-byte aligned; free with `free`
     void (*free)(lw_device *dev, void *memory);
-    void (*upload)(lw_device *dev, const void *host_source, size_t bytes, void *out);   // host memory reusable on return
-    // The same for n elements that change their type on the way (F32, BF16, F16); for weights. The source may lie at any
-    // byte.
+    void (*upload)(lw_device *dev, const void *host_source, size_t bytes, void *out); // host memory reusable on return
+    // The same for n elements that change their type on the way (F32, BF16, F16); for weights. The source may lie at
+    // any byte.
     void (*upload_as)(lw_device *dev, int64_t n, const void *host_source, lw_dtype in_type, void *out,
                       lw_dtype out_type);
     void (*download)(lw_device *dev, const void *source, size_t bytes, void *host_out); // host_out valid after sync
     void (*copy)(lw_device *dev, const void *source, size_t bytes, void *out);
     void (*zero)(lw_device *dev, size_t bytes, void *out);
     lw_status (*sync)(lw_device *dev, lw_error *err); // waits for all enqueued work
-    // Enqueues what enqueue(context) enqueues; a device may record it under `key` and play the record when the key comes
-    // again, without calling (CUDA graphs). Within, no transfer to or from the host; everything that the work depends on
-    // (addresses, sizes, scalars) is the same whenever the key is.
+    // Enqueues what enqueue(context) enqueues; a device may record it under `key` and play the record when the key
+    // comes again, without calling (CUDA graphs). Within, no transfer to or from the host; everything that the work
+    // depends on (addresses, sizes, scalars) is the same whenever the key is.
     void (*replay)(lw_device *dev, uint64_t key, void (*enqueue)(void *context), void *context);
     void (*destroy)(lw_device *dev);
 
@@ -128,8 +128,8 @@ typedef struct lw_device_ops {
                     void *y, float *rstd);
     // dx accumulates the gradient with respect to x: dx += rstd (w dy - x rstd^2 mean(w dy x)). dy (rows,d) f32.
     // dx_copy (rows,d) of `type`, or NULL: the new dx once more, as the operand of the next product.
-    void (*rmsnorm_backward)(lw_device *dev, int64_t rows, int64_t d, const float *x, const float *w,
-                             const float *rstd, const float *dy, float *dx, lw_dtype type, void *dx_copy);
+    void (*rmsnorm_backward)(lw_device *dev, int64_t rows, int64_t d, const float *x, const float *w, const float *rstd,
+                             const float *dy, float *dx, lw_dtype type, void *dx_copy);
     // y = (x - mean) * rstd * g + b (Ba et al. 2016); mean, rstd (rows).
     void (*layernorm)(lw_device *dev, int64_t rows, int64_t d, float eps, const float *x, const float *g,
                       const float *b, float *y, float *mean, float *rstd);
@@ -137,8 +137,8 @@ typedef struct lw_device_ops {
     void (*layernorm_backward)(lw_device *dev, int64_t rows, int64_t d, const float *x, const float *g,
                                const float *mean, const float *rstd, const float *dy, float *dx, float *dg, float *db);
     // y = scale * gain[0] * x / sqrt(mean(x^2) + eps) per row: rows of a fixed RMS. gain: device scalar.
-    void (*rmsscale)(lw_device *dev, int64_t rows, int64_t d, float eps, float scale, const float *gain,
-                     const float *x, float *y, float *rstd);
+    void (*rmsscale)(lw_device *dev, int64_t rows, int64_t d, float eps, float scale, const float *gain, const float *x,
+                     float *y, float *rstd);
     // dx is overwritten; dgain[0] accumulates.
     void (*rmsscale_backward)(lw_device *dev, int64_t rows, int64_t d, float scale, const float *gain, const float *x,
                               const float *rstd, const float *dy, float *dx, float *dgain);
@@ -146,7 +146,8 @@ typedef struct lw_device_ops {
     // in_type, out (.., d) f32. Rows named by out_index are distinct.
     void (*gather)(lw_device *dev, int64_t n, int64_t d, const void *in, lw_dtype in_type, const int32_t *in_index,
                    const int32_t *out_index, bool accumulate, float *out);
-    // out[out_index[i]] = in[i], i < n, rows of d elements of `type` with the given strides: keys and values into a cache.
+    // out[out_index[i]] = in[i], i < n, rows of d elements of `type` with the given strides: keys and values into a
+    // cache.
     void (*copy_rows)(lw_device *dev, int64_t n, int64_t d, lw_dtype type, const void *in, int64_t in_stride,
                       const int32_t *out_index, void *out, int64_t out_stride);
     // out[index[i]] += in[i], i < n, in order of i where rows repeat. in (n,d), out (out_rows,d).
@@ -197,8 +198,8 @@ typedef struct lw_device_ops {
     void (*xent)(lw_device *dev, const lw_xent *x);
     void (*argmax)(lw_device *dev, int64_t rows, int64_t n, const void *logits, lw_dtype type, int32_t *out);
     void (*sqnorm)(lw_device *dev, int64_t n, const void *x, lw_dtype type, float *out); // out[0] = sum x^2
-    void (*dot)(lw_device *dev, int64_t n, const float *x, const float *y, float *out); // out[0] += sum x y
-    void (*adamw)(lw_device *dev, const lw_adamw *o);                      // Loshchilov & Hutter 2019, algorithm 2
+    void (*dot)(lw_device *dev, int64_t n, const float *x, const float *y, float *out);  // out[0] += sum x y
+    void (*adamw)(lw_device *dev, const lw_adamw *o); // Loshchilov & Hutter 2019, algorithm 2
 } lw_device_ops;
 
 // The head of every device; an implementation puts its own state behind it.
@@ -209,8 +210,9 @@ struct lw_device {
     size_t allocated_bytes; // now held by `alloc`
     size_t peak_bytes;
     lw_beat beat; // told by model code as work on the device proceeds; set by the owner of the device
-    // Longest wait for enqueued work, where a device can hang; 0: no bound. When it takes longer, `overdue` is called, which
-    // may end the job; where it returns, or is NULL, the device is of no further use, and `sync` says so. Set by the owner.
+    // Longest wait for enqueued work, where a device can hang; 0: no bound. When it takes longer, `overdue` is called,
+    // which may end the job; where it returns, or is NULL, the device is of no further use, and `sync` says so. Set by
+    // the owner.
     double timeout_s;
     void (*overdue)(void *context, double waited_s);
     void *overdue_context;

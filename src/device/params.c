@@ -71,7 +71,8 @@ lw_status lw_params_place(lw_params *params, lw_error *err)
             lw_param *p = &params->list[i];
             if (p->decay == (pass == 0)) {
                 p->offset = offset;
-                offset += (p->elements + LW_PARAM_ALIGN_ELEMENTS - 1) / LW_PARAM_ALIGN_ELEMENTS * LW_PARAM_ALIGN_ELEMENTS;
+                offset +=
+                    (p->elements + LW_PARAM_ALIGN_ELEMENTS - 1) / LW_PARAM_ALIGN_ELEMENTS * LW_PARAM_ALIGN_ELEMENTS;
                 LW_TRY(extend_ranges(params, p, offset, err));
             }
         }
@@ -103,10 +104,8 @@ lw_status lw_params_views(const lw_params *p, lw_error *err, lw_flat_view **out)
     }
     for (int64_t i = 0; i < p->count; i++) {
         const lw_param *q = &p->list[i];
-        views[i] = (lw_flat_view){.name = q->name,
-                                  .rank = q->dims[1] == 0 ? 1 : 2,
-                                  .dims = {q->dims[0], q->dims[1]},
-                                  .offset = q->offset};
+        views[i] = (lw_flat_view){
+            .name = q->name, .rank = q->dims[1] == 0 ? 1 : 2, .dims = {q->dims[0], q->dims[1]}, .offset = q->offset};
     }
     *out = views;
     return LW_OK;

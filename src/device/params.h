@@ -1,7 +1,7 @@
 // params.h: the trainable parameters, in ONE flat f32 buffer; gradients and Adam's moments have the same layout.
 //
-// Tensors are named views. Those with weight decay come first, and within each half those of the encoder before those of
-// the adapters where they are declared in that order, so that AdamW is one call for each range of the same decay and
+// Tensors are named views. Those with weight decay come first, and within each half those of the encoder before those
+// of the adapters where they are declared in that order, so that AdamW is one call for each range of the same decay and
 // rate, and everything else (all-reduce, clip, checkpoint) is one call. Local.
 #ifndef LW_PARAMS_H
 #define LW_PARAMS_H
@@ -15,7 +15,8 @@
 
 enum { LW_PARAM_NAME_BYTES = 96, LW_MAX_PARAM_RANGES = 80 };
 
-// Which learning rate a tensor has: that of encoder and pooler, or that of LLM j's side of the wire, LW_RATE_ADAPTER + j.
+// Which learning rate a tensor has: that of encoder and pooler, or that of LLM j's side of the wire, LW_RATE_ADAPTER +
+// j.
 enum { LW_RATE_ENCODER, LW_RATE_ADAPTER, LW_RATE_COUNT = LW_RATE_ADAPTER + LW_MAX_MODELS };
 typedef int lw_rate;
 
@@ -35,8 +36,8 @@ struct lw_param {
     double scale; // this and the next two: arguments of init
     double offsets[4];
     int64_t group;
-    bool decay;          // AdamW's weight decay applies
-    lw_rate rate;        // LW_RATE_ENCODER, unless somebody says otherwise
+    bool decay;   // AdamW's weight decay applies
+    lw_rate rate; // LW_RATE_ENCODER, unless somebody says otherwise
     int64_t elements;
     int64_t offset; // from the start of the flat buffer, in elements; set by lw_params_place
 };
@@ -51,9 +52,9 @@ typedef struct lw_param_range {
 typedef struct lw_params {
     lw_param *list;
     int64_t count, capacity;
-    bool incomplete;        // there was no memory for a declaration
-    int64_t elements;       // of all
-    int64_t decay_elements; // the first of them
+    bool incomplete;                            // there was no memory for a declaration
+    int64_t elements;                           // of all
+    int64_t decay_elements;                     // the first of them
     lw_param_range ranges[LW_MAX_PARAM_RANGES]; // of all elements, in their order
     int range_count;
     float *param, *grad, *m, *v; // (elements) device; set by the owner of the memory

@@ -15,7 +15,8 @@ void lw_predictions_free(lw_predictions **predictions);
 // common; where a sample has another question or context there. `eval` is laid out and need not have run.
 lw_status lw_predictions_match(const lw_job *job, const lw_eval *eval, const lw_predictions *other, lw_error *err);
 
-// One figure of both runs, here less there. p: of the sign-flip test (src/eval/bootstrap.h); NAN where eval.bootstrap is 0.
+// One figure of both runs, here less there. p: of the sign-flip test (src/eval/bootstrap.h); NAN where eval.bootstrap
+// is 0.
 typedef struct lw_contrast {
     double here, there;
     lw_estimate difference;

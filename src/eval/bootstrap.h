@@ -1,9 +1,10 @@
 // bootstrap.h: how sure a figure of an evaluation is, and whether two systems differ. Local.
 //
 // A figure is a ratio of sums over samples (F1: scores over samples; loss per token: losses over tokens), or the
-// difference of two such ratios over the same samples. Questions about one context are not independent of each other, so
-// whole clusters of samples are drawn, never single ones.
-//   interval   percentile bootstrap: clusters are drawn with replacement, as many as there are (Efron & Tibshirani 1993,
+// difference of two such ratios over the same samples. Questions about one context are not independent of each other,
+// so whole clusters of samples are drawn, never single ones.
+//   interval   percentile bootstrap: clusters are drawn with replacement, as many as there are (Efron & Tibshirani
+//   1993,
 //              chapters 6 and 13; clusters: Cameron, Gelbach & Miller 2008)
 //   test       sign flips: under the null hypothesis the two systems are exchangeable within a cluster, so the figures
 //              of the two are swapped at random, cluster by cluster (Dror et al. 2018); two-sided
@@ -35,7 +36,8 @@ typedef struct lw_figure {
 } lw_figure;
 
 typedef struct lw_estimate {
-    // Of the samples themselves, NAN where none has a part in it; 95 % interval, NAN where fewer than two clusters have.
+    // Of the samples themselves, NAN where none has a part in it; 95 % interval, NAN where fewer than two clusters
+    // have.
     double value, low, high;
 } lw_estimate;
 

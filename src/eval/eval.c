@@ -4,11 +4,11 @@
 #include <string.h>
 
 #include "core/clock.h"
+#include "core/signals.h"
 #include "data/sample.h"
 #include "eval/eval_internal.h"
-#include "wire/quantise.h"
 #include "eval/score.h"
-#include "core/signals.h"
+#include "wire/quantise.h"
 
 // --- one chunk
 

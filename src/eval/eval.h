@@ -5,10 +5,10 @@
 #include <jansson.h>
 #include <stdio.h>
 
-#include "eval/bootstrap.h"
-#include "model/generate.h"
-#include "job/job.h"
 #include "core/signals.h"
+#include "eval/bootstrap.h"
+#include "job/job.h"
+#include "model/generate.h"
 
 // What a model reads before the anchor. X(name, key, meaning)
 #define LW_EVAL_MODES(X)                                                                   \
@@ -47,7 +47,8 @@ typedef struct lw_eval_sums {
     bool same_first; // the likeliest first token is the same one in every sample
 } lw_eval_sums;
 
-// 95 % intervals, drawn by context (src/eval/bootstrap.h). value is NAN where eval.bootstrap is 0, and on ranks other than 0.
+// 95 % intervals, drawn by context (src/eval/bootstrap.h). value is NAN where eval.bootstrap is 0, and on ranks other
+// than 0.
 typedef struct lw_eval_intervals {
     lw_estimate exact, f1, nll; // nll: per answer token
 } lw_eval_intervals;
@@ -63,8 +64,8 @@ typedef struct lw_eval_gain {
 // sum of log-probabilities.
 typedef struct lw_eval_joint {
     bool measured;
-    double exact, f1;               // sums over the samples
-    double chosen[LW_MAX_MODELS];   // samples whose answer is that of this LLM
+    double exact, f1;             // sums over the samples
+    double chosen[LW_MAX_MODELS]; // samples whose answer is that of this LLM
     lw_estimate exact_interval, f1_interval;
 } lw_eval_joint;
 
@@ -101,9 +102,11 @@ lw_eval_part lw_eval_part_bytes(const lw_eval *eval, int64_t j);
 lw_status lw_eval_start(lw_job *job, lw_eval *eval, lw_error *err);
 
 // Evaluates with the parameters as they are. Of windows of text the tokens that follow are scored and nothing is
-// generated; no_context then reads the task token alone, truncated the window's last tokens. The samples are cut into fixed chunks that the ranks share, and all sums
-// are taken in the order of samples: the figures are the same at any rank count. The result is on every rank, the
-// intervals on rank 0 alone, which then also has the answers for the functions below. Stopped by a signal on any rank (src/core/signals.h): LW_REQUEUE or LW_INTERRUPTED on all, within a chunk. Collective.
+// generated; no_context then reads the task token alone, truncated the window's last tokens. The samples are cut into
+// fixed chunks that the ranks share, and all sums are taken in the order of samples: the figures are the same at any
+// rank count. The result is on every rank, the intervals on rank 0 alone, which then also has the answers for the
+// functions below. Stopped by a signal on any rank (src/core/signals.h): LW_REQUEUE or LW_INTERRUPTED on all, within a
+// chunk. Collective.
 lw_status lw_eval_run(lw_job *job, lw_eval *eval, lw_error *err, lw_eval_result *out);
 
 // The loss of answers that are read through the wire, on the first eval.loss_samples samples, without generation.

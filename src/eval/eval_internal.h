@@ -2,9 +2,9 @@
 #ifndef LW_EVAL_INTERNAL_H
 #define LW_EVAL_INTERNAL_H
 
+#include "core/ids.h"
 #include "data/sample.h"
 #include "eval/eval.h"
-#include "core/ids.h"
 
 // What is kept of one sample, one LLM and one system: numbers, which ranks add up (one rank has them, the others 0).
 enum {
@@ -102,12 +102,13 @@ lw_status lw_eval_joint_chunk(lw_job *job, lw_eval *e, int64_t first, int64_t co
 // The author whose answer has the largest sum over the readers, the first one of equals.
 int64_t lw_eval_joint_choice(const lw_job *job, const lw_eval *e, int64_t i);
 
-// Leaves the latents that `system` reads of samples which[0 .. count - 1], at most e->chunk of them, in e->latents. Queries
-// give all of theirs, of which the first are read. After lw_eval_start.
+// Leaves the latents that `system` reads of samples which[0 .. count - 1], at most e->chunk of them, in e->latents.
+// Queries give all of theirs, of which the first are read. After lw_eval_start.
 lw_status lw_eval_encode(lw_job *job, lw_eval *e, const int64_t *which, int64_t count, const lw_eval_system *system,
                          lw_error *err);
 
-// Runs e->task on samples first .. + count - 1, at most e->chunk of them, and leaves their records. After lw_eval_start.
+// Runs e->task on samples first .. + count - 1, at most e->chunk of them, and leaves their records. After
+// lw_eval_start.
 lw_status lw_eval_chunk(lw_job *job, lw_eval *e, int64_t first, int64_t count, lw_error *err);
 
 // Appends sample `at` of the chunk as `system` shows it to LLM j, with `answer` to be scored. False beyond the limits.

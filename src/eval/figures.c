@@ -3,9 +3,9 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "core/hash.h"
 #include "eval/eval_internal.h"
 #include "io/files.h"
-#include "core/hash.h"
 
 // --- clusters
 

@@ -3,9 +3,9 @@
 #include <stdlib.h>
 
 #include "data/sample.h"
-#include "job/adapter_fit.h"
 #include "eval/eval_internal.h"
 #include "eval/gates_internal.h"
+#include "job/adapter_fit.h"
 #include "wire/step.h"
 
 enum { CHECK_EVERY = 25 };
@@ -209,7 +209,8 @@ static double lowest_f1(const lw_job *job, const lw_eval *e, int64_t items)
     return lowest;
 }
 
-// What the LLMs say from the latents of the training data, which takes the place of the evaluation's meanwhile. Collective.
+// What the LLMs say from the latents of the training data, which takes the place of the evaluation's meanwhile.
+// Collective.
 static lw_status measure(lw_job *job, int64_t count, int64_t items, lw_error *err, double *f1)
 {
     lw_corpus eval_data = job->eval;
@@ -218,8 +219,7 @@ static lw_status measure(lw_job *job, int64_t count, int64_t items, lw_error *er
     lw_arena arena = lw_arena_measure();
     lw_signal signal = LW_SIGNAL_NONE;
     job->eval = *lw_job_answers(job);
-    lw_eval_task task = {
-        .samples = count, .systems = {{.mode = LW_EVAL_LATENT}}, .system_count = 1, .generate = true};
+    lw_eval_task task = {.samples = count, .systems = {{.mode = LW_EVAL_LATENT}}, .system_count = 1, .generate = true};
     lw_status status = lw_eval_layout(&arena, job, err, &eval);
     if (status == LW_OK) {
         status = lw_arena_alloc(job->dev, &arena, "work space of an evaluation", err, &memory);

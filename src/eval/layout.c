@@ -94,11 +94,12 @@ static lw_status check_suffixes(const lw_job *job, lw_error *err)
         const lw_token_sample *s = &job->eval.samples[i];
         for (int64_t j = 0; j < job->llm_count && s->task == LW_TASK_ANSWER; j++) {
             if (s->suffix[j].count == 0) {
-                return lw_fail(err, LW_ERR_CONFIG,
-                               "%s: without its context nothing is left for model %s to read: prompt.anchor is empty, and "
-                               "the tokenizer begins a text with no token of its own. Set prompt.anchor, or evaluate "
-                               "nothing (eval.at_end = false, eval.every_steps = 0)",
-                               job->eval.data.samples[i].id, job->config->models[j].name);
+                return lw_fail(
+                    err, LW_ERR_CONFIG,
+                    "%s: without its context nothing is left for model %s to read: prompt.anchor is empty, and "
+                    "the tokenizer begins a text with no token of its own. Set prompt.anchor, or evaluate "
+                    "nothing (eval.at_end = false, eval.every_steps = 0)",
+                    job->eval.data.samples[i].id, job->config->models[j].name);
             }
         }
     }
@@ -123,8 +124,8 @@ static bool allocate(const lw_job *job, lw_eval *e)
     e->records = calloc(n * llms * count, LW_RECORD_COUNT * sizeof *e->records);
     e->joint = calloc(n * llms * llms, sizeof *e->joint);
     e->ids = calloc(count * (size_t)e->own * llms, (size_t)c->eval.max_new_tokens * sizeof *e->ids);
-    bool done = e->partner != NULL && e->which != NULL && e->context_hash != NULL && e->cluster != NULL && e->records != NULL &&
-                e->joint != NULL && e->ids != NULL;
+    bool done = e->partner != NULL && e->which != NULL && e->context_hash != NULL && e->cluster != NULL &&
+                e->records != NULL && e->joint != NULL && e->ids != NULL;
     if (done && c->eval.quantise) {
         size_t rows = (size_t)(e->chunk * most_latents(job));
         e->z = calloc(rows, (size_t)c->wire.d_z * sizeof *e->z);

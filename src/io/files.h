@@ -20,8 +20,8 @@ lw_status lw_path_join(const char *dir, const char *name, lw_error *err, char **
 // Everything before the last component: "a/b" -> "a", "b" -> ".", "/b" -> "/", "a/b/" -> "a". The caller frees *out.
 lw_status lw_path_parent(const char *path, lw_error *err, char **out);
 
-// A name that a file may give for one beside it: no slash, not "", "." or "..", at most NAME_MAX bytes, and printable as
-// it is. With it no path leaves the directory, and no message obeys a terminal.
+// A name that a file may give for one beside it: no slash, not "", "." or "..", at most NAME_MAX bytes, and printable
+// as it is. With it no path leaves the directory, and no message obeys a terminal.
 bool lw_path_is_plain_name(const char *name);
 
 bool lw_path_is_file(const char *path); // after following links

@@ -14,10 +14,9 @@
 #include <stdint.h>
 #include <stdio.h>
 
-#include "core/limits.h"
 #include "core/dtype.h"
+#include "core/limits.h"
 #include "core/status.h"
-
 
 typedef struct lw_tensor_view {
     const char *name;    // owned by the file

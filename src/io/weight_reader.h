@@ -1,9 +1,9 @@
 // weight_reader.h: reads large mapped files once, ahead of their use, and hashes them on the way. Local.
 //
-// A thread of its own brings the bytes into memory and hashes them, a few chunks ahead of the caller, who passes them to
-// the device: disk, hash and transfer overlap. Behind the caller the mapping is given back, so that a rank's memory
-// stays small whatever the size of the files. Ranks of a node map the same files: whoever asks for a page first brings it
-// into the kernel's cache, and the others find it there. As all read in the same order, they advance side by side.
+// A thread of its own brings the bytes into memory and hashes them, a few chunks ahead of the caller, who passes them
+// to the device: disk, hash and transfer overlap. Behind the caller the mapping is given back, so that a rank's memory
+// stays small whatever the size of the files. Ranks of a node map the same files: whoever asks for a page first brings
+// it into the kernel's cache, and the others find it there. As all read in the same order, they advance side by side.
 #ifndef LW_WEIGHT_READER_H
 #define LW_WEIGHT_READER_H
 

@@ -23,11 +23,11 @@ typedef struct fit {
     lw_step *step;
     const lw_corpus *corpus;
     lw_ridge ridge[LW_MAX_MODELS];
-    void *sums[LW_MAX_MODELS];     // device, owned
-    float *ones, *target;          // device: (latent rows), (latent rows, widest d)
-    int32_t *ids;                  // device: (EMBED_TOKENS)
-    float *embedded;               // device: (EMBED_TOKENS, widest d)
-    void *memory;                  // device, owned: the four above
+    void *sums[LW_MAX_MODELS];          // device, owned
+    float *ones, *target;               // device: (latent rows), (latent rows, widest d)
+    int32_t *ids;                       // device: (EMBED_TOKENS)
+    float *embedded;                    // device: (EMBED_TOKENS, widest d)
+    void *memory;                       // device, owned: the four above
     float *host_target, *host_embedded; // owned
     lw_tokenizer_scratch *scratch[LW_MAX_MODELS];
 } fit;
@@ -285,8 +285,10 @@ static lw_status set_adapter(fit *f, int64_t j, lw_error *err, double *explained
     } else if (job->rank == 0) {
         status = lw_ridge_solve(dev, &f->ridge[j], penalty, err, solution, solution + weights, explained);
         if (status == LW_ERR_NUMERIC) { // a single number has no LayerNorm, and a text or two no spread
-            status = lw_fail_in(err, status, "adapter.start = \"embeddings\" needs more data or a larger wire.d_z, or "
-                                "set it to \"random\": model %s", job->config->models[j].name);
+            status = lw_fail_in(err, status,
+                                "adapter.start = \"embeddings\" needs more data or a larger wire.d_z, or "
+                                "set it to \"random\": model %s",
+                                job->config->models[j].name);
         }
     }
     status = lw_comm_agree(job->comm, status, err);

@@ -1,8 +1,9 @@
-// adapter_fit.h: first values of the adapters by least squares, for adapter.start = "embeddings" and pooler.kind = mean.
+// adapter_fit.h: first values of the adapters by least squares, for adapter.start = "embeddings" and pooler.kind =
+// mean.
 //
-// A latent vector stands for a span of the encoder's tokens. Its soft token is fitted to the mean embedding of the LLM's
-// own tokens of the same piece of text, so that from the first step on an LLM reads something near to the text itself,
-// and training changes it from there. The adapter starts linear: `skip` is the solution (ridge.h), `down` is 0.
+// A latent vector stands for a span of the encoder's tokens. Its soft token is fitted to the mean embedding of the
+// LLM's own tokens of the same piece of text, so that from the first step on an LLM reads something near to the text
+// itself, and training changes it from there. The adapter starts linear: `skip` is the solution (ridge.h), `down` is 0.
 #ifndef LW_ADAPTER_FIT_H
 #define LW_ADAPTER_FIT_H
 

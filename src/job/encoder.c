@@ -1,5 +1,5 @@
-// encoder.c: the frozen model that an encoder reads with. Kind `llm`: an LLM of its own, or one of the models' once more;
-// kind `bert`: a BERT.
+// encoder.c: the frozen model that an encoder reads with. Kind `llm`: an LLM of its own, or one of the models' once
+// more; kind `bert`: a BERT.
 #include <stdio.h>
 #include <string.h>
 

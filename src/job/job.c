@@ -4,14 +4,14 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "mpi/comm_nccl.h"
-#include "kernels/cuda/device_cuda.h"
-#include "io/files.h"
-#include "core/signals.h"
-#include "mpi/threads.h"
-#include "core/version.h"
 #include "core/hash.h"
+#include "core/signals.h"
+#include "core/version.h"
+#include "io/files.h"
+#include "kernels/cuda/device_cuda.h"
 #include "kernels/devices.h"
+#include "mpi/comm_nccl.h"
+#include "mpi/threads.h"
 #include "run/checkpoint.h"
 
 // --- text
@@ -171,7 +171,8 @@ static lw_status open_models(lw_job *job, int what, lw_error *err)
     for (int64_t j = 0; j < job->llm_count; j++) {
         lw_llm *m = &job->llms[j];
         lw_decoder_options options = {.max_positions = lw_job_max_positions(job, j),
-                                      .random = (what & LW_JOB_SYNTHETIC) != 0 || c->models[j].init == LW_MODEL_INIT_RANDOM,
+                                      .random =
+                                          (what & LW_JOB_SYNTHETIC) != 0 || c->models[j].init == LW_MODEL_INIT_RANDOM,
                                       .seed = (uint64_t)c->seed};
         lw_status status = lw_decoder_load(job->dev, m->path, &options, err, &m->decoder);
         if (status != LW_OK) {
@@ -290,8 +291,9 @@ static void describe_models(lw_job *job)
         const lw_llm *m = &job->llms[j];
         describe_load(m->decoder, load, sizeof load);
         lw_hf_counts n = lw_hf_config_counts(&m->config);
-        lw_log(job->run, "model %s: %s, %lld layers, width %lld, %lld heads (%lld kv), ffn %lld, vocabulary %lld%s, "
-                         "%.2f M parameters, frozen, %s; %s",
+        lw_log(job->run,
+               "model %s: %s, %lld layers, width %lld, %lld heads (%lld kv), ffn %lld, vocabulary %lld%s, "
+               "%.2f M parameters, frozen, %s; %s",
                m->name, m->config.model_type, (long long)m->config.layers, (long long)m->config.d,
                (long long)m->config.heads, (long long)m->config.kv_heads, (long long)m->config.ffn,
                (long long)m->config.vocab, m->config.tied ? " (tied)" : "", (double)n.total / 1e6,

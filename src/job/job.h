@@ -2,10 +2,10 @@
 #ifndef LW_JOB_H
 #define LW_JOB_H
 
-#include "mpi/comm.h"
 #include "config/config.h"
 #include "data/corpus.h"
 #include "job/rank_device.h"
+#include "mpi/comm.h"
 #include "run/checkpoint.h"
 #include "run/run_dir.h"
 #include "wire/wire.h"
@@ -35,9 +35,9 @@ typedef struct lw_job {
     lw_llm llms[LW_MAX_MODELS];
     lw_llm encoder;        // what an encoder of kind `llm` or `bert` reads with
     int64_t encoder_share; // which of the LLMs that is, so that all in it is borrowed; -1: its own
-    lw_corpus *train;    // (phase_count) the data of each phase; count 0 where not asked for
-    int64_t phase_count; // 0: nothing has been read
-    lw_corpus eval;      // count 0 where not asked for
+    lw_corpus *train;      // (phase_count) the data of each phase; count 0 where not asked for
+    int64_t phase_count;   // 0: nothing has been read
+    lw_corpus eval;        // count 0 where not asked for
     lw_wire wire;
     lw_arena wire_memory;
     int64_t min_positions; // of the LLMs, where data does not tell
@@ -51,16 +51,16 @@ typedef struct lw_job {
 // What is read. Synthetic: random weights of the shapes in the config.json files, and neither tokenizers nor data.
 enum { LW_JOB_TRAIN = 1, LW_JOB_EVAL = 2, LW_JOB_SYNTHETIC = 4 };
 
-// Chooses the device of each rank, reads tokenizers and data, opens the device, loads the models, places and initialises
-// the wire, and connects the devices for its all-reduce. Phases that can fail
-// end in agreement, so all ranks return the same status. job->config, comm, run and progress are set by the caller
-// and, config excepted, stay the caller's. Collective.
+// Chooses the device of each rank, reads tokenizers and data, opens the device, loads the models, places and
+// initialises the wire, and connects the devices for its all-reduce. Phases that can fail end in agreement, so all
+// ranks return the same status. job->config, comm, run and progress are set by the caller and, config excepted, stay
+// the caller's. Collective.
 lw_status lw_job_open(lw_job *job, int what, lw_error *err);
 // Before its communicator is destroyed. Collective.
 void lw_job_close(lw_job *job);
 
-// Passes `status` on. When it is a stop on request (LW_REQUEUE, LW_INTERRUPTED; the same on all ranks), rank 0 says which
-// signal came and when: "stopped by SIGTERM while loading; start again to go on". Collective.
+// Passes `status` on. When it is a stop on request (LW_REQUEUE, LW_INTERRUPTED; the same on all ranks), rank 0 says
+// which signal came and when: "stopped by SIGTERM while loading; start again to go on". Collective.
 lw_status lw_job_stopped(lw_job *job, lw_status status, const char *when, lw_error *err);
 
 // The parts of lw_job_open that a plan needs too. job->config is set. Local.

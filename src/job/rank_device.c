@@ -23,10 +23,11 @@ static lw_status need_gpu(const lw_config *config, int with, int ranks, lw_error
     if (config->device == LW_DEVICE_CUDA) {
         return lw_fail(err, lw_cuda_built() ? LW_ERR_DEVICE : LW_ERR_UNSUPPORTED, "%s", why);
     }
-    return lw_fail(err, LW_ERR_CONFIG,
-                   "device = \"auto\": no GPU here, while %d of %d ranks have one: ask for nodes that are alike, or set "
-                   "device = \"cpu\" (%s)",
-                   with, ranks, why);
+    return lw_fail(
+        err, LW_ERR_CONFIG,
+        "device = \"auto\": no GPU here, while %d of %d ranks have one: ask for nodes that are alike, or set "
+        "device = \"cpu\" (%s)",
+        with, ranks, why);
 }
 
 lw_status lw_rank_device_kind(const lw_config *config, lw_comm *comm, lw_error *err, const char **out)

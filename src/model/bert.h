@@ -1,14 +1,14 @@
 // bert.h: a frozen encoder of the BERT family: forward pass alone, over packed sequences.
 //
-// Architecture: Devlin et al. 2019 (arXiv:1810.04805): LayerNorm behind each sum; names after transformers' modeling_bert.
-// Written against device/device.h; weights of products have the device's frozen type, the residual stream is f32. All tokens are
-// of type 0. All functions are Local.
+// Architecture: Devlin et al. 2019 (arXiv:1810.04805): LayerNorm behind each sum; names after transformers'
+// modeling_bert. Written against device/device.h; weights of products have the device's frozen type, the residual
+// stream is f32. All tokens are of type 0. All functions are Local.
 #ifndef LW_BERT_H
 #define LW_BERT_H
 
 #include "device/arena.h"
-#include "model/bert_config.h"
 #include "device/device.h"
+#include "model/bert_config.h"
 #include "model/packing.h"
 
 typedef struct lw_bert lw_bert;
@@ -45,8 +45,8 @@ typedef struct lw_bert_buffers {
 void lw_bert_buffers_layout(lw_arena *arena, lw_device *dev, const lw_bert_config *config, const lw_pass_limits *limits,
                             lw_bert_buffers *out);
 
-// Runs the packed sequences of tokens (uploaded before; no soft tokens, no cache), of at most max_positions each, through
-// the layers. Leaves the last hidden states in buffers->x.
+// Runs the packed sequences of tokens (uploaded before; no soft tokens, no cache), of at most max_positions each,
+// through the layers. Leaves the last hidden states in buffers->x.
 void lw_bert_forward(const lw_bert *bert, const lw_packing *packing, lw_bert_buffers *buffers);
 
 #endif

@@ -1,5 +1,5 @@
-// bert_config.h: the config.json of a Hugging Face model of the BERT family (BERT, MiniLM, BGE, E5, GTE) as one validated
-// struct.
+// bert_config.h: the config.json of a Hugging Face model of the BERT family (BERT, MiniLM, BGE, E5, GTE) as one
+// validated struct.
 //
 // Supported: model_type "bert" with absolute positions. Whatever this program would only approximate is refused with
 // LW_ERR_UNSUPPORTED, naming file and key. Local.

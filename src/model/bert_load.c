@@ -3,8 +3,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "model/bert_internal.h"
 #include "core/clock.h"
+#include "model/bert_internal.h"
 #include "model/frozen_weights.h"
 
 // --- layout

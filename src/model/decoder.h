@@ -1,10 +1,10 @@
 // decoder.h: a frozen causal LLM (Llama, Qwen2): forward pass, gradient with respect to its input, cached generation.
 //
-// Written once against device/device.h; the families differ by data (biases, tying, RoPE scaling), not by code. Because the
-// weights are frozen, the backward pass is dX = dY W alone and keeps only what that needs. As an encoder's backbone the
-// same model is read as states of its rows: its first layers, causal or not, with low-rank updates that are trained.
-// Architecture: Touvron et al. 2023; Qwen Team 2024; names after transformers' modeling_llama and modeling_qwen2.
-// All functions are Local.
+// Written once against device/device.h; the families differ by data (biases, tying, RoPE scaling), not by code. Because
+// the weights are frozen, the backward pass is dX = dY W alone and keeps only what that needs. As an encoder's backbone
+// the same model is read as states of its rows: its first layers, causal or not, with low-rank updates that are
+// trained. Architecture: Touvron et al. 2023; Qwen Team 2024; names after transformers' modeling_llama and
+// modeling_qwen2. All functions are Local.
 #ifndef LW_DECODER_H
 #define LW_DECODER_H
 
@@ -34,7 +34,7 @@ lw_status lw_decoder_load(lw_device *dev, const char *dir, const lw_decoder_opti
 void lw_decoder_destroy(lw_decoder **decoder);
 
 const lw_hf_config *lw_decoder_config(const lw_decoder *decoder);
-float lw_decoder_embedding_rms(const lw_decoder *decoder); // RMS of all elements of the embedding table
+float lw_decoder_embedding_rms(const lw_decoder *decoder);  // RMS of all elements of the embedding table
 uint64_t lw_decoder_fingerprint(const lw_decoder *decoder); // XXH3 of the weights as they are in the files
 
 typedef struct lw_decoder_loaded {
@@ -46,8 +46,8 @@ lw_decoder_loaded lw_decoder_load_figures(const lw_decoder *decoder);
 // Device bytes of the frozen weights in `type`, without reading any: what lw_decoder_load allocates.
 size_t lw_decoder_weight_bytes(const lw_hf_config *config, lw_dtype type, int64_t max_positions);
 
-// Rows of the embedding table, as a pass looks them up: soft (count, d) on the device, of the tokens ids (count), on the
-// device too. Enqueued.
+// Rows of the embedding table, as a pass looks them up: soft (count, d) on the device, of the tokens ids (count), on
+// the device too. Enqueued.
 void lw_decoder_embed(const lw_decoder *decoder, int64_t count, const int32_t *ids, float *soft);
 
 // --- one pass over packed sequences
@@ -56,12 +56,12 @@ void lw_decoder_embed(const lw_decoder *decoder, int64_t count, const int32_t *i
 typedef enum lw_pass_mode { LW_PASS_TRAIN, LW_PASS_INFER } lw_pass_mode;
 
 typedef struct lw_decoder_layer_buffers {
-    float *x_in, *x_mid;      // (rows, d) residual stream before attention and before the MLP
+    float *x_in, *x_mid;       // (rows, d) residual stream before attention and before the MLP
     float *rstd_in, *rstd_mid; // (rows)
-    void *qkv;                // (rows, (heads + 2 kv_heads) head_dim), rotated
-    void *attn;               // (rows, heads head_dim)
-    float *lse;               // (rows, heads)
-    void *gate_up;            // (rows, 2 ffn)
+    void *qkv;                 // (rows, (heads + 2 kv_heads) head_dim), rotated
+    void *attn;                // (rows, heads head_dim)
+    float *lse;                // (rows, heads)
+    void *gate_up;             // (rows, 2 ffn)
 } lw_decoder_layer_buffers;
 
 // What runs in a pass; {.mode = m} is the LLM as it is.
@@ -84,19 +84,19 @@ typedef struct lw_decoder_buffers {
     void *mlp;          // (rows, ffn)
     float *scored;      // (supervised, d)
     float *scored_rstd; // (supervised)
-    float *states; // (supervised, d) their final-norm states; with pass.states, in place of hidden .. argmax
-    void *hidden;  // (supervised + teachers, d) final-norm hidden states; the teacher's follow the last of the pass
-    float *logits; // (supervised + teachers, vocab) of these; NULL with pass.no_logits, as the next three
-    float *nll;         // (supervised)
-    float *kl;          // (supervised) of the teacher's rows; NULL where limits.teachers is 0
-    int32_t *argmax;    // (supervised)
-    float *dx;          // (rows, d) train only, from here on
-    void *dx_operand;   // (rows, d) dx as an operand; is dx where the operand type is f32
-    float *dnormed;     // (rows, d)
+    float *states;      // (supervised, d) their final-norm states; with pass.states, in place of hidden .. argmax
+    void *hidden;     // (supervised + teachers, d) final-norm hidden states; the teacher's follow the last of the pass
+    float *logits;    // (supervised + teachers, vocab) of these; NULL with pass.no_logits, as the next three
+    float *nll;       // (supervised)
+    float *kl;        // (supervised) of the teacher's rows; NULL where limits.teachers is 0
+    int32_t *argmax;  // (supervised)
+    float *dx;        // (rows, d) train only, from here on
+    void *dx_operand; // (rows, d) dx as an operand; is dx where the operand type is f32
+    float *dnormed;   // (rows, d)
     void *dmlp, *dgate_up, *dattn, *dqkv;
-    float *dscored;     // (supervised, d)
+    float *dscored;        // (supervised, d)
     void *dlogits_operand; // (supervised, vocab)
-    void *work;         // attention
+    void *work;            // attention
     lw_lora_buffers lora;
 } lw_decoder_buffers;
 
@@ -106,8 +106,8 @@ lw_status lw_decoder_buffers_layout(lw_arena *arena, lw_device *dev, const lw_hf
                                     const lw_pass_limits *limits, lw_error *err, lw_decoder_buffers *out);
 void lw_decoder_buffers_free(lw_decoder_buffers *buffers);
 
-// The same for any pass. params: placed, those that pass->lora was declared in; NULL without it. pass->layers may exceed
-// those of the model, which are then all taken.
+// The same for any pass. params: placed, those that pass->lora was declared in; NULL without it. pass->layers may
+// exceed those of the model, which are then all taken.
 lw_status lw_decoder_pass_layout(lw_arena *arena, lw_device *dev, const lw_hf_config *config, const lw_params *params,
                                  const lw_decoder_pass *pass, const lw_pass_limits *limits, lw_error *err,
                                  lw_decoder_buffers *out);
@@ -122,9 +122,9 @@ lw_status lw_kv_cache_layout(lw_arena *arena, lw_device *dev, const lw_hf_config
                              int64_t capacity, lw_error *err, lw_kv_cache *out);
 void lw_kv_cache_free(lw_kv_cache *cache);
 
-// Runs the packed sequences (uploaded before) through the layers. soft_tokens (.., d): what prefix_source indexes; may be
-// NULL without prefix rows. cache NULL: the keys are the rows of the pass; else keys and values go to and come from the
-// cache.
+// Runs the packed sequences (uploaded before) through the layers. soft_tokens (.., d): what prefix_source indexes; may
+// be NULL without prefix rows. cache NULL: the keys are the rows of the pass; else keys and values go to and come from
+// the cache.
 void lw_decoder_forward(const lw_decoder *decoder, const lw_packing *packing, const float *soft_tokens,
                         const lw_kv_cache *cache, lw_decoder_buffers *buffers);
 
@@ -137,8 +137,8 @@ void *lw_decoder_teacher_states(const lw_decoder *decoder, const lw_packing *pac
 // The same as lw_decoder_hidden, and the logits of these rows, and of the teacher's, in buffers->logits.
 void lw_decoder_logits(const lw_decoder *decoder, const lw_packing *packing, lw_decoder_buffers *buffers);
 
-// Turns buffers->logits into nll, argmax, kl and, with `gradient`, into d(sum weight nll + kl_weight tau^2 kl)/dlogits in
-// place, which goes back through lm_head and the final norm to the last layer (mode LW_PASS_TRAIN).
+// Turns buffers->logits into nll, argmax, kl and, with `gradient`, into d(sum weight nll + kl_weight tau^2 kl)/dlogits
+// in place, which goes back through lm_head and the final norm to the last layer (mode LW_PASS_TRAIN).
 void lw_decoder_loss(const lw_decoder *decoder, const lw_packing *packing, bool gradient, lw_decoder_buffers *buffers);
 
 // From there to the gradient of the soft tokens: d_soft[prefix_source[i]] = gradient of prefix row i. The buffers hold

@@ -1,5 +1,5 @@
-// frozen_weights.h: the tensors of a frozen model, from a Hugging Face directory (or random) to their places on the device.
-// Local.
+// frozen_weights.h: the tensors of a frozen model, from a Hugging Face directory (or random) to their places on the
+// device. Local.
 #ifndef LW_FROZEN_WEIGHTS_H
 #define LW_FROZEN_WEIGHTS_H
 

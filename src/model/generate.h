@@ -8,17 +8,17 @@
 typedef struct lw_generated {
     int32_t *ids; // (max_new)
     int64_t count;
-    bool done;    // an end token came
-    int32_t first_token; // the likeliest first one, end token or not
-    double nll;   // sum over the given answer's tokens
+    bool done;                 // an end token came
+    int32_t first_token;       // the likeliest first one, end token or not
+    double nll;                // sum over the given answer's tokens
     int64_t first_row, scored; // of its scored rows
     int64_t position;          // of the next token
 } lw_generated;
 
 typedef struct lw_generator {
     lw_device *dev;
-    const lw_decoder *decoder;   // borrowed
-    const lw_hf_config *config;  // borrowed
+    const lw_decoder *decoder;  // borrowed
+    const lw_hf_config *config; // borrowed
     lw_pass_limits limits;
     int64_t max_new;
     lw_decoder_buffers buffers;
@@ -32,8 +32,8 @@ typedef struct lw_generator {
 } lw_generator;
 
 // limits.max_len: rows of the longest sequence with what is generated. Frees what an earlier call left.
-lw_status lw_generator_layout(lw_arena *arena, lw_device *dev, const lw_hf_config *config,
-                              const lw_pass_limits *limits, int64_t max_new, lw_error *err, lw_generator *g);
+lw_status lw_generator_layout(lw_arena *arena, lw_device *dev, const lw_hf_config *config, const lw_pass_limits *limits,
+                              int64_t max_new, lw_error *err, lw_generator *g);
 lw_status lw_generator_start(lw_generator *g, const lw_decoder *decoder, lw_error *err);
 void lw_generator_free(lw_generator *g);
 

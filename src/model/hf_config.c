@@ -294,8 +294,9 @@ static lw_status read_rope(const lw_json *at, lw_error *err, lw_hf_config *c)
     }
     const json_t *value = NULL;
     LW_TRY(lw_json_child(at, key, err, &value));
-    const lw_json scaling = {
-        .object = value, .where = at->where, .parent = old_key ? "rope_scaling." : "rope_parameters."};
+    const lw_json scaling = {.object = value,
+                             .where = at->where,
+                             .parent = old_key ? "rope_scaling." : "rope_parameters."};
     double theta = c->rope_theta;
     LW_TRY(lw_json_double_or(&scaling, "rope_theta", 1e-3, 1e12, theta, err, &theta));
     if (lw_json_has(at, "rope_theta") && (theta < c->rope_theta || theta > c->rope_theta)) {

@@ -8,34 +8,34 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-#include "device/device.h"
 #include "core/status.h"
+#include "device/device.h"
 
 typedef enum lw_rope_kind { LW_ROPE_DEFAULT, LW_ROPE_LINEAR, LW_ROPE_LLAMA3 } lw_rope_kind;
 
 enum { LW_MAX_EOS = 8 };
 
 typedef struct lw_hf_config {
-    char model_type[16];       // "llama" or "qwen2"
-    int64_t d;                 // hidden_size
-    int64_t layers;            // num_hidden_layers
-    int64_t heads, kv_heads;   // num_attention_heads, num_key_value_heads (default: heads)
-    int64_t head_dim;          // head_dim, or hidden_size / num_attention_heads
-    int64_t ffn;               // intermediate_size
-    int64_t vocab;             // vocab_size
-    int64_t max_positions;     // max_position_embeddings
-    float rms_eps;             // rms_norm_eps
-    bool tied;                 // tie_word_embeddings
-    bool qkv_bias;             // attention_bias, or the family's rule (qwen2: true)
-    bool o_bias;               // llama: attention_bias; qwen2: false
-    bool mlp_bias;             // llama: mlp_bias
+    char model_type[16];     // "llama" or "qwen2"
+    int64_t d;               // hidden_size
+    int64_t layers;          // num_hidden_layers
+    int64_t heads, kv_heads; // num_attention_heads, num_key_value_heads (default: heads)
+    int64_t head_dim;        // head_dim, or hidden_size / num_attention_heads
+    int64_t ffn;             // intermediate_size
+    int64_t vocab;           // vocab_size
+    int64_t max_positions;   // max_position_embeddings
+    float rms_eps;           // rms_norm_eps
+    bool tied;               // tie_word_embeddings
+    bool qkv_bias;           // attention_bias, or the family's rule (qwen2: true)
+    bool o_bias;             // llama: attention_bias; qwen2: false
+    bool mlp_bias;           // llama: mlp_bias
     double rope_theta;
-    lw_rope_kind rope_kind;    // rope_scaling.rope_type ("type" in old files)
+    lw_rope_kind rope_kind; // rope_scaling.rope_type ("type" in old files)
     double rope_factor;
     double rope_low_freq_factor, rope_high_freq_factor; // llama3
     double rope_original_max_positions;                 // llama3
-    lw_dtype stored_dtype;     // torch_dtype / dtype; informative
-    int64_t bos_id;            // -1: none
+    lw_dtype stored_dtype;                              // torch_dtype / dtype; informative
+    int64_t bos_id;                                     // -1: none
     int64_t eos_id[LW_MAX_EOS];
     int eos_count;
 } lw_hf_config;

@@ -11,8 +11,8 @@
 #define LW_LORA_H
 
 #include "device/arena.h"
-#include "model/hf_config.h"
 #include "device/params.h"
+#include "model/hf_config.h"
 
 // The stacked maps of a layer.
 typedef enum lw_lora_map { LW_LORA_QKV, LW_LORA_O, LW_LORA_GATE_UP, LW_LORA_DOWN, LW_LORA_MAPS } lw_lora_map;

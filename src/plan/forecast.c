@@ -5,8 +5,8 @@
 
 #include "cost/flops.h"
 #include "io/json.h"
-#include "run/run_dir.h"
 #include "kernels/devices.h"
+#include "run/run_dir.h"
 
 // Steps below which start-up and other accidents would be most of what was measured.
 enum { LW_RECORD_STEPS = 20 };
@@ -34,13 +34,12 @@ static lw_workload workload(const lw_trainer *t, int64_t phase, lw_forecast *f)
     for (int64_t j = 0; j < job->llm_count; j++) {
         f->configs[j] = &job->llms[j].config;
     }
-    return (lw_workload){
-        .wire = &job->wire,
-        .configs = f->configs,
-        .shape = lw_corpus_shape(t->course.legs[phase].config, &job->train[phase]),
-        .share = (t->course.global + job->ranks - 1) / job->ranks,
-        .micro = t->course.micro,
-        .ranks = job->ranks};
+    return (lw_workload){.wire = &job->wire,
+                         .configs = f->configs,
+                         .shape = lw_corpus_shape(t->course.legs[phase].config, &job->train[phase]),
+                         .share = (t->course.global + job->ranks - 1) / job->ranks,
+                         .micro = t->course.micro,
+                         .ranks = job->ranks};
 }
 
 lw_status lw_forecast_step(const lw_device_rates *rates, const lw_workload *w, const lw_calibration_record *record,
@@ -139,7 +138,8 @@ void lw_forecast_summary(const lw_forecast *f, const lw_trainer *t, json_t *summ
     json_object_set_new(error, "memory", lw_json_number((double)f->device_bytes / (double)bytes - 1.0));
     if (f->known) {
         double predicted_s = steps_s(f, t, f->first_step, t->state.step);
-        json_t *predicted = figures(predicted_s / (double)steps, (double)t->course.global * (double)steps / predicted_s, predicted_s, f->device_bytes);
+        json_t *predicted = figures(predicted_s / (double)steps, (double)t->course.global * (double)steps / predicted_s,
+                                    predicted_s, f->device_bytes);
         json_object_set_new(predicted, "source", json_string(f->measured ? "measured" : "predicted"));
         json_object_set_new(predicted, "calibration", f->source[0] != '\0' ? json_string(f->source) : json_null());
         json_object_set_new(summary, "predicted", predicted);

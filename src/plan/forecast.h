@@ -11,11 +11,11 @@
 typedef struct lw_forecast {
     bool known; // false: this device has no rates (a GPU that the table does not list)
     const lw_hf_config *configs[LW_MAX_MODELS];
-    lw_calibration_record record; // of this run; measurements to come
+    lw_calibration_record record;       // of this run; measurements to come
     double phase_step_s[LW_MAX_PHASES]; // of each phase
     double step_s, samples_per_s;       // of the steps that are left
-    bool measured;    // the prediction is an earlier measurement of this very job
-    char source[160]; // calibration record that the prediction was corrected by; "" for none
+    bool measured;                      // the prediction is an earlier measurement of this very job
+    char source[160];                   // calibration record that the prediction was corrected by; "" for none
     size_t device_bytes;
     int64_t first_step; // of this process, which may continue an earlier one
     double first_train_s;

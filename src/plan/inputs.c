@@ -8,11 +8,11 @@
 #include "core/child.h"
 #include "cost/flops.h"
 #include "data/sample.h"
-#include "kernels/cuda/device_cuda.h"
 #include "eval/eval.h"
 #include "io/files.h"
-#include "plan/plan_internal.h"
+#include "kernels/cuda/device_cuda.h"
 #include "kernels/devices.h"
+#include "plan/plan_internal.h"
 
 // Guesses where no data tells: stated in the plan's note and changed with --answer and --source.
 enum { GUESSED_ANSWER_TOKENS = 8 }; // a short answer and its end token
@@ -165,7 +165,8 @@ static void guess_mean(lw_plan *plan, int64_t phase)
     int64_t taught = !lw_teacher_wanted(c) || text ? 0 : c->loss.k < answer ? c->loss.k : answer;
     prompt = prompt < (double)c->prompt.max_prompt_tokens ? prompt : (double)c->prompt.max_prompt_tokens;
     double read = c->encoder.kind == LW_ENCODER_BYTE ? source : source / 4.0;
-    *mean = (lw_sample_shape){.source = read, .latents = (double)lw_config_latents(c, (int64_t)read),
+    *mean = (lw_sample_shape){.source = read,
+                              .latents = (double)lw_config_latents(c, (int64_t)read),
                               .turns = c->train.schedule == LW_SCHEDULE_ALTERNATE ? c->model_count : 0};
     for (int64_t j = 0; j < plan->job.llm_count; j++) {
         mean->rows[j] = mean->latents + suffix + (double)answer - 1.0;
@@ -173,7 +174,7 @@ static void guess_mean(lw_plan *plan, int64_t phase)
         mean->taught[j] = (double)taught;
         if (taught > 0) {
             plan->teacher[phase][j] = lw_teacher_sizes_guess(c, &plan->job.llms[j].config, plan->job.dev->frozen_type,
-                                                      plan->samples[phase], prompt, (double)answer);
+                                                             plan->samples[phase], prompt, (double)answer);
         }
     }
     const char *name = lw_config_phase_name(plan->config, phase);
@@ -211,8 +212,8 @@ static lw_status guess_phases(lw_plan *plan, lw_error *err)
         }
         guess_mean(plan, i);
         lw_plan_most most = lw_plan_most_of(c);
-        int64_t longest = larger(most.prompt, most.latents + most.task + most.suffix) +
-                          larger(most.answer, lw_config_new_tokens(c));
+        int64_t longest =
+            larger(most.prompt, most.latents + most.task + most.suffix) + larger(most.answer, lw_config_new_tokens(c));
         job->min_source = larger(job->min_source, most.source);
         job->min_positions = larger(job->min_positions, longest);
     }

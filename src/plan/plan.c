@@ -83,8 +83,7 @@ static lw_workload workload(const lw_plan *plan, const changed_job *changed, con
     w.shape = *mean;
     w.share = (course->global + ranks - 1) / ranks;
     int64_t ratio = lw_config_phase(plan->config, i)->wire.ratio;
-    double factor =
-        ratio > 0 ? (double)ratio / (double)course->legs[i].config->wire.ratio : (double)change->latents;
+    double factor = ratio > 0 ? (double)ratio / (double)course->legs[i].config->wire.ratio : (double)change->latents;
     w.shape.latents *= factor;
     for (int64_t j = 0; j < plan->job.llm_count; j++) {
         configs[j] = &plan->job.llms[j].config;
@@ -113,8 +112,8 @@ static void time_step(const lw_plan *plan, int64_t phase, const lw_workload *w, 
     lw_device_rates shared = lw_device_rates_shared(&rates, w->ranks, l->threads);
     l->step = lw_predict_step(&shared, w);
     for (int64_t j = 0; j < plan->job.llm_count; j++) {
-        teacher_s += lw_predict_teacher(&shared, w->configs[j], samples, read * plan->teacher[phase][j].tokens, LW_TEACHER_PASS_ROWS,
-                                        LW_TEACHER_CHUNK_SAMPLES, w->ranks);
+        teacher_s += lw_predict_teacher(&shared, w->configs[j], samples, read * plan->teacher[phase][j].tokens,
+                                        LW_TEACHER_PASS_ROWS, LW_TEACHER_CHUNK_SAMPLES, w->ranks);
     }
     if (record != NULL) {
         double predicted_s = l->step.total_s;

@@ -1,8 +1,8 @@
 // plan.h: what a job takes at each number of GPUs, and how many it is worth. No MPI, no GPU, no weights. Local.
 //
-// Memory comes from the layout functions that `train` allocates with; time from cost/roofline.h, corrected by the nearest
-// calibration record (cost/calibration.h). One rank drives one GPU, or, on the CPU device, `threads` cores; "GPUs" below
-// stands for both.
+// Memory comes from the layout functions that `train` allocates with; time from cost/roofline.h, corrected by the
+// nearest calibration record (cost/calibration.h). One rank drives one GPU, or, on the CPU device, `threads` cores;
+// "GPUs" below stands for both.
 #ifndef LW_PLAN_H
 #define LW_PLAN_H
 
@@ -10,8 +10,8 @@
 #include <stdio.h>
 
 #include "cost/calibration.h"
-#include "job/job.h"
 #include "cost/roofline.h"
+#include "job/job.h"
 #include "train/trainer.h"
 
 enum { LW_PLAN_COUNTS = 16, LW_PLAN_WHAT_IFS = 5 };
@@ -50,9 +50,9 @@ typedef struct lw_plan_layout {
     char why_not[256]; // a count that the job cannot be divided among; "" where it can
     lw_plan_memory memory;
     bool fits;
-    bool measured;    // the step was timed with this very shape and count on this device
-    bool calibrated;  // corrected by a measurement of another one
-    char record[256]; // the calibration record that was used; "" for none
+    bool measured;     // the step was timed with this very shape and count on this device
+    bool calibrated;   // corrected by a measurement of another one
+    char record[256];  // the calibration record that was used; "" for none
     lw_step_time step; // the mean of the run's steps
     double phase_step_s[LW_MAX_PHASES];
     int64_t phase_steps[LW_MAX_PHASES];
@@ -88,13 +88,13 @@ typedef struct lw_plan {
     lw_shape_device shape;
     lw_device_rates rates;
     lw_calibration calibration;
-    bool from_data;          // sample sizes are those of the data; else limits and guesses
+    bool from_data;                      // sample sizes are those of the data; else limits and guesses
     int64_t samples[LW_MAX_PHASES];      // training samples of each phase
     lw_sample_shape mean[LW_MAX_PHASES]; // of the unchanged job
     lw_teacher_sizes teacher[LW_MAX_PHASES][LW_MAX_MODELS]; // of each LLM, of the unchanged job; 0: no distillation
-    char note[1024];         // assumptions in words; "" where everything is known
-    double deadline_s;       // what is left of it
-    char deadline_text[160]; // where it is from
+    char note[1024];                                        // assumptions in words; "" where everything is known
+    double deadline_s;                                      // what is left of it
+    char deadline_text[160];                                // where it is from
     lw_plan_layout layouts[LW_PLAN_COUNTS];
     int layout_count;
     lw_plan_decision decision;

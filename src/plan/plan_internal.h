@@ -24,8 +24,8 @@ typedef struct lw_plan_time {
 lw_plan_time lw_plan_time_text(double seconds);
 
 // --- memory.c
-// Device memory of one of `ranks` ranks whose passes hold `micro` samples, of the changed job. `job` is the plan's, or a copy with
-// another configuration and a wire declared for it.
+// Device memory of one of `ranks` ranks whose passes hold `micro` samples, of the changed job. `job` is the plan's, or
+// a copy with another configuration and a wire declared for it.
 lw_status lw_plan_memory_measure(const lw_plan *plan, lw_job *job, int64_t answer_factor, int64_t micro, int64_t ranks,
                                  lw_error *err, lw_plan_memory *out);
 

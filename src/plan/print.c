@@ -98,8 +98,8 @@ static json_t *decision_json(const lw_plan *plan)
     json_object_set_new(o, "deadline_s", lw_json_number(plan->deadline_s));
     json_object_set_new(o, "safety", lw_json_number(lw_plan_safety()));
     for (int i = 0; i < d->rejected_count; i++) {
-        json_array_append_new(
-            rejected, json_pack("{s:I, s:s}", "gpus", (json_int_t)d->rejected[i].gpus, "why", d->rejected[i].why));
+        json_array_append_new(rejected, json_pack("{s:I, s:s}", "gpus", (json_int_t)d->rejected[i].gpus, "why",
+                                                  d->rejected[i].why));
     }
     json_object_set_new(o, "rejected", rejected);
     return o;

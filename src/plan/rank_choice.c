@@ -3,8 +3,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "plan/plan.h"
 #include "mpi/threads.h"
+#include "plan/plan.h"
 
 static void log_line(void *run, const char *line)
 {

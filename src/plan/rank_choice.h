@@ -5,8 +5,8 @@
 #include "job/job.h"
 
 // By `gpus`: all ranks, the first N, or as many of the first as rank 0 finds the job worth, before a model is loaded or
-// a GPU touched; it logs the plan then. On success job->comm holds the ranks that train, `world` itself where that is all
-// of them; it is NULL on a rank that only waits. The caller destroys a communicator other than `world`.
+// a GPU touched; it logs the plan then. On success job->comm holds the ranks that train, `world` itself where that is
+// all of them; it is NULL on a rank that only waits. The caller destroys a communicator other than `world`.
 // LW_ERR_CONFIG where `gpus` is more than there are ranks, or where the job fits no count.
 lw_status lw_rank_choice(lw_job *job, lw_comm *world, lw_error *err);
 

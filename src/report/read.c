@@ -3,11 +3,11 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "run/checkpoint.h"
-#include "run/checkpoint_internal.h"
 #include "io/files.h"
 #include "io/json.h"
 #include "report/report.h"
+#include "run/checkpoint.h"
+#include "run/checkpoint_internal.h"
 
 enum { MAX_JSON_BYTES = 64 << 20, MAX_CONFIG_BYTES = 1 << 20, MAX_ROWS = 10000000 };
 

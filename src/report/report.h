@@ -1,7 +1,7 @@
 // report.h: a run directory as one HTML page (well-formed XML, no script, nothing loaded): what was trained, losses and
 // rates as plots, figures of the evaluation, F1 against bytes and latents, checkpoints, configuration. Works while the
-// run goes on and where files are missing: each section then says what is not there yet. Every text in it is escaped: the
-// files of a run directory are untrusted. Local.
+// run goes on and where files are missing: each section then says what is not there yet. Every text in it is escaped:
+// the files of a run directory are untrusted. Local.
 #ifndef LW_REPORT_H
 #define LW_REPORT_H
 

@@ -1,5 +1,5 @@
-// svg_plot.h: plots as SVG elements that stand in an HTML page: lines over steps, points with intervals, bars. Text that
-// goes in is escaped, numbers that are not finite are left out. Local.
+// svg_plot.h: plots as SVG elements that stand in an HTML page: lines over steps, points with intervals, bars. Text
+// that goes in is escaped, numbers that are not finite are left out. Local.
 #ifndef LW_SVG_PLOT_H
 #define LW_SVG_PLOT_H
 
@@ -7,8 +7,8 @@
 #include <stdint.h>
 #include <stdio.h>
 
-// Text for HTML or XML, also inside quotes: markup escaped, what XML forbids made visible as lw_printable does; newlines
-// stay. Nothing for NULL.
+// Text for HTML or XML, also inside quotes: markup escaped, what XML forbids made visible as lw_printable does;
+// newlines stay. Nothing for NULL.
 void lw_html_text(FILE *out, const char *text);
 
 typedef struct lw_series {

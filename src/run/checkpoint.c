@@ -6,8 +6,8 @@
 #include <string.h>
 #include <sys/stat.h>
 
-#include "run/checkpoint_internal.h"
 #include "io/files.h"
+#include "run/checkpoint_internal.h"
 
 enum { BUFFERS = 3, TENSOR_NAME_BYTES = 256 };
 

@@ -17,11 +17,11 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-#include "core/heartbeat.h"
 #include "config/config.h"
+#include "core/heartbeat.h"
+#include "core/status.h"
 #include "device/params.h"
 #include "io/safetensors.h"
-#include "core/status.h"
 
 enum { LW_CHECKPOINT_MAX_MODELS = LW_MAX_MODELS + 1 }; // frozen LLMs, and the encoder's
 
@@ -134,7 +134,8 @@ lw_status lw_checkpoint_same_inputs(const lw_checkpoint_info *found, const lw_ch
 
 // May the trained parameters be used with `config`? They mean what they meant in training only with the same values of
 // the keys that lw_config_wire_hash is of, and, where `models` is given, with the same models. LW_ERR_CONFIG lists what
-// differs, the keys as far as the configuration of its run is still there. With run.accept_changes `warn` is told instead.
+// differs, the keys as far as the configuration of its run is still there. With run.accept_changes `warn` is told
+// instead.
 lw_status lw_checkpoint_same_use(const char *checkpoint_dir, const lw_checkpoint_info *found, const lw_config *config,
                                  const lw_checkpoint_info *models, lw_checkpoint_warn warn, lw_error *err);
 

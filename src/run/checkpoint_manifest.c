@@ -6,11 +6,11 @@
 #include <string.h>
 #include <sys/stat.h>
 
-#include "run/checkpoint_internal.h"
 #include "core/clock.h"
+#include "core/hash.h"
 #include "io/files.h"
 #include "io/json.h"
-#include "core/hash.h"
+#include "run/checkpoint_internal.h"
 
 enum { FORMAT_VERSION = 1, HASH_DIGITS = 16, MAX_FILES = 1024 };
 
@@ -86,7 +86,8 @@ static json_t *files_to_json(const lw_checkpoint_file *files, int count)
 {
     json_t *object = json_object();
     for (int i = 0; i < count; i++) {
-        json_t *entry = json_pack("{s:I, s:o}", "bytes", (json_int_t)files[i].bytes, "xxh64", hash_text(files[i].xxh64));
+        json_t *entry =
+            json_pack("{s:I, s:o}", "bytes", (json_int_t)files[i].bytes, "xxh64", hash_text(files[i].xxh64));
         if (json_object_set_new(object, files[i].name, entry) != 0) {
             json_decref(object);
             return NULL;
@@ -99,15 +100,15 @@ static json_t *to_json(const lw_checkpoint_info *info, const lw_checkpoint_file 
 {
     char created[LW_UTC_BYTES];
     lw_utc_now(created);
-    return json_pack(
-        "{s:s, s:i, s:s, s:s, s:I, s:I, s:I, s:I, s:I, s:f, s:o, s:o, s:o, s:o, s:o, s:o, s:o}", "format", format_name,
-        "version", FORMAT_VERSION, "lwmpi_version", info->lwmpi_version, "created", created, "step",
-        (json_int_t)info->step, "samples", (json_int_t)info->samples, "epoch", (json_int_t)info->epoch, "skipped",
-        (json_int_t)info->skipped, "skipped_in_row", (json_int_t)info->skipped_in_row, "train_s", info->train_s,
-        "eval_nll", isfinite(info->eval_nll) ? json_real(info->eval_nll) : json_null(), "eval_hash",
-        hash_text(info->eval_hash), "config_hash", hash_text(info->config_hash), "wire_hash",
-        hash_text(info->wire_hash), "data_hash",
-        hash_text(info->data_hash), "models", models_to_json(info), "files", files_to_json(files, count));
+    return json_pack("{s:s, s:i, s:s, s:s, s:I, s:I, s:I, s:I, s:I, s:f, s:o, s:o, s:o, s:o, s:o, s:o, s:o}", "format",
+                     format_name, "version", FORMAT_VERSION, "lwmpi_version", info->lwmpi_version, "created", created,
+                     "step", (json_int_t)info->step, "samples", (json_int_t)info->samples, "epoch",
+                     (json_int_t)info->epoch, "skipped", (json_int_t)info->skipped, "skipped_in_row",
+                     (json_int_t)info->skipped_in_row, "train_s", info->train_s, "eval_nll",
+                     isfinite(info->eval_nll) ? json_real(info->eval_nll) : json_null(), "eval_hash",
+                     hash_text(info->eval_hash), "config_hash", hash_text(info->config_hash), "wire_hash",
+                     hash_text(info->wire_hash), "data_hash", hash_text(info->data_hash), "models",
+                     models_to_json(info), "files", files_to_json(files, count));
 }
 
 static lw_status print_manifest(json_t *manifest, lw_error *err, char **out)
@@ -115,7 +116,8 @@ static lw_status print_manifest(json_t *manifest, lw_error *err, char **out)
     uint64_t hash = 0;
     LW_TRY(hash_of_rest(manifest, err, &hash));
     json_t *self = hash_text(hash);
-    return lw_json_print(json_object_set_new(manifest, self_key, self) == 0 ? manifest : NULL, JSON_INDENT(2), err, out);
+    return lw_json_print(json_object_set_new(manifest, self_key, self) == 0 ? manifest : NULL, JSON_INDENT(2), err,
+                         out);
 }
 
 lw_status lw_manifest_write(const char *dir, const lw_checkpoint_info *info, const lw_checkpoint_file *files, int count,

@@ -3,9 +3,9 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "run/checkpoint_internal.h"
-#include "io/files.h"
 #include "core/hash.h"
+#include "io/files.h"
+#include "run/checkpoint_internal.h"
 
 static const char PREFIX[] = "param/";
 enum { PREFIX_BYTES = sizeof PREFIX - 1 };

@@ -3,8 +3,8 @@
 #ifndef LW_CHECKPOINT_PART_H
 #define LW_CHECKPOINT_PART_H
 
-#include "run/checkpoint.h"
 #include "device/params.h"
+#include "run/checkpoint.h"
 
 // Verifies the checkpoint (manifest, sizes, hashes) and opens its state. The caller closes *out.
 lw_status lw_checkpoint_part_open(const char *checkpoint_dir, lw_error *err, lw_checkpoint_info *info_out,

@@ -6,8 +6,8 @@
 #include <string.h>
 #include <unistd.h>
 
-#include "run/checkpoint_internal.h"
 #include "io/files.h"
+#include "run/checkpoint_internal.h"
 
 enum { MARK_BYTES = 64 };
 

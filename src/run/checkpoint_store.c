@@ -14,8 +14,8 @@
 #include <string.h>
 #include <sys/stat.h>
 
-#include "run/checkpoint_internal.h"
 #include "io/files.h"
+#include "run/checkpoint_internal.h"
 
 enum { OPEN_DIRECTORIES = 8 };
 

@@ -8,9 +8,9 @@
 #include <sys/statvfs.h>
 #include <unistd.h>
 
-#include "run/checkpoint_internal.h"
-#include "io/files.h"
 #include "core/random.h"
+#include "io/files.h"
+#include "run/checkpoint_internal.h"
 
 enum { BLOCK_BYTES = 4 << 20 };
 

@@ -10,10 +10,10 @@
 #include <unistd.h>
 
 #include "core/clock.h"
+#include "core/utf8.h"
 #include "io/files.h"
 #include "io/json.h"
 #include "run/run_dir_internal.h"
-#include "core/utf8.h"
 
 // --- opening
 
@@ -177,7 +177,8 @@ lw_status lw_append_line(int fd, const char *path, const char *name, const char 
     return LW_OK;
 }
 
-// Formats a message of one or more lines, made safe to print: it may quote files, paths and models. NULL without memory.
+// Formats a message of one or more lines, made safe to print: it may quote files, paths and models. NULL without
+// memory.
 __attribute__((format(printf, 1, 0))) static char *format_text(const char *format, va_list args)
 {
     char *raw = NULL;

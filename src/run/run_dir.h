@@ -14,8 +14,8 @@
 #include <jansson.h>
 #include <stdint.h>
 
-#include "run/progress.h"
 #include "core/status.h"
+#include "run/progress.h"
 
 typedef struct lw_run_dir lw_run_dir;
 
@@ -70,7 +70,8 @@ typedef struct lw_metric {
 #define LW_METRIC_STRING(name, value) ((lw_metric){.key = (name), .kind = LW_METRIC_TEXT, .text = (value)})
 
 lw_status lw_run_dir_metrics(lw_run_dir *run, const lw_metric *metrics, int count, lw_error *err);
-// Adds values to the row of `step` if that is the last one and lacks the first of them; the file is replaced atomically.
+// Adds values to the row of `step` if that is the last one and lacks the first of them; the file is replaced
+// atomically.
 lw_status lw_run_dir_extend_metrics(lw_run_dir *run, int64_t step, const lw_metric *metrics, int count, lw_error *err);
 
 // Replaces RUN/NAME ("summary.json") atomically with the value, indented; the value is borrowed.

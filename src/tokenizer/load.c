@@ -1,12 +1,13 @@
-// load.c: tokenizer.json -> vocabulary and added tokens. (Pipeline: pipeline.c; what else a model needs: its own files.)
+// load.c: tokenizer.json -> vocabulary and added tokens. (Pipeline: pipeline.c; what else a model needs: its own
+// files.)
 #include <stdlib.h>
 #include <string.h>
 #include <sys/random.h>
 
+#include "core/hash.h"
 #include "io/files.h"
 #include "io/json.h"
 #include "tokenizer/tokenizer_json.h"
-#include "core/hash.h"
 
 enum { MAX_FILE_BYTES = 256 << 20, MAX_CONTENT_BYTES = 1 << 16 };
 

@@ -213,7 +213,7 @@ lw_status lw_nfd_points(lw_nfc *nfc, const char *text, size_t len, lw_error *err
 {
     const int options = UTF8PROC_STABLE | UTF8PROC_DECOMPOSE;
     size_t count = 0;
-    size_t first = 0; // of what may have to be put in order
+    size_t first = 0;             // of what may have to be put in order
     LW_TRY(reserve(nfc, 1, err)); // a text of nothing has points too
     for (size_t at = 0, step; at < len; at += step) {
         const int32_t c = lw_utf8_at(text + at, &step);

@@ -1,7 +1,7 @@
 // normalise.c: BertNormalizer, and the punctuation of BertPreTokenizer.
 //
-// Categories come from utf8proc, which knows Unicode 15. Those of Hugging Face `tokenizers` (0.20 as 0.23) are of Unicode 8:
-// the tables below name the characters that differ, so that ids are equal for every character.
+// Categories come from utf8proc, which knows Unicode 15. Those of Hugging Face `tokenizers` (0.20 as 0.23) are of
+// Unicode 8: the tables below name the characters that differ, so that ids are equal for every character.
 #include <string.h>
 
 #include <utf8proc.h>

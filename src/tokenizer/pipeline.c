@@ -6,8 +6,8 @@
 
 // --- model
 
-// Files of early versions of Hugging Face tokenizers do not name the model. Only BPE has merges, and only WordPiece has a
-// longest word; a prefix of pieces has either of them.
+// Files of early versions of Hugging Face tokenizers do not name the model. Only BPE has merges, and only WordPiece has
+// a longest word; a prefix of pieces has either of them.
 static const char *untold_type(const lw_json *model)
 {
     bool words = lw_json_has(model, "max_input_chars_per_word") || lw_json_has(model, "continuing_subword_prefix");

@@ -5,8 +5,8 @@
 #include <string.h>
 
 #include "core/clock.h"
-#include "tokenizer/tokenizer_internal.h"
 #include "core/utf8.h"
+#include "tokenizer/tokenizer_internal.h"
 
 lw_status lw_tokenizer_load(const char *path, lw_error *err, lw_tokenizer **out)
 {

@@ -1,15 +1,17 @@
-// tokenizer.h: byte-level BPE (the Llama-3, Qwen2 and GPT-2 families) and WordPiece (the BERT family) from a Hugging Face
-// tokenizer.json.
+// tokenizer.h: byte-level BPE (the Llama-3, Qwen2 and GPT-2 families) and WordPiece (the BERT family) from a Hugging
+// Face tokenizer.json.
 //
 // Ids equal those of Hugging Face `tokenizers` on the same file, or the file is refused with the name of what is not
 // implemented. Read from it: normalizer (none, NFC, a Sequence of these; BertNormalizer), pre_tokenizer (ByteLevel or
 // BertPreTokenizer, or a Sequence of Split and Digits ending in it), model (BPE; dropout, subword prefixes and
-// byte_fallback only where they change nothing; WordPiece, behind BertPreTokenizer), added_tokens, the first and the last
-// token of the post_processor, decoder. Not read: truncation and padding (transformers resets both at every call), offsets.
+// byte_fallback only where they change nothing; WordPiece, behind BertPreTokenizer), added_tokens, the first and the
+// last token of the post_processor, decoder. Not read: truncation and padding (transformers resets both at every call),
+// offsets.
 //
 // Character classes come from the libraries linked. Debian 12's PCRE2 10.42 knows Unicode 14, as does Oniguruma in
 // `tokenizers` 0.20; later versions (0.23: Unicode 16) cut at some characters newer than that differently. Digits and
-// the single_word flag of added tokens go by utf8proc (2.8: Unicode 15). NFC is Unicode 9's, as in all of these versions.
+// the single_word flag of added tokens go by utf8proc (2.8: Unicode 15). NFC is Unicode 9's, as in all of these
+// versions.
 //
 // A loaded tokenizer never changes and may be used by any number of threads; a scratch belongs to one at a time.
 // All functions are Local.
@@ -74,8 +76,8 @@ int32_t lw_tokenizer_end_id(const lw_tokenizer *tokenizer);
 uint64_t lw_tokenizer_fingerprint(const lw_tokenizer *tokenizer);
 
 // One JSON object a line: {"text": "..."} from `in` becomes {"ids": [1, 2]} on `out`, in order. `name` is `in`'s in
-// messages ("standard input"). LW_ERR_FORMAT names the first bad line (an empty one is bad); what came before it has been
-// written. LW_ERR_IO if reading or writing fails.
+// messages ("standard input"). LW_ERR_FORMAT names the first bad line (an empty one is bad); what came before it has
+// been written. LW_ERR_IO if reading or writing fails.
 lw_status lw_tokenizer_encode_lines(const lw_tokenizer *tokenizer, bool parse_special, FILE *in, const char *name,
                                     FILE *out, lw_error *err);
 

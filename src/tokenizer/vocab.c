@@ -2,9 +2,9 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "core/hash.h"
 #include "io/files.h"
 #include "tokenizer/tokenizer_internal.h"
-#include "core/hash.h"
 
 void lw_vocab_free(lw_vocab *vocab)
 {

@@ -1,6 +1,6 @@
-// collapse.h: does the wire still tell samples apart? Two signs that it does not: the latents of different samples point
-// the same way, and the models begin every answer with the same token. Either is common at the start of a run; one that
-// stays is told once, with what to try.
+// collapse.h: does the wire still tell samples apart? Two signs that it does not: the latents of different samples
+// point the same way, and the models begin every answer with the same token. Either is common at the start of a run;
+// one that stays is told once, with what to try.
 #ifndef LW_COLLAPSE_H
 #define LW_COLLAPSE_H
 
@@ -18,10 +18,10 @@ typedef struct lw_collapse {
     lw_job *job;          // borrowed
     int64_t warmup_steps; // checks up to this step do not count
     int64_t d_z;
-    int64_t width;        // of a sample's latents that are looked at: d_z times the first of them, as many as all have
-    int64_t most;         // samples of this rank that are looked at
-    float *latents;       // (most, width)
-    double *sum;          // (width + 1) sum of unit vectors, and their number
+    int64_t width;  // of a sample's latents that are looked at: d_z times the first of them, as many as all have
+    int64_t most;   // samples of this rank that are looked at
+    float *latents; // (most, width)
+    double *sum;    // (width + 1) sum of unit vectors, and their number
     lw_collapse_sign cosine;
     lw_collapse_sign first_token[LW_MAX_MODELS];
 } lw_collapse;

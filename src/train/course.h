@@ -1,10 +1,10 @@
-// course.h: the way of a run through its phases: which step belongs to which phase, and which samples it sees. A function
-// of the configuration, the data and the number of ranks, so that the number of a step says all. Local.
+// course.h: the way of a run through its phases: which step belongs to which phase, and which samples it sees. A
+// function of the configuration, the data and the number of ranks, so that the number of a step says all. Local.
 #ifndef LW_COURSE_H
 #define LW_COURSE_H
 
-#include "device/params.h"
 #include "config/config.h"
+#include "device/params.h"
 
 // Which samples are seen when in one phase; steps and positions count from its beginning.
 typedef struct lw_schedule {
@@ -20,8 +20,8 @@ typedef struct lw_schedule {
 lw_status lw_schedule_make(const lw_config *config, int64_t samples, int ranks, lw_error *err, lw_schedule *out);
 // Sample number `position` of the phase, counted over all epochs.
 int64_t lw_schedule_sample(const lw_schedule *schedule, int64_t position);
-// How often one sample may be in a pass of `micro` consecutive positions: each epoch has an order of its own, so that the
-// last samples of one may be the first of the next. At least 1.
+// How often one sample may be in a pass of `micro` consecutive positions: each epoch has an order of its own, so that
+// the last samples of one may be the first of the next. At least 1.
 int64_t lw_schedule_occurrences(int64_t samples, int64_t micro, int64_t epochs);
 // First position and count of `rank`'s share of step `step` (from 0). Shares differ by one sample at most.
 void lw_schedule_share(const lw_schedule *schedule, int64_t step, int rank, int ranks, int64_t *first, int64_t *count);
@@ -31,8 +31,8 @@ void lw_schedule_step(const lw_schedule *schedule, int64_t step, int64_t *first,
 double lw_schedule_lr(const lw_config *config, const lw_schedule *schedule, int64_t step);
 // The LLM that alone runs in this step; -1: all do.
 int64_t lw_schedule_only(const lw_config *config, int64_t step);
-// The same of one part of the parameters; 0 in a step that is another LLM's. That of the encoder is 0 in the first encoder_start of the steps, and then
-// rises to the curve within as many steps as the warm-up has.
+// The same of one part of the parameters; 0 in a step that is another LLM's. That of the encoder is 0 in the first
+// encoder_start of the steps, and then rises to the curve within as many steps as the warm-up has.
 double lw_schedule_rate(const lw_config *config, const lw_schedule *schedule, lw_rate rate, int64_t step);
 // How many of the first `steps` steps move that part.
 int64_t lw_schedule_moved(const lw_config *config, const lw_schedule *schedule, lw_rate rate, int64_t steps);

@@ -1,7 +1,7 @@
 #include <math.h>
 
-#include "train/course.h"
 #include "data/dataset.h"
+#include "train/course.h"
 
 lw_status lw_schedule_make(const lw_config *c, int64_t samples, int ranks, lw_error *err, lw_schedule *out)
 {

@@ -21,8 +21,8 @@ static const char *id_of(const lw_job *job, int64_t phase, const lw_schedule *sc
 }
 
 // Ids from position `first` on, as many as fit, `count` at most.
-static void list_ids(const lw_job *job, int64_t phase, const lw_schedule *schedule, int64_t first, int64_t count, char *out,
-                     size_t size)
+static void list_ids(const lw_job *job, int64_t phase, const lw_schedule *schedule, int64_t first, int64_t count,
+                     char *out, size_t size)
 {
     size_t used = 0;
     out[0] = '\0';
@@ -48,8 +48,8 @@ static void list_causes(const lw_job *job, const double *loss, double grad_norm,
     }
 }
 
-void lw_skipped_log(const lw_job *job, int64_t phase, const lw_schedule *schedule, int64_t step, int64_t first, int64_t count,
-                    const double *loss, double grad_norm)
+void lw_skipped_log(const lw_job *job, int64_t phase, const lw_schedule *schedule, int64_t step, int64_t first,
+                    int64_t count, const double *loss, double grad_norm)
 {
     char causes[LW_MAX_MODELS * 80 + 16];
     char ids[IDS_PER_LINE * 84];

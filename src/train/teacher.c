@@ -5,10 +5,10 @@
 #include <string.h>
 
 #include "core/clock.h"
+#include "core/hash.h"
+#include "core/signals.h"
 #include "data/sample.h"
 #include "io/files.h"
-#include "core/signals.h"
-#include "core/hash.h"
 
 typedef struct teacher_llm {
     lw_teacher_layout layout;
@@ -21,7 +21,7 @@ typedef struct teacher_llm {
 } teacher_llm;
 
 struct lw_teacher {
-    lw_job *job;                   // borrowed
+    lw_job *job;                    // borrowed
     const lw_token_sample *samples; // borrowed
     int64_t count;
     lw_step_loss loss;
@@ -46,8 +46,8 @@ static int64_t pass_rows(const lw_step_loss *loss, const lw_token_sample *s, int
 }
 
 // The samples from `first` on, and before `end`, that one pass takes: some at least.
-static int64_t next_pass(const lw_step_loss *loss, const lw_token_sample *samples, int64_t j, int64_t first, int64_t end,
-                         lw_pass_limits *used)
+static int64_t next_pass(const lw_step_loss *loss, const lw_token_sample *samples, int64_t j, int64_t first,
+                         int64_t end, lw_pass_limits *used)
 {
     int64_t i = first;
     *used = (lw_pass_limits){0};
@@ -358,7 +358,8 @@ static int64_t samples_in(const lw_teacher_layout *l, const int64_t *chunks, int
     return samples;
 }
 
-// Rounds: in each, every rank makes a chunk at most, and all agree to go on. A signal on any rank stops all of them then.
+// Rounds: in each, every rank makes a chunk at most, and all agree to go on. A signal on any rank stops all of them
+// then.
 static lw_status run_rounds(lw_teacher *t, int64_t j, int64_t count, lw_error *err)
 {
     lw_job *job = t->job;

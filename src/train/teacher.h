@@ -1,17 +1,17 @@
 // teacher.h: what a frozen LLM that reads the text prompt would say: the other side of distillation.
 //
 // The teacher of an LLM is the LLM itself on [text prompt | answer]. It never changes, so it runs once: its final-norm
-// states of the first loss.k answer positions of every sample are kept in a file (teacher_file.h), and a step makes exact
-// logits of them with the product that it needs anyway. The file is named by a hash of all that the states depend on:
-// weights and shape of the model, the tokens that it reads, loss.k, the type of the states (the device's operand type, so
-// that they are what a pass in the step would have given).
+// states of the first loss.k answer positions of every sample are kept in a file (teacher_file.h), and a step makes
+// exact logits of them with the product that it needs anyway. The file is named by a hash of all that the states depend
+// on: weights and shape of the model, the tokens that it reads, loss.k, the type of the states (the device's operand
+// type, so that they are what a pass in the step would have given).
 #ifndef LW_TEACHER_H
 #define LW_TEACHER_H
 
 #include "data/sample.h"
 #include "job/job.h"
-#include "wire/step.h"
 #include "train/teacher_file.h"
+#include "wire/step.h"
 
 typedef struct lw_teacher lw_teacher;
 
@@ -32,8 +32,8 @@ lw_status lw_teacher_sizes_of(const lw_config *config, const lw_hf_config *llm, 
                               const lw_token_sample *samples, int64_t count, int64_t j, lw_error *err,
                               lw_teacher_sizes *out);
 
-// The same where no data tells, for `samples` samples: limits for the largest that the configuration admits, the rest for
-// prompts of `prompt` tokens and answers of `answer` on average. Local.
+// The same where no data tells, for `samples` samples: limits for the largest that the configuration admits, the rest
+// for prompts of `prompt` tokens and answers of `answer` on average. Local.
 lw_teacher_sizes lw_teacher_sizes_guess(const lw_config *config, const lw_hf_config *llm, lw_dtype type,
                                         int64_t samples, double prompt, double answer);
 

@@ -11,9 +11,9 @@
 #include <unistd.h>
 
 #include "core/clock.h"
-#include "io/files.h"
-#include "core/signals.h"
 #include "core/hash.h"
+#include "core/signals.h"
+#include "io/files.h"
 
 enum {
     PAGE_BYTES = 4096,
@@ -203,7 +203,8 @@ static bool is_of_layout(int fd, int64_t bytes, const lw_teacher_layout *l)
            memcmp(&wanted, &found, sizeof found) == 0;
 }
 
-// Room for what of `bytes` is not on the disk yet. A file system that does not say is taken at its word when it is written.
+// Room for what of `bytes` is not on the disk yet. A file system that does not say is taken at its word when it is
+// written.
 static lw_status check_room(const char *path, int64_t bytes, lw_error *err)
 {
     char *dir = NULL;

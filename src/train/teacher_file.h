@@ -2,10 +2,10 @@
 //
 // File, in native byte order, marked: a page with the header; then the chunks, each from a page of its own on, so that
 // ranks of several nodes can write different ones at the same time. A chunk holds its head, the XXH64 of every sample's
-// rows, and the rows of all its samples. The head, written last, holds the hash of these hashes: a chunk that a kill cut
-// short is not taken for a whole one, and what is read is compared with its hash every time. Where everything lies is
-// computed from the layout alone; no number of the file is an offset or a length. The same states give the same bytes,
-// whoever wrote them in whatever order.
+// rows, and the rows of all its samples. The head, written last, holds the hash of these hashes: a chunk that a kill
+// cut short is not taken for a whole one, and what is read is compared with its hash every time. Where everything lies
+// is computed from the layout alone; no number of the file is an offset or a length. The same states give the same
+// bytes, whoever wrote them in whatever order.
 #ifndef LW_TEACHER_FILE_H
 #define LW_TEACHER_FILE_H
 
@@ -15,7 +15,7 @@
 #include "device/device.h"
 
 enum { LW_TEACHER_CHUNK_SAMPLES = 64 }; // at most
-enum { LW_TEACHER_FILE_VERSION = 1 }; // changes whenever the same key may mean other states
+enum { LW_TEACHER_FILE_VERSION = 1 };   // changes whenever the same key may mean other states
 
 typedef struct lw_teacher_layout {
     uint64_t key;             // of everything that the states depend on
@@ -42,8 +42,8 @@ int64_t lw_teacher_layout_bytes(const lw_teacher_layout *layout); // of the file
 // First sample of a chunk; of the number of chunks: the number of samples.
 int64_t lw_teacher_layout_first(const lw_teacher_layout *layout, int64_t chunk);
 
-// Makes `path` a file of this layout: one that is, with what it holds, stays; anything else is replaced by an empty one.
-// Looks for room on the disk first. One process calls this, before others open the file. LW_ERR_IO.
+// Makes `path` a file of this layout: one that is, with what it holds, stays; anything else is replaced by an empty
+// one. Looks for room on the disk first. One process calls this, before others open the file. LW_ERR_IO.
 lw_status lw_teacher_file_prepare(const char *path, const lw_teacher_layout *layout, lw_error *err);
 
 typedef struct lw_teacher_file lw_teacher_file;

@@ -4,10 +4,10 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-#include "job/adapter_fit.h"
 #include "core/clock.h"
 #include "cost/flops.h"
 #include "cost/rates.h"
+#include "job/adapter_fit.h"
 
 static lw_status make_course(const lw_job *job, lw_error *err, lw_course *out)
 {
@@ -261,8 +261,8 @@ static lw_status look_at_latents(lw_trainer *t, lw_error *err)
     const lw_leg *leg = leg_of(t, t->state.step - 1);
     lw_schedule_share(&leg->schedule, t->state.step - 1 - leg->first_step, t->job->rank, t->job->ranks, &first, &count);
     int64_t samples = count > 0 ? t->step.batch.samples : 0; // else it is an earlier step's
-    LW_TRY(lw_collapse_cosine(&t->collapse, t->step.encoder.z, t->step.batch.at.z_start, samples, err,
-                              &t->latent_cosine));
+    LW_TRY(
+        lw_collapse_cosine(&t->collapse, t->step.encoder.z, t->step.batch.at.z_start, samples, err, &t->latent_cosine));
     lw_collapse_note_cosine(&t->collapse, t->state.step, t->latent_cosine);
     return LW_OK;
 }

@@ -2,16 +2,16 @@
 #ifndef LW_TRAINER_H
 #define LW_TRAINER_H
 
+#include "core/signals.h"
 #include "data/sample.h"
+#include "eval/eval.h"
+#include "job/job.h"
 #include "run/checkpoint.h"
 #include "run/checkpoint_writer.h"
 #include "train/collapse.h"
 #include "train/course.h"
-#include "eval/eval.h"
-#include "job/job.h"
-#include "core/signals.h"
-#include "wire/step.h"
 #include "train/teacher.h"
+#include "wire/step.h"
 
 // What checkpoints took of the time of this process. On rank 0.
 typedef struct lw_saves {
@@ -40,23 +40,23 @@ typedef struct lw_trainer {
     int64_t free_bytes;
     lw_status disk_status; // rank 0: why the run has to end at the next step boundary
     lw_error disk_error;
-    bool disk_failed;           // rank 0 has such a reason: known to all
+    bool disk_failed;                    // rank 0 has such a reason: known to all
     lw_teacher *teachers[LW_MAX_PHASES]; // NULL: no distillation in that phase
-    double loss[LW_MAX_MODELS];       // of the last step of each, distillation included
-    int64_t loss_step[LW_MAX_MODELS]; // which that was, from 1
-    double kl[LW_MAX_MODELS];   // mean over the positions that have a teacher; NAN: none has
-    double kl_factor[LW_MAX_MODELS]; // to that mean from the step's sum
+    double loss[LW_MAX_MODELS];          // of the last step of each, distillation included
+    int64_t loss_step[LW_MAX_MODELS];    // which that was, from 1
+    double kl[LW_MAX_MODELS];            // mean over the positions that have a teacher; NAN: none has
+    double kl_factor[LW_MAX_MODELS];     // to that mean from the step's sum
     double mean_loss;
     double grad_norm;
     double latent_cosine; // of the last logged step
     lw_held_out held_out; // the newest; state.eval_nll tells whether it is of this step
     double evaluated_s;   // time of all evaluations, which is no step's
     lw_collapse collapse;
-    lw_signal signal; // agreed by all ranks
+    lw_signal signal;                      // agreed by all ranks
     double flop_per_sample[LW_MAX_PHASES]; // of each leg
-    double gemm_flop_per_s;             // products' rate of this device, measured at the start
-    const lw_token_sample **micro_batch; // (micro)
-    int64_t *places;                    // (micro) of these in the phase
+    double gemm_flop_per_s;                // products' rate of this device, measured at the start
+    const lw_token_sample **micro_batch;   // (micro)
+    int64_t *places;                       // (micro) of these in the phase
     lw_flat_view *views;
     float *host; // (3 * elements) parameters and moments on their way from disk, and being written
 } lw_trainer;

@@ -244,20 +244,21 @@ static lw_status check_same_steps(const lw_trainer *t, const lw_checkpoint_info 
         return LW_OK; // the last step is a smaller one
     }
     if (fits && samples < whole && samples > whole - s->global) {
-        return lw_fail(err, LW_ERR_FORMAT,
-                       "it is the end of a shorter run, whose last step had %lld samples where this run has %lld; a run "
-                       "is lengthened from the checkpoint before (checkpoint.keep = 2 leaves one), or from an end with a "
-                       "whole step (train.max_steps)",
-                       (long long)(samples - (whole - s->global)), (long long)s->global);
+        return lw_fail(
+            err, LW_ERR_FORMAT,
+            "it is the end of a shorter run, whose last step had %lld samples where this run has %lld; a run "
+            "is lengthened from the checkpoint before (checkpoint.keep = 2 leaves one), or from an end with a "
+            "whole step (train.max_steps)",
+            (long long)(samples - (whole - s->global)), (long long)s->global);
     }
-    return lw_fail(
-        err, LW_ERR_CONFIG,
-        "it has seen %lld samples in %lld steps, which are not steps of %lld samples as with "
-        "batch.%s = %lld at %d ranks; %s, or give another run.dir",
-        (long long)found->samples, (long long)found->step, (long long)s->global,
-        t->job->config->batch.per_rank > 0 ? "per_rank" : "global",
-        (long long)(t->job->config->batch.per_rank > 0 ? t->job->config->batch.per_rank : t->job->config->batch.global),
-        t->job->ranks, t->job->config->batch.per_rank > 0 ? "start as many ranks as before" : "set it back");
+    return lw_fail(err, LW_ERR_CONFIG,
+                   "it has seen %lld samples in %lld steps, which are not steps of %lld samples as with "
+                   "batch.%s = %lld at %d ranks; %s, or give another run.dir",
+                   (long long)found->samples, (long long)found->step, (long long)s->global,
+                   t->job->config->batch.per_rank > 0 ? "per_rank" : "global",
+                   (long long)(t->job->config->batch.per_rank > 0 ? t->job->config->batch.per_rank
+                                                                  : t->job->config->batch.global),
+                   t->job->ranks, t->job->config->batch.per_rank > 0 ? "start as many ranks as before" : "set it back");
 }
 
 // Without the configuration that a checkpoint was made with, its hash still says whether that was this one.

@@ -7,9 +7,9 @@
 // Sets the step up for the phase that comes next, where that is another one. Local.
 void lw_trainer_enter(lw_trainer *t);
 
-// The next step: the passes of this rank's share, the reduction, the update. *rows: that the LLMs processed on all ranks.
-// A failure of one rank alone ends the job; one that all see, too many skipped steps in a row, is LW_ERR_NUMERIC on
-// all. Collective.
+// The next step: the passes of this rank's share, the reduction, the update. *rows: that the LLMs processed on all
+// ranks. A failure of one rank alone ends the job; one that all see, too many skipped steps in a row, is LW_ERR_NUMERIC
+// on all. Collective.
 lw_status lw_trainer_step(lw_trainer *t, lw_error *err, int64_t *rows);
 
 // Starts the writer on rank 0. Local.

@@ -175,9 +175,8 @@ static lw_update_rate rate_of(const lw_trainer *t, lw_rate rate)
 {
     const lw_leg *leg = &t->course.legs[t->leg];
     int64_t moved = lw_course_moved(&t->course, rate, t->state.step);
-    return (lw_update_rate){
-        .lr = lw_schedule_rate(leg->config, &leg->schedule, rate, t->state.step - leg->first_step),
-        .step = 1 + moved - (moved == t->state.step ? t->state.skipped : 0)};
+    return (lw_update_rate){.lr = lw_schedule_rate(leg->config, &leg->schedule, rate, t->state.step - leg->first_step),
+                            .step = 1 + moved - (moved == t->state.step ? t->state.skipped : 0)};
 }
 
 static void update(lw_trainer *t)

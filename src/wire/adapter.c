@@ -45,8 +45,7 @@ void lw_adapter_forward(lw_device *dev, const lw_params *params, const lw_adapte
     dev->ops->gelu(dev, rows * a->hidden, b->up, b->act);
     lw_linear_forward(dev, params, &a->down, rows, b->act, false, b->u);
     lw_linear_forward(dev, params, &a->skip, rows, b->norm.y, true, b->u);
-    dev->ops->rmsscale(dev, rows, a->d, LW_ADAPTER_EPS, a->scale, lw_param_at(params, a->gain), b->u, b->soft,
-                       b->rstd);
+    dev->ops->rmsscale(dev, rows, a->d, LW_ADAPTER_EPS, a->scale, lw_param_at(params, a->gain), b->u, b->soft, b->rstd);
 }
 
 void lw_adapter_backward(lw_device *dev, const lw_params *params, const lw_adapter *a, int64_t rows, const float *z,

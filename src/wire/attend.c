@@ -116,10 +116,8 @@ static lw_attention describe(const lw_attend *a, const lw_attend_rows *rows)
 
 static void rotate(lw_device *dev, const lw_attend *a, const lw_attend_rows *rows, bool inverse, float *q, float *k)
 {
-    dev->ops->rope(dev, rows->q_rows, a->heads, a->head_dim, a->d, LW_F32, rows->cos_sin, rows->q_position, inverse,
-                   q);
-    dev->ops->rope(dev, rows->k_rows, a->heads, a->head_dim, a->d, LW_F32, rows->cos_sin, rows->k_position, inverse,
-                   k);
+    dev->ops->rope(dev, rows->q_rows, a->heads, a->head_dim, a->d, LW_F32, rows->cos_sin, rows->q_position, inverse, q);
+    dev->ops->rope(dev, rows->k_rows, a->heads, a->head_dim, a->d, LW_F32, rows->cos_sin, rows->k_position, inverse, k);
 }
 
 void lw_attend_forward(lw_device *dev, const lw_params *params, const lw_attend *a, const lw_attend_rows *rows,

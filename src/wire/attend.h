@@ -29,10 +29,10 @@ typedef struct lw_attend_rows {
 } lw_attend_rows;
 
 typedef struct lw_attend_buffers {
-    lw_layernorm_buffers norm;     // (q_rows, d)
-    float *q, *attn;               // (q_rows, d)
-    float *k, *v;                  // (k_rows, d)
-    float *lse;                    // (q_rows, heads)
+    lw_layernorm_buffers norm; // (q_rows, d)
+    float *q, *attn;           // (q_rows, d)
+    float *k, *v;              // (k_rows, d)
+    float *lse;                // (q_rows, heads)
     float *d_attn, *dq, *dk, *dv, *d_norm;
     void *work;
 } lw_attend_buffers;

@@ -1,4 +1,5 @@
-// encoder_backbone.h: the frozen model that an encoder of kind `llm` or `bert` reads with, before its weights are there.
+// encoder_backbone.h: the frozen model that an encoder of kind `llm` or `bert` reads with, before its weights are
+// there.
 #ifndef LW_ENCODER_BACKBONE_H
 #define LW_ENCODER_BACKBONE_H
 

@@ -9,9 +9,9 @@
 
 #include <stdint.h>
 
+#include "core/ids.h"
 #include "device/arena.h"
 #include "device/device.h"
-#include "core/ids.h"
 
 // Positions are counted in quarters of a token, so that the nominal place of a latent between two tokens has one.
 enum { LW_POSITION_STEPS = 4 };

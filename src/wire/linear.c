@@ -15,10 +15,9 @@ static lw_param named(const char *name, const char *suffix, lw_param declaration
 
 lw_linear lw_linear_declare(lw_params *params, const char *name, int64_t in, int64_t out)
 {
-    lw_param weight = named(name, "weight", (lw_param){.dims = {out, in},
-                                                       .init = lw_init_normal,
-                                                       .scale = 1.0 / sqrt((double)in),
-                                                       .decay = true});
+    lw_param weight =
+        named(name, "weight",
+              (lw_param){.dims = {out, in}, .init = lw_init_normal, .scale = 1.0 / sqrt((double)in), .decay = true});
     lw_param bias = named(name, "bias", (lw_param){.dims = {out, 0}, .init = lw_init_constant});
     lw_linear l = {.in = in, .out = out};
     l.weight = lw_params_add(params, &weight);
@@ -99,8 +98,8 @@ void lw_layernorm_forward(lw_device *dev, const lw_params *params, const lw_laye
                         lw_param_at(params, l->bias), b->y, b->mean, b->rstd);
 }
 
-void lw_layernorm_backward(lw_device *dev, const lw_params *params, const lw_layernorm *l, int64_t rows,
-                           const float *x, const lw_layernorm_buffers *b, const float *dy, float *dx)
+void lw_layernorm_backward(lw_device *dev, const lw_params *params, const lw_layernorm *l, int64_t rows, const float *x,
+                           const lw_layernorm_buffers *b, const float *dy, float *dx)
 {
     dev->ops->layernorm_backward(dev, rows, l->d, x, lw_param_at(params, l->gain), b->mean, b->rstd, dy, dx,
                                  lw_grad_at(params, l->gain), lw_grad_at(params, l->bias));

@@ -37,8 +37,8 @@ void lw_layernorm_layout(lw_arena *arena, int64_t rows, int64_t d, lw_layernorm_
 void lw_layernorm_forward(lw_device *dev, const lw_params *params, const lw_layernorm *l, int64_t rows, const float *x,
                           lw_layernorm_buffers *b);
 // dx accumulates; NULL: not wanted.
-void lw_layernorm_backward(lw_device *dev, const lw_params *params, const lw_layernorm *l, int64_t rows,
-                           const float *x, const lw_layernorm_buffers *b, const float *dy, float *dx);
+void lw_layernorm_backward(lw_device *dev, const lw_params *params, const lw_layernorm *l, int64_t rows, const float *x,
+                           const lw_layernorm_buffers *b, const float *dy, float *dx);
 
 // x + W2 gelu(W1 LayerNorm(x)).
 typedef struct lw_feed_forward {
@@ -48,9 +48,9 @@ typedef struct lw_feed_forward {
 
 typedef struct lw_feed_forward_buffers {
     lw_layernorm_buffers norm;
-    float *up, *act;    // (rows, ffn)
-    float *d_up;        // (rows, ffn)
-    float *d_norm;      // (rows, d)
+    float *up, *act; // (rows, ffn)
+    float *d_up;     // (rows, ffn)
+    float *d_norm;   // (rows, d)
 } lw_feed_forward_buffers;
 
 lw_feed_forward lw_feed_forward_declare(lw_params *params, const char *name, int64_t d, int64_t ffn);

@@ -1,6 +1,6 @@
 // pooler.h: a text's states -> its latents. Kind `queries`: learned queries attend to the states, in layers of
-// cross-attention and feed-forward. Kind `mean`: contiguous spans of states averaged, then a linear layer. Both end in a
-// LayerNorm. Trainable, f32. Local.
+// cross-attention and feed-forward. Kind `mean`: contiguous spans of states averaged, then a linear layer. Both end in
+// a LayerNorm. Trainable, f32. Local.
 #ifndef LW_POOLER_H
 #define LW_POOLER_H
 

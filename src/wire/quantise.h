@@ -3,10 +3,11 @@
 // A row is one latent: d_z numbers. With 32 and 16 bits it is these numbers as little-endian binary32 or binary16. With
 // 8, 6 and 4 bits it is cut into groups of LW_QUANTISE_GROUP numbers (the last may be shorter), and each group is
 //   scale   binary16, little-endian: the smallest that is not below max |x| / q, with q = 2^(bits - 1) - 1
-//   codes   round(x / scale) in -q .. q, two's complement, `bits` bits each, number i in bits [i * bits, (i + 1) * bits)
+//   codes   round(x / scale) in -q .. q, two's complement, `bits` bits each, number i in bits [i * bits, (i + 1) *
+//   bits)
 //           of the group counted from the lowest bit of its first byte; the last byte is filled up with zeros
-// so that a number comes back within half a scale, symmetric around 0 and without clipping. 6 bits: 4 numbers in 3 bytes.
-// 32 x 256: 32,768 bytes in 32 bits, 16,384 in 16, 8,704 in 8, 6,656 in 6, 4,608 in 4.
+// so that a number comes back within half a scale, symmetric around 0 and without clipping. 6 bits: 4 numbers in 3
+// bytes. 32 x 256: 32,768 bytes in 32 bits, 16,384 in 16, 8,704 in 8, 6,656 in 6, 4,608 in 4.
 #ifndef LW_QUANTISE_H
 #define LW_QUANTISE_H
 

@@ -4,8 +4,8 @@
 #ifndef LW_READER_BERT_H
 #define LW_READER_BERT_H
 
-#include "model/bert.h"
 #include "config/config.h"
+#include "model/bert.h"
 #include "wire/encoder_backbone.h"
 #include "wire/linear.h"
 #include "wire/windows.h"

@@ -3,9 +3,9 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "io/files.h"
-#include "core/random.h"
 #include "core/hash.h"
+#include "core/random.h"
+#include "io/files.h"
 
 // --- sizes
 
@@ -478,7 +478,7 @@ lw_status lw_step_run(lw_step *step, const lw_token_sample *const *samples, int6
         lw_packing_upload(p, dev);
         LW_TRY(upload_states(step, j, samples, count, err));
         tell(step, LW_PHASE_HOST, j);
-        const int64_t shapes[] = {p->sequences, p->rows,  p->prefix_rows, p->tokens,    p->supervised,
+        const int64_t shapes[] = {p->sequences, p->rows,  p->prefix_rows, p->tokens,     p->supervised,
                                   p->max_q,     p->max_k, p->teachers,    batch->z_rows, step->task_rows};
         replay(step, llm_pass, j, shapes, sizeof shapes / sizeof *shapes);
     }

@@ -4,10 +4,10 @@
 // are those of  sum over LLMs j, samples, answer positions t of  weight_j(t) nll + kl_weight_j(t) kd_tau^2 kl,
 //   weight_j(t)    = (1 + first_weight [t = 0] + k_weight [t < k]) / (tokens_j * LLMs)
 //   kl_weight_j(t) = kd_weight [t < k] / (tokens_j * LLMs)
-// with tokens_j the answer tokens of the whole global batch, so that micro-batches and ranks add up exactly: distillation
-// is divided by all answer tokens as the rest is, not by the k of each that it is summed over.
-// kl: of the LLM that reads the latents from the same LLM reading the text prompt (its teacher), at temperature kd_tau
-// (lw_xent). The teacher's final-norm states are given; its logits are made again in the step. Local.
+// with tokens_j the answer tokens of the whole global batch, so that micro-batches and ranks add up exactly:
+// distillation is divided by all answer tokens as the rest is, not by the k of each that it is summed over. kl: of the
+// LLM that reads the latents from the same LLM reading the text prompt (its teacher), at temperature kd_tau (lw_xent).
+// The teacher's final-norm states are given; its logits are made again in the step. Local.
 #ifndef LW_STEP_H
 #define LW_STEP_H
 
@@ -38,7 +38,7 @@ typedef lw_status lw_step_states(void *context, int64_t llm, const lw_token_samp
 
 // Parts of a step, for its break-down in time. host: packing and what else happens before work is enqueued; lm_head:
 // logits, loss and back to the last layer.
-#define LW_STEP_PHASES(X)                        \
+#define LW_STEP_PHASES(X)                            \
     X(LW_PHASE_HOST, "host")                         \
     X(LW_PHASE_ENCODER_FORWARD, "encoder_forward")   \
     X(LW_PHASE_ADAPTER_FORWARD, "adapter_forward")   \
@@ -54,7 +54,7 @@ typedef enum lw_step_phase {
 #define LW_PHASE_ENUM(phase, key) phase,
     LW_STEP_PHASES(LW_PHASE_ENUM)
 #undef LW_PHASE_ENUM
-    LW_PHASE_COUNT
+        LW_PHASE_COUNT
 } lw_step_phase;
 
 typedef struct lw_step {
@@ -63,11 +63,11 @@ typedef struct lw_step {
     // Called when a phase is enqueued, for the LLM `llm` (-1: a phase of all); NULL: nobody asks.
     void (*after)(void *context, lw_step_phase phase, int64_t llm);
     void *after_context;
-    lw_wire *wire;                          // borrowed
-    lw_decoder *decoders[LW_MAX_MODELS];    // borrowed
+    lw_wire *wire;                       // borrowed
+    lw_decoder *decoders[LW_MAX_MODELS]; // borrowed
     lw_step_limits limits;
     lw_step_loss loss;
-    int64_t only;       // the LLM that alone runs, and whose loss is all; -1: all of them, the mean of whose losses it is
+    int64_t only; // the LLM that alone runs, and whose loss is all; -1: all of them, the mean of whose losses it is
     // Places in the run of the samples of the next micro-batch, that say which latents each of them has with
     // train.latent_dropout and train.nested_from, and the seed; NULL: all. Borrowed.
     const int64_t *places;
@@ -77,17 +77,18 @@ typedef struct lw_step {
     lw_encoder_batch batch;
     lw_adapter_buffers adapters[LW_MAX_MODELS];
     lw_decoder_buffers llm[LW_MAX_MODELS];
-    void *indices[LW_MAX_MODELS];           // device blocks of the packings
+    void *indices[LW_MAX_MODELS]; // device blocks of the packings
     lw_packing packing[LW_MAX_MODELS];
-    float *dz;                              // (latent rows, d_z)
-    lw_step_states *states;                 // of the teacher; set after the start, where kd_weight > 0
+    float *dz;              // (latent rows, d_z)
+    lw_step_states *states; // of the teacher; set after the start, where kd_weight > 0
     void *states_context;
-    void *staging; // host: a micro-batch's states of one LLM
-    int64_t task_rows;                      // task tokens of this pass
+    void *staging;     // host: a micro-batch's states of one LLM
+    int64_t task_rows; // task tokens of this pass
 } lw_step;
 
-// The most that any micro-batch of `micro` samples out of these can need, where each is in it `occurrences` times at most
-// (lw_schedule_occurrences), with as many latents as the configuration gives each, and the distillation that it asks for.
+// The most that any micro-batch of `micro` samples out of these can need, where each is in it `occurrences` times at
+// most (lw_schedule_occurrences), with as many latents as the configuration gives each, and the distillation that it
+// asks for.
 lw_status lw_step_limits_of(const lw_config *config, const lw_token_sample *samples, int64_t count, int64_t micro,
                             int64_t occurrences, lw_error *err, lw_step_limits *out);
 

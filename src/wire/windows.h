@@ -1,14 +1,14 @@
 // windows.h: texts of an encoder cut into what a frozen backbone can take at once.
 //
 // A text longer than a window is read as windows of nearly equal length, one after another without overlap, each a
-// sequence of its own at positions from 0; nothing is cut off. A window begins and ends with the tokens that the backbone
-// expects there ([CLS] and [SEP], begin-of-text); their own states are left out, so there is one state per token of the
-// text whatever the windows. Local.
+// sequence of its own at positions from 0; nothing is cut off. A window begins and ends with the tokens that the
+// backbone expects there ([CLS] and [SEP], begin-of-text); their own states are left out, so there is one state per
+// token of the text whatever the windows. Local.
 #ifndef LW_WINDOWS_H
 #define LW_WINDOWS_H
 
-#include "wire/encoder_batch.h"
 #include "model/packing.h"
+#include "wire/encoder_batch.h"
 
 typedef struct lw_windows {
     int64_t most;        // positions of a window, first and last included

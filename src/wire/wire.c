@@ -35,14 +35,13 @@ lw_status lw_wire_declare(const lw_config *config, const int64_t *d, const lw_en
     lw_status status = lw_encoder_declare(config, backbone, &out->params, err, &out->encoder);
     for (int64_t j = 0; j < config->model_count && status == LW_OK; j++) {
         int64_t first = out->params.count;
-        out->adapters[j] = lw_adapter_declare(&out->params, config->models[j].name, config->wire.d_z,
-                                              config->adapter.hidden, d[j]);
+        out->adapters[j] =
+            lw_adapter_declare(&out->params, config->models[j].name, config->wire.d_z, config->adapter.hidden, d[j]);
         set_rate(out, first, j);
     }
     for (int64_t j = 0; j < config->model_count && status == LW_OK; j++) {
         int64_t first = out->params.count;
-        out->task[j] =
-            lw_config_reads_text(config) ? declare_task(&out->params, config->models[j].name, d[j]) : -1;
+        out->task[j] = lw_config_reads_text(config) ? declare_task(&out->params, config->models[j].name, d[j]) : -1;
         set_rate(out, first, j);
     }
     if (status == LW_OK) {

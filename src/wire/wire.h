@@ -2,9 +2,9 @@
 #ifndef LW_WIRE_H
 #define LW_WIRE_H
 
+#include "config/config.h"
 #include "data/sample.h"
 #include "wire/adapter.h"
-#include "config/config.h"
 #include "wire/encoder.h"
 
 // Numbers that travel with the gradients in the one all-reduce of a step, as sums over the ranks.
@@ -25,10 +25,10 @@ typedef struct lw_wire {
     int64_t llm_count;
     lw_adapter adapters[LW_MAX_MODELS];
     int task[LW_MAX_MODELS]; // (LW_TASK_TOKENS, d) "task.NAME"; -1 where the configuration has no text to train on
-    float *stats;      // (LW_STAT_COUNT) device; behind the gradients, so that one all-reduce takes both
+    float *stats;            // (LW_STAT_COUNT) device; behind the gradients, so that one all-reduce takes both
     int64_t reduce_elements; // gradients and stats
-    float *sqnorm;     // device scalar: squared norm of the gradient
-    float *zeros;      // (LW_STAT_COUNT) device
+    float *sqnorm;           // device scalar: squared norm of the gradient
+    float *zeros;            // (LW_STAT_COUNT) device
 } lw_wire;
 
 // Declares the parameters; d[j]: width of LLM j; backbone: of the encoder, NULL for kind `byte`.

@@ -8,8 +8,8 @@
 
 #include "io/files.h"
 #include "io/json.h"
-#include "wire/quantise.h"
 #include "io/safetensors.h"
+#include "wire/quantise.h"
 
 enum { MAX_TEXTS = 10000000 };
 
@@ -68,9 +68,10 @@ lw_status lw_wire_file_print(const lw_wire_set *set, FILE *out, const char *name
     snprintf(bits, sizeof bits, "%d", (int)set->bits);
     snprintf(d_z, sizeof d_z, "%lld", (long long)set->d_z);
     snprintf(encoder, sizeof encoder, "%016" PRIx64, set->encoder);
-    const char *const metadata[] = {
-        "lwmpi_wire", "1",     "bits",  bits,  "d_z", d_z, "compress", lw_compress_name(set->compress),
-        "encoder",    encoder, "items", items, NULL};
+    const char *const metadata[] = {"lwmpi_wire", "1",     "bits",     bits,
+                                    "d_z",        d_z,     "compress", lw_compress_name(set->compress),
+                                    "encoder",    encoder, "items",    items,
+                                    NULL};
     lw_status status = lw_safetensors_print(out, name, tensors, 2, metadata, err);
     free(items);
     return status;

@@ -10,9 +10,9 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#include "run/checkpoint.h"
 #include "io/files.h"
 #include "io/safetensors.h"
+#include "run/checkpoint.h"
 
 static int failures = 0;
 

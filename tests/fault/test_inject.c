@@ -239,9 +239,9 @@ static bool is_memory(const traced_call *c)
 
 // All: every call of a file or MPI operation in one of its ways, every site's first call in each way; of allocations
 // the first, the middle and the last of every site, or every one, and only the first, in one way, where an earlier
-// scenario reached the site too; of looks, whose number is nobody's, the first, the middle and the last. A sample: sites
-// at equal distances, one way each. A program that ended because it had no memory is started again after the first of a
-// site; all later ones are alike.
+// scenario reached the site too; of looks, whose number is nobody's, the first, the middle and the last. A sample:
+// sites at equal distances, one way each. A program that ended because it had no memory is started again after the
+// first of a site; all later ones are alike.
 static void walk(job *j, const scenario *s, const trace *t, const trace *earlier, size_t earlier_count, figures *f)
 {
     const char *how_much = getenv("LWMPI_FAULT_ALL");

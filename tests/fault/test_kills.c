@@ -11,8 +11,8 @@
 #include <sys/stat.h>
 
 #include "core/clock.h"
-#include "job.h"
 #include "core/random.h"
+#include "job.h"
 
 enum { EVERY_STEPS = 8, STEPS = 160, MAX_RANKS = 3, MAX_KILLS_OF_A_RUN = 4, DEFAULT_KILLS = 12 };
 

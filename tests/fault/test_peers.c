@@ -315,8 +315,9 @@ int main(void)
 {
     char timeout_word[40];
     char seconds[16];
-    const char *const words[] = {
-        "train.epochs=4", "checkpoint.every_steps=5", "data.eval_samples=40", "eval.batch=64", timeout_word, NULL};
+    const char *const words[] = {"train.epochs=4",       "checkpoint.every_steps=5",
+                                 "data.eval_samples=40", "eval.batch=64",
+                                 timeout_word,           NULL};
     job j = {.root = ""};
     figures f = {0};
     setvbuf(stdout, NULL, _IOLBF, 0);

@@ -15,11 +15,11 @@
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
 // Ends the process with the file and line unless `condition` holds.
-#define FUZZ_CHECK(condition)                                \
-    do {                                                     \
-        if (!(condition)) {                                  \
-            fuzz_broken(__FILE__, __LINE__, #condition);     \
-        }                                                    \
+#define FUZZ_CHECK(condition)                            \
+    do {                                                 \
+        if (!(condition)) {                              \
+            fuzz_broken(__FILE__, __LINE__, #condition); \
+        }                                                \
     } while (0)
 _Noreturn void fuzz_broken(const char *file, int line, const char *condition);
 

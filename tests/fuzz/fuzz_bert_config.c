@@ -1,8 +1,8 @@
 // config.json of a BERT directory.
 #include <math.h>
 
-#include "model/bert_config.h"
 #include "fuzz.h"
+#include "model/bert_config.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {

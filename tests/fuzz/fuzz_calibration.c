@@ -3,10 +3,10 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "cost/calibration.h"
-#include "fuzz.h"
 #include "core/utf8.h"
 #include "core/version.h"
+#include "cost/calibration.h"
+#include "fuzz.h"
 #include "wire/step.h"
 
 static void check_record(const lw_calibration_record *r)

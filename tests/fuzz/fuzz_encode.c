@@ -3,9 +3,9 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "core/utf8.h"
 #include "fuzz.h"
 #include "tokenizer/tokenizer.h"
-#include "core/utf8.h"
 
 enum { TOKENIZERS = 4 };
 

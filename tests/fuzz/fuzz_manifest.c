@@ -1,16 +1,16 @@
-// manifest.json of a checkpoint beside a state file of five bytes: as it is, and once more with its own hash made right,
-// so that what is behind that check is reached.
+// manifest.json of a checkpoint beside a state file of five bytes: as it is, and once more with its own hash made
+// right, so that what is behind that check is reached.
 #include <jansson.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
+#include "core/hash.h"
+#include "core/utf8.h"
+#include "fuzz.h"
+#include "io/files.h"
 #include "run/checkpoint.h"
 #include "run/checkpoint_internal.h"
-#include "io/files.h"
-#include "fuzz.h"
-#include "core/utf8.h"
-#include "core/hash.h"
 
 static void verify(const void *text, size_t bytes)
 {

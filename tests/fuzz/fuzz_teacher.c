@@ -1,12 +1,12 @@
-// A file of a teacher's states: as it is, once more with the header made right, and once more with the head of its first
-// chunk made right too, so that what is behind them is reached. What is read as whole has to stay readable.
+// A file of a teacher's states: as it is, once more with the header made right, and once more with the head of its
+// first chunk made right too, so that what is behind them is reached. What is read as whole has to stay readable.
 #include <stdlib.h>
 #include <string.h>
 
-#include "io/files.h"
-#include "fuzz.h"
-#include "train/teacher_file.h"
 #include "core/hash.h"
+#include "fuzz.h"
+#include "io/files.h"
+#include "train/teacher_file.h"
 
 enum { KEY = 7, D = 3, SAMPLES = 3, ROWS = 4, PAGE = 4096, HEAD_BYTES = 32 };
 

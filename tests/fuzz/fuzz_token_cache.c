@@ -3,10 +3,10 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "io/files.h"
-#include "fuzz.h"
-#include "data/token_cache.h"
 #include "core/hash.h"
+#include "data/token_cache.h"
+#include "fuzz.h"
+#include "io/files.h"
 
 enum { KEY = 7, VOCAB = 1000, COUNT_AT = 24, HEADER_BYTES = 80 };
 

@@ -2,9 +2,9 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "core/utf8.h"
 #include "fuzz.h"
 #include "tokenizer/tokenizer.h"
-#include "core/utf8.h"
 
 enum { TEXT_BYTES = 4096 };
 

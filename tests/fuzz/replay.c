@@ -4,8 +4,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "io/files.h"
 #include "fuzz.h"
+#include "io/files.h"
 
 static int run_folder(const char *folder)
 {

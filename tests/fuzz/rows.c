@@ -5,8 +5,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "fuzz.h"
 #include "core/utf8.h"
+#include "fuzz.h"
 
 enum { USED_SAMPLES = 8 };
 

@@ -3,9 +3,9 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "io/files.h"
-#include "fuzz.h"
 #include "core/hash.h"
+#include "fuzz.h"
+#include "io/files.h"
 
 static void walk_one(const lw_safetensors *file, const lw_tensor_view *view)
 {

@@ -6,8 +6,8 @@
 #include <string.h>
 
 #include "backbone.h"
-#include "derivative.h"
 #include "core/random.h"
+#include "derivative.h"
 
 enum { DIRECTIONS = 2, SEQUENCES = 4, IDS = 17 };
 

@@ -1,19 +1,19 @@
 // The gradient of the whole step: encoder, pooler, adapters and frozen LLMs, against finite differences of its loss.
 //
 // For every trainable tensor p and direction u, |u| = 1, the analytic g.u is compared with the derivative of
-// L(p + h u) at h = 0. L is computed in double from the f32 logits of every answer token, with formula and weights written
-// out here once more, so a wrong weight is found too.
+// L(p + h u) at h = 0. L is computed in double from the f32 logits of every answer token, with formula and weights
+// written out here once more, so a wrong weight is found too.
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
-#include "data/sample.h"
-#include "divergence.h"
-#include "derivative.h"
 #include "core/random.h"
-#include "wire/step.h"
+#include "data/sample.h"
+#include "derivative.h"
+#include "divergence.h"
 #include "kernels/devices.h"
+#include "wire/step.h"
 
 enum { LLMS = 2, READS = 1, SAMPLES = 5, MAX_TOKENS = 8, DIRECTIONS = 3 };
 
@@ -591,15 +591,17 @@ int main(void)
                "train: { latent_dropout = 0.4; }; pooler: { layers = 1; heads = 2; ffn = 7; };"
                "encoder: { layers = 0; width = 12; heads = 2; ffn = 10; };",
                plain);
-    check_case("windows of text, nested latents",
-               "data: { format = \"text\"; }; train: { nested_from = 1; latent_dropout = 0.2; };"
-               "encoder: { layers = 0; width = 12; heads = 2; ffn = 10; }; pooler: { layers = 1; heads = 2; ffn = 7; };",
-               plain);
+    check_case(
+        "windows of text, nested latents",
+        "data: { format = \"text\"; }; train: { nested_from = 1; latent_dropout = 0.2; };"
+        "encoder: { layers = 0; width = 12; heads = 2; ffn = 10; }; pooler: { layers = 1; heads = 2; ffn = 7; };",
+        plain);
     // The second LLM reads for the encoder too, longer texts in several windows.
-    check_case("llm with updates, bidirectional, windows, mean",
-               "encoder: { kind = \"llm\"; share = \"two\"; causal = false; window = 8; lora_rank = 2; lora_alpha = 3.0; "
-               "}; pooler: { kind = \"mean\"; };",
-               plain);
+    check_case(
+        "llm with updates, bidirectional, windows, mean",
+        "encoder: { kind = \"llm\"; share = \"two\"; causal = false; window = 8; lora_rank = 2; lora_alpha = 3.0; "
+        "}; pooler: { kind = \"mean\"; };",
+        plain);
     check_case("llm with updates, causal, 1 layer, queries",
                "encoder: { kind = \"llm\"; share = \"two\"; layers = 1; lora_rank = 1; }; "
                "pooler: { layers = 1; heads = 4; ffn = 9; };",

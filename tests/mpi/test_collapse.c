@@ -3,8 +3,8 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-#include "train/collapse.h"
 #include "kernels/devices.h"
+#include "train/collapse.h"
 
 enum { LATENTS = 3, WIDTH = 4, VALUES = LATENTS * WIDTH, MOST = 5 };
 

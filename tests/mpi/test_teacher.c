@@ -87,7 +87,8 @@ static void open_job(bench *b, const char *k, const char *tau)
 static void open_teacher(bench *b)
 {
     lw_arena arena = lw_arena_measure();
-    must(lw_teacher_create(&b->job, b->job.config, b->job.train[0].samples, b->job.train[0].count, &err, &b->teacher), &err, "teacher");
+    must(lw_teacher_create(&b->job, b->job.config, b->job.train[0].samples, b->job.train[0].count, &err, &b->teacher),
+         &err, "teacher");
     must(lw_teacher_layout_buffers(&arena, b->teacher, &err), &err, "layout");
     must(lw_arena_alloc(b->job.dev, &arena, "teacher", &err, &b->teacher_memory), &err, "memory");
     memset(b->teacher_memory.base, 0xFF, b->teacher_memory.size_bytes);
@@ -199,8 +200,8 @@ static void after_phase(void *context, lw_step_phase phase, int64_t j)
 
 // --- the step
 
-// The teacher that is not cached, as a source of states: a pass of one sample alone. Its logits are compared above; here
-// it serves the gradient.
+// The teacher that is not cached, as a source of states: a pass of one sample alone. Its logits are compared above;
+// here it serves the gradient.
 static lw_status alone(void *context, int64_t j, const lw_token_sample *s, lw_error *e, void *out)
 {
     bench *b = context;

@@ -1,8 +1,8 @@
 // cases_element.c: activations, axpy, conversions.
 #include <math.h>
 
-#include "harness.h"
 #include "core/random.h"
+#include "harness.h"
 #include "reference.h"
 
 typedef struct element_context {
@@ -288,8 +288,8 @@ static void build_random_normal(op_test *t, const op_case *o)
     {                                                                         \
         .op = "upload_as", .build = build_cast, .cast = { n, from, to, true } \
     }
-#define RANDOM_NORMAL(n, mean, std)                                                                   \
-    {                                                                                                 \
+#define RANDOM_NORMAL(n, mean, std)                                                                    \
+    {                                                                                                  \
         .op = "random_normal", .build = build_random_normal, .typed = true, .random = { n, mean, std } \
     }
 

@@ -86,11 +86,22 @@ static void build_gemm(op_test *t, const op_case *c)
 #define GEMM_FORMS(m, n, k, pad)                                                                            \
     GEMM(m, n, k, false, false, 1.0f, 0.0f, false, pad), GEMM(m, n, k, false, true, 1.0f, 0.0f, true, pad), \
         GEMM(m, n, k, true, false, 0.5f, 1.0f, false, pad), GEMM(m, n, k, true, true, -1.5f, 0.25f, true, pad)
-#define GEMM_MORE(m, n, k, ta, tb, beta, bias, pad, apart, narrow)                                      \
-    {                                                                                                   \
-        .op = "gemm", .build = build_gemm, .typed = true, .gemm = {                                     \
-            m, n, k, ta, tb, 1.0f, beta, bias, pad, false, apart, narrow                                \
-        }                                                                                               \
+#define GEMM_MORE(m, n, k, ta, tb, beta, bias, pad, apart, narrow)  \
+    {                                                               \
+        .op = "gemm", .build = build_gemm, .typed = true, .gemm = { \
+            m,                                                      \
+            n,                                                      \
+            k,                                                      \
+            ta,                                                     \
+            tb,                                                     \
+            1.0f,                                                   \
+            beta,                                                   \
+            bias,                                                   \
+            pad,                                                    \
+            false,                                                  \
+            apart,                                                  \
+            narrow                                                  \
+        }                                                           \
     }
 #define GEMM_PERF(m, n, k, ta, tb)                                                \
     {                                                                             \

@@ -1,7 +1,7 @@
 // cases_large.c: products of the sizes of real models, on request (test_ops --large). Hundreds of millions of elements
-// would be too many for the harness, which keeps every value in double: here a value is a function of its place, operands
-// are made in pieces, and of the result some hundred elements are computed in float64. The rest of what the harness checks
-// holds for all of it: written everywhere, nothing outside, and the same bits in a second run.
+// would be too many for the harness, which keeps every value in double: here a value is a function of its place,
+// operands are made in pieces, and of the result some hundred elements are computed in float64. The rest of what the
+// harness checks holds for all of it: written everywhere, nothing outside, and the same bits in a second run.
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>

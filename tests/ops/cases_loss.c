@@ -241,8 +241,8 @@ static void build_adamw(op_test *t, const op_case *c)
     {                                                                                        \
         .op = "argmax", .build = build_argmax, .typed = true, .rows = { rows_, n, variant_ } \
     }
-#define SQNORM(n, variant_)                                               \
-    {                                                                     \
+#define SQNORM(n, variant_)                                                              \
+    {                                                                                    \
         .op = "sqnorm", .build = build_sqnorm, .typed = true, .rows = { n, 0, variant_ } \
     }
 #define ADAMW(n, clip, step, factor)                                            \

@@ -1,5 +1,5 @@
-// reference.h: the operators of src/device/device.h in double precision, written as plainly as their formulas. Only forward
-// passes: the gradients are their finite differences.
+// reference.h: the operators of src/device/device.h in double precision, written as plainly as their formulas. Only
+// forward passes: the gradients are their finite differences.
 #ifndef OPS_REFERENCE_H
 #define OPS_REFERENCE_H
 

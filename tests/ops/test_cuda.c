@@ -273,8 +273,8 @@ static void check_replay(lw_device *dev)
 
 // --- products
 
-// One shape with biases at addresses of different alignment, with and without a C_in: an algorithm that was chosen for one
-// must not be taken for another.
+// One shape with biases at addresses of different alignment, with and without a C_in: an algorithm that was chosen for
+// one must not be taken for another.
 static void check_bias(lw_device *dev)
 {
     enum { M = 8, N = 16, K = 32, ROOM = 64 };

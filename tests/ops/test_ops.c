@@ -3,9 +3,10 @@
 //   test_ops [DEVICE] [FILTER ...] [--threads N] [--perf | --large]
 //
 // DEVICE: a name for lw_device_open; without one (or "all") every device of this list, skipping what is not compiled
-// in or cannot run here. FILTER: a part of "operator shape", or !PART: those without it; all of them have to hold. Without
-// --threads, checks run with 1 and with 3 threads, timings with 1. --large: instead of the cases, products of the sizes of
-// real models (cases_large.c). Exit code 77 when nothing could be run.
+// in or cannot run here. FILTER: a part of "operator shape", or !PART: those without it; all of them have to hold.
+// Without
+// --threads, checks run with 1 and with 3 threads, timings with 1. --large: instead of the cases, products of the sizes
+// of real models (cases_large.c). Exit code 77 when nothing could be run.
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>

@@ -5,9 +5,9 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "model/bert.h"
 #include "io/safetensors.h"
 #include "kernels/devices.h"
+#include "model/bert.h"
 
 static const double limit = 1e-5;
 

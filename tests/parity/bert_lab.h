@@ -2,8 +2,8 @@
 #ifndef LW_TEST_BERT_LAB_H
 #define LW_TEST_BERT_LAB_H
 
-// Prints the figures; fails where the hidden states of `dir` are further than 1e-5 (relative, over all of them and for the
-// worst row) from those of `reference`.
+// Prints the figures; fails where the hidden states of `dir` are further than 1e-5 (relative, over all of them and for
+// the worst row) from those of `reference`.
 void bert_lab_compare(const char *dir, const char *reference);
 
 #endif

@@ -1,5 +1,5 @@
-// BERT: last hidden states against transformers (make_bert.py). bert/768 is too large for the tree and is written here, from
-// its formula.
+// BERT: last hidden states against transformers (make_bert.py). bert/768 is too large for the tree and is written here,
+// from its formula.
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>

@@ -1,6 +1,6 @@
-// BERT: a real model, all-MiniLM-L6-v2 as configs/smollm2/prepare.py makes it. Ids of 640 texts and last hidden states of
-// six as Hugging Face has them (make_minilm.py). The model is not in the tree: skipped where $LWMPI_MODELS names no folder
-// that holds it.
+// BERT: a real model, all-MiniLM-L6-v2 as configs/smollm2/prepare.py makes it. Ids of 640 texts and last hidden states
+// of six as Hugging Face has them (make_minilm.py). The model is not in the tree: skipped where $LWMPI_MODELS names no
+// folder that holds it.
 #include <stdio.h>
 #include <stdlib.h>
 #include <unistd.h>

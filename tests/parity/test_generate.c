@@ -7,9 +7,9 @@
 #include <string.h>
 #include <sys/stat.h>
 
-#include "model/generate.h"
 #include "io/safetensors.h"
 #include "kernels/devices.h"
+#include "model/generate.h"
 
 static const char fixtures[] = "tests/parity/fixtures";
 static int failures = 0;

@@ -7,9 +7,9 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "kernels/devices.h"
 #include "model/generate.h"
 #include "tokenizer/tokenizer.h"
-#include "kernels/devices.h"
 
 enum { NEW = 24, PATH_BYTES = 4096 };
 

@@ -1,5 +1,5 @@
-// tokenizer_own: small tokenizer.json (Llama-3, Qwen2, GPT-2, SmolLM2, BERT style) against Hugging Face's ids and texts,
-// and the time of a megabyte without a break.
+// tokenizer_own: small tokenizer.json (Llama-3, Qwen2, GPT-2, SmolLM2, BERT style) against Hugging Face's ids and
+// texts, and the time of a megabyte without a break.
 #include <time.h>
 
 #include "tokenizer/golden.h"

@@ -1,5 +1,5 @@
-// hang.c: a kernel that never ends. Whatever waits for it is done in time with a failure that says so, or with a call of
-// the device's `overdue`. Each case in a process of its own, as the software GPU injects one fault a process.
+// hang.c: a kernel that never ends. Whatever waits for it is done in time with a failure that says so, or with a call
+// of the device's `overdue`. Each case in a process of its own, as the software GPU injects one fault a process.
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>

@@ -1,11 +1,11 @@
-// load.c DIR: weights of a file several times as large as the pinned memory that they pass through arrive whole, and the
-// host never holds more than some pieces of it.
+// load.c DIR: weights of a file several times as large as the pinned memory that they pass through arrive whole, and
+// the host never holds more than some pieces of it.
 #include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
 
-#include "model/frozen_weights.h"
 #include "kernels/devices.h"
+#include "model/frozen_weights.h"
 
 enum { TENSORS = 3, TENSOR_BYTES = 80 << 20, PIECE_BYTES = 16 << 20 };
 

@@ -229,8 +229,8 @@ static void product(int shift, bool other_problem)
     if (!good || found != 1) {
         exit(3);
     }
-    (void)cublasLtMatmul(handle, desc, &one, x + shift, layout, x + 1024, other_problem ? wide : layout, &zero, x + 2048,
-                         layout, x + 2048, layout, &result.algo, nullptr, 0, nullptr);
+    (void)cublasLtMatmul(handle, desc, &one, x + shift, layout, x + 1024, other_problem ? wide : layout, &zero,
+                         x + 2048, layout, x + 2048, layout, &result.algo, nullptr, 0, nullptr);
     finish();
 }
 
@@ -263,16 +263,56 @@ static const struct {
     {"pinned_overrun", pinned_overrun},
     {"misaligned_product", misaligned_product},
     {"other_algorithm", other_algorithm},
-    {"half_barrier", [] { LW_LAUNCH(half_barrier, 1, 64, 0, nullptr); finish(); }},
-    {"early_end", [] { LW_LAUNCH(early_end, 2, 64, 0, nullptr); finish(); }},
-    {"two_barriers", [] { LW_LAUNCH(two_barriers, 1, 64, 0, nullptr); finish(); }},
-    {"missing_lane", [] { LW_LAUNCH(missing_lane, 1, 32, 0, nullptr, memory(32)); finish(); }},
-    {"ended_lane", [] { LW_LAUNCH(ended_lane, 1, 32, 0, nullptr, memory(32)); finish(); }},
-    {"outside_mask", [] { LW_LAUNCH(outside_mask, 1, 32, 0, nullptr, memory(32)); finish(); }},
-    {"not_in_mask", [] { LW_LAUNCH(not_in_mask, 1, 32, 0, nullptr); finish(); }},
-    {"different_calls", [] { LW_LAUNCH(different_calls, 1, 32, 0, nullptr, memory(32)); finish(); }},
-    {"shared_overrun", [] { LW_LAUNCH(shared_overrun, 1, 1, 1024, nullptr, 256); finish(); }},
-    {"deep_stack", [] { LW_LAUNCH(deep, 1, 1, 0, nullptr, static_cast<char *>(nullptr), 2000); finish(); }},
+    {"half_barrier",
+     [] {
+         LW_LAUNCH(half_barrier, 1, 64, 0, nullptr);
+         finish();
+     }},
+    {"early_end",
+     [] {
+         LW_LAUNCH(early_end, 2, 64, 0, nullptr);
+         finish();
+     }},
+    {"two_barriers",
+     [] {
+         LW_LAUNCH(two_barriers, 1, 64, 0, nullptr);
+         finish();
+     }},
+    {"missing_lane",
+     [] {
+         LW_LAUNCH(missing_lane, 1, 32, 0, nullptr, memory(32));
+         finish();
+     }},
+    {"ended_lane",
+     [] {
+         LW_LAUNCH(ended_lane, 1, 32, 0, nullptr, memory(32));
+         finish();
+     }},
+    {"outside_mask",
+     [] {
+         LW_LAUNCH(outside_mask, 1, 32, 0, nullptr, memory(32));
+         finish();
+     }},
+    {"not_in_mask",
+     [] {
+         LW_LAUNCH(not_in_mask, 1, 32, 0, nullptr);
+         finish();
+     }},
+    {"different_calls",
+     [] {
+         LW_LAUNCH(different_calls, 1, 32, 0, nullptr, memory(32));
+         finish();
+     }},
+    {"shared_overrun",
+     [] {
+         LW_LAUNCH(shared_overrun, 1, 1, 1024, nullptr, 256);
+         finish();
+     }},
+    {"deep_stack",
+     [] {
+         LW_LAUNCH(deep, 1, 1, 0, nullptr, static_cast<char *>(nullptr), 2000);
+         finish();
+     }},
 };
 
 int main(int argc, char **argv)

@@ -1,13 +1,13 @@
-// nccl_ranks STEPS TIMEOUT_S [auto|nccl|mpi [cuda|auto|cpu]]: all-reduces between the devices of the ranks, checked; for
-// test_nccl.sh, which injects the faults, and test_devices.sh. Rank 0 prints the data plane and the number of sums that
-// were right, every rank its device.
+// nccl_ranks STEPS TIMEOUT_S [auto|nccl|mpi [cuda|auto|cpu]]: all-reduces between the devices of the ranks, checked;
+// for test_nccl.sh, which injects the faults, and test_devices.sh. Rank 0 prints the data plane and the number of sums
+// that were right, every rank its device.
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
-#include "mpi/comm.h"
 #include "job/rank_device.h"
 #include "kernels/devices.h"
+#include "mpi/comm.h"
 
 enum { ELEMENTS = 10007 };
 
@@ -88,7 +88,9 @@ int main(int argc, char **argv)
     const char *plane = argc > 3 ? argv[3] : "auto";
     const char *device = argc > 4 ? argv[4] : "cuda";
     lw_config config = {.comm = {LW_COMM_AUTO, timeout_s}};
-    config.comm.backend = strcmp(plane, "mpi") == 0 ? LW_COMM_MPI : strcmp(plane, "nccl") == 0 ? LW_COMM_NCCL : LW_COMM_AUTO;
+    config.comm.backend = strcmp(plane, "mpi") == 0    ? LW_COMM_MPI
+                          : strcmp(plane, "nccl") == 0 ? LW_COMM_NCCL
+                                                       : LW_COMM_AUTO;
     config.device = strcmp(device, "cpu") == 0    ? LW_DEVICE_CPU
                     : strcmp(device, "auto") == 0 ? LW_DEVICE_AUTO
                                                   : LW_DEVICE_CUDA;

@@ -18,14 +18,14 @@ static int failures;
             failures++;                                                    \
         }                                                                  \
     } while (0)
-#define EXPECT(error, call)                                                                                        \
-    do {                                                                                                           \
-        cudaError_t got = (call);                                                                                  \
-        if (got != (error)) {                                                                                      \
-            printf("%s:%d: %s is %s, expected %s\n", __FILE__, __LINE__, #call, cudaGetErrorName(got), #error);    \
-            failures++;                                                                                            \
-        }                                                                                                          \
-        (void)cudaGetLastError();                                                                                  \
+#define EXPECT(error, call)                                                                                     \
+    do {                                                                                                        \
+        cudaError_t got = (call);                                                                               \
+        if (got != (error)) {                                                                                   \
+            printf("%s:%d: %s is %s, expected %s\n", __FILE__, __LINE__, #call, cudaGetErrorName(got), #error); \
+            failures++;                                                                                         \
+        }                                                                                                       \
+        (void)cudaGetLastError();                                                                               \
     } while (0)
 #define GOOD(call) EXPECT(cudaSuccess, call)
 
@@ -197,10 +197,14 @@ static void check_launch_errors()
         size_t shared;
         cudaError_t error;
     } cases[] = {
-        {1, 1025, 0, cudaErrorInvalidConfiguration},        {1, 0, 0, cudaErrorInvalidConfiguration},
-        {0, 32, 0, cudaErrorInvalidConfiguration},          {dim3(1, 65536), 32, 0, cudaErrorInvalidConfiguration},
-        {dim3(1, 1, 65536), 1, 0, cudaErrorInvalidConfiguration}, {1, dim3(1, 1, 65), 0, cudaErrorInvalidConfiguration},
-        {1, dim3(64, 32), 0, cudaErrorInvalidConfiguration}, {1, 32, 49153, cudaErrorInvalidValue},
+        {1, 1025, 0, cudaErrorInvalidConfiguration},
+        {1, 0, 0, cudaErrorInvalidConfiguration},
+        {0, 32, 0, cudaErrorInvalidConfiguration},
+        {dim3(1, 65536), 32, 0, cudaErrorInvalidConfiguration},
+        {dim3(1, 1, 65536), 1, 0, cudaErrorInvalidConfiguration},
+        {1, dim3(1, 1, 65), 0, cudaErrorInvalidConfiguration},
+        {1, dim3(64, 32), 0, cudaErrorInvalidConfiguration},
+        {1, 32, 49153, cudaErrorInvalidValue},
         {dim3(1, 65535), 1, 0, cudaSuccess},
     };
     for (const auto &c : cases) {

@@ -9,8 +9,8 @@
 
 #include <cmocka.h>
 
-#include "eval/bootstrap.h"
 #include "core/random.h"
+#include "eval/bootstrap.h"
 
 static lw_error err;
 
@@ -133,9 +133,9 @@ static void test_one_cluster(void **state)
 static double p_of(const lw_resampling *r, const double *a, const double *b, const double *den)
 {
     double p = -1.0;
-    assert_int_equal(
-        lw_bootstrap_sign_flip(r, &(lw_figure){.a = {.num = a, .den = den}, .b = {.num = b, .den = den}}, &err, &p),
-        LW_OK);
+    assert_int_equal(lw_bootstrap_sign_flip(r, &(lw_figure){.a = {.num = a, .den = den}, .b = {.num = b, .den = den}},
+                                            &err, &p),
+                     LW_OK);
     return p;
 }
 

@@ -13,9 +13,9 @@
 #include <cmocka.h>
 #include <math.h>
 
+#include "io/files.h"
 #include "run/checkpoint.h"
 #include "run/checkpoint_internal.h"
-#include "io/files.h"
 
 enum { ELEMENTS = 40, PATH_BYTES = 512 };
 

@@ -12,11 +12,11 @@
 
 #include <cmocka.h>
 
+#include "core/clock.h"
+#include "io/files.h"
 #include "run/checkpoint.h"
 #include "run/checkpoint_internal.h"
 #include "run/checkpoint_writer.h"
-#include "core/clock.h"
-#include "io/files.h"
 #include "scratch.h"
 
 enum { ELEMENTS = 1 << 16 };

@@ -161,17 +161,22 @@ static void test_cross_checks(void **state)
     file_fails(GOOD "encoder: { width = 250; heads = 4; };", "encoder.heads = 4", "encoder.width = 250");
     file_fails(GOOD "encoder: { kind = \"llm\"; };", "encoder.kind = \"llm\"", "encoder.path");
     file_fails(GOOD "encoder: { kind = \"llm\"; path = \"a\"; share = \"a\"; };", "encoder.share", "not both");
-    file_fails(GOOD "encoder: { kind = \"llm\"; share = \"nobody\"; };", "encoder.share = \"nobody\"", "no entry of models");
-    file_fails(GOOD "encoder: { kind = \"llm\"; path = \"a\"; layers = 0; };", "encoder.layers = 0", "at least one layer");
+    file_fails(GOOD "encoder: { kind = \"llm\"; share = \"nobody\"; };", "encoder.share = \"nobody\"",
+               "no entry of models");
+    file_fails(GOOD "encoder: { kind = \"llm\"; path = \"a\"; layers = 0; };", "encoder.layers = 0",
+               "at least one layer");
     file_fails(GOOD "encoder: { lora_rank = 4; };", "encoder.lora_rank = 4", "not \"llm\"");
     file_fails(GOOD "encoder: { kind = \"llm\"; path = \"a\"; window = 7; };", "encoder.window = 7", "at least 8");
     file_fails(GOOD "wire: { d_z = 12; }; pooler: { heads = 4; };", "pooler.heads = 4", "even");
     file_fails(GOOD "prompt: { question = \"Q\"; };", "prompt.question = \"Q\"", "{question} exactly once");
     file_fails(GOOD "prompt: { answer = \"{answer}{answer}\"; };", "prompt.answer", "exactly once");
     file_fails(GOOD "encoder: { kind = \"bert\"; };", "encoder.kind = \"bert\"", "encoder.path");
-    fails_with(GOOD "data: { format = \"text\"; window_bytes = 4096; };", NULL, LW_ERR_CONFIG, "data.window_bytes = 4096", "max_source_bytes");
-    fails_with(GOOD "data: { format = \"text\"; };\n", "loss.kd_weight=0.5", LW_ERR_CONFIG, "override loss.kd_weight = 0.5", "no teacher");
-    fails_with(GOOD "loss: { k = 0; };\n", "loss.kd_weight=0.5", LW_ERR_CONFIG, "override loss.kd_weight = 0.5", "set loss.k");
+    fails_with(GOOD "data: { format = \"text\"; window_bytes = 4096; };", NULL, LW_ERR_CONFIG,
+               "data.window_bytes = 4096", "max_source_bytes");
+    fails_with(GOOD "data: { format = \"text\"; };\n", "loss.kd_weight=0.5", LW_ERR_CONFIG,
+               "override loss.kd_weight = 0.5", "no teacher");
+    fails_with(GOOD "loss: { k = 0; };\n", "loss.kd_weight=0.5", LW_ERR_CONFIG, "override loss.kd_weight = 0.5",
+               "set loss.k");
 }
 
 static void test_bad_models(void **state)

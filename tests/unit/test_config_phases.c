@@ -11,15 +11,15 @@
 #include "config/config.h"
 #include "config/keys.h"
 
-#define COMMON                                                             \
-    "models = ( { name = \"llama\"; path = \"m/llama\"; } );\n"            \
-    "batch: { global = 8; };\n"                                            \
-    "data: { train = \"qa.jsonl\"; };\n"                                   \
+#define COMMON                                                  \
+    "models = ( { name = \"llama\"; path = \"m/llama\"; } );\n" \
+    "batch: { global = 8; };\n"                                 \
+    "data: { train = \"qa.jsonl\"; };\n"                        \
     "train: { epochs = 3; max_steps = 700; lr = 2e-4; warmup = 0.1; };\n"
-#define TWO                                                                                   \
-    COMMON "phases = (\n"                                                                     \
+#define TWO                                                                                          \
+    COMMON "phases = (\n"                                                                            \
            "  { name = \"text\"; data = \"sub/t.jsonl\"; steps = 500; lr = 1e-3; warmup = 0.2; },\n" \
-           "  { name = \"qa\"; encoder_lr = 5e-5; }\n"                                        \
+           "  { name = \"qa\"; encoder_lr = 5e-5; }\n"                                               \
            ");\n"
 
 static lw_error err;
@@ -87,9 +87,10 @@ static void test_no_phases_is_one(void **state)
 static void test_overrides(void **state)
 {
     (void)state;
-    static const char *const overrides[] = {"phases.[0].steps=10", "phases.qa.steps=20",  "phases.text.data=here.txt",
-                                            "phases.qa.format=squad", "phases.[1].name=answers",
-                                            "phases.answers.lr=3e-3", "train.lr=7e-4"};
+    static const char *const overrides[] = {
+        "phases.[0].steps=10",    "phases.qa.steps=20",      "phases.text.data=here.txt",
+        "phases.qa.format=squad", "phases.[1].name=answers", "phases.answers.lr=3e-3",
+        "train.lr=7e-4"};
     static const char *const list[] = {"phases=({name=\"a\";steps=4;},{name=\"b\";epochs=2;})", "phases.b.lr=1e-2"};
     lw_config *c = parse(TWO, sizeof overrides / sizeof *overrides, overrides);
     const lw_config *text = lw_config_phase(c, 0);
@@ -119,7 +120,8 @@ static void test_messages(void **state)
     fails(COMMON "phases = ( { name = 3; } );", NULL, "phases.[0].name wants a string");
     fails(COMMON "phases = ( { name = \"a\"; stepz = 4; } );", NULL, "conf/x.cfg:5: phases.[0].stepz: unknown key");
     fails(COMMON "phases = ( { name = \"a\"; seed = 4; } );", NULL, "phases.[0].seed: unknown key");
-    fails(COMMON "phases = ( { name = \"a\"; lr = -1.0; } );", NULL, "conf/x.cfg:5: phases.[0].lr = -1 is out of range");
+    fails(COMMON "phases = ( { name = \"a\"; lr = -1.0; } );", NULL,
+          "conf/x.cfg:5: phases.[0].lr = -1 is out of range");
     fails(COMMON "phases = ( { name = \"a\"; steps = \"x\"; } );", NULL, "phases.[0].steps wants");
     fails(COMMON "phases = ( 3 );", NULL, "phases.[0] wants a group");
     fails(COMMON "phases = { name = \"a\"; };", NULL, "phases wants a list");

@@ -44,7 +44,11 @@ static const char *put_bytes(const char *text, size_t bytes)
 static lw_dataset read_as(lw_data_format format, const char *text, int64_t limit, int64_t max_bad)
 {
     lw_dataset set = {0};
-    lw_status status = lw_dataset_read(&(lw_data_source){.path = put_bytes(text, strlen(text)), .format = format, .limit = limit, .max_bad_rows = max_bad}, &err, &set);
+    lw_status status = lw_dataset_read(&(lw_data_source){.path = put_bytes(text, strlen(text)),
+                                                         .format = format,
+                                                         .limit = limit,
+                                                         .max_bad_rows = max_bad},
+                                       &err, &set);
     if (status != LW_OK) {
         print_error("%s\n", err.text);
     }
@@ -56,7 +60,9 @@ static void fails_bytes(lw_data_format format, const char *text, size_t bytes, i
                         const char *a, const char *b)
 {
     lw_dataset set = {0};
-    lw_status status = lw_dataset_read(&(lw_data_source){.path = put_bytes(text, bytes), .format = format, .max_bad_rows = max_bad}, &err, &set);
+    lw_status status =
+        lw_dataset_read(&(lw_data_source){.path = put_bytes(text, bytes), .format = format, .max_bad_rows = max_bad},
+                        &err, &set);
     if (status != wanted || strstr(err.text, a) == NULL || strstr(err.text, b) == NULL) {
         print_error("status %d: %s\n  wanted \"%s\" and \"%s\"\n", (int)status, err.text, a, b);
     }
@@ -146,11 +152,14 @@ static void test_files(void **state)
 {
     (void)state;
     lw_dataset set = {0};
-    assert_int_equal(lw_dataset_read(&(lw_data_source){.path = "/nowhere/x.jsonl", .format = LW_DATA_JSONL}, &err, &set), LW_ERR_IO);
+    assert_int_equal(
+        lw_dataset_read(&(lw_data_source){.path = "/nowhere/x.jsonl", .format = LW_DATA_JSONL}, &err, &set), LW_ERR_IO);
     assert_non_null(strstr(err.text, "/nowhere/x.jsonl"));
     assert_int_equal(lw_dataset_read(&(lw_data_source){.path = dir, .format = LW_DATA_JSONL}, &err, &set), LW_ERR_IO);
-    assert_int_equal(lw_dataset_read(&(lw_data_source){.path = "", .format = LW_DATA_JSONL}, &err, &set), LW_ERR_CONFIG);
-    assert_int_equal(lw_dataset_read(&(lw_data_source){.path = "/nowhere/x.json", .format = LW_DATA_SQUAD}, &err, &set), LW_ERR_IO);
+    assert_int_equal(lw_dataset_read(&(lw_data_source){.path = "", .format = LW_DATA_JSONL}, &err, &set),
+                     LW_ERR_CONFIG);
+    assert_int_equal(lw_dataset_read(&(lw_data_source){.path = "/nowhere/x.json", .format = LW_DATA_SQUAD}, &err, &set),
+                     LW_ERR_IO);
 }
 
 // Rows longer than the read buffer, and rows that end at its borders.
@@ -168,7 +177,8 @@ static void test_long_lines(void **state)
         total += (size_t)sprintf(text + total, "\", \"question\": \"q\", \"answer\": \"a\"}\n");
     }
     lw_dataset set = {0};
-    assert_int_equal(lw_dataset_read(&(lw_data_source){.path = put_bytes(text, total), .format = LW_DATA_JSONL}, &err, &set), LW_OK);
+    assert_int_equal(
+        lw_dataset_read(&(lw_data_source){.path = put_bytes(text, total), .format = LW_DATA_JSONL}, &err, &set), LW_OK);
     assert_int_equal(set.count, rows);
     for (size_t i = 0; i < rows; i++) {
         assert_int_equal(strlen(set.samples[i].context), context_bytes[i]);

@@ -10,9 +10,9 @@
 
 #include <cmocka.h>
 
+#include "core/utf8.h"
 #include "data/dataset.h"
 #include "io/files.h"
-#include "core/utf8.h"
 
 static lw_error err;
 static char dir[64];
@@ -145,7 +145,8 @@ static void test_no_context(void **state)
         " {\"_id\": \"h7\", \"question\": \"q\", \"answer\": \"a\", \"context\": []}]",
         "{\"data\": [{\"paragraphs\": ["
         "{\"context\": \"c\", \"qas\": [{\"question\": \"q\", \"answers\": [{\"text\": \"a\"}]}]},"
-        "{\"context\": \" \\n\", \"qas\": [{\"id\": \"h7\", \"question\": \"q\", \"answers\": [{\"text\": \"a\"}]}]}]}]}",
+        "{\"context\": \" \\n\", \"qas\": [{\"id\": \"h7\", \"question\": \"q\", \"answers\": [{\"text\": "
+        "\"a\"}]}]}]}]}",
         "{\"context\": \"c\", \"question\": \"q\", \"answer\": \"a\"}\n{\"prompt\": \"q\", \"answer\": \"a\"}",
     };
     static const lw_data_format formats[] = {LW_DATA_HOTPOT, LW_DATA_SQUAD, LW_DATA_JSONL};

@@ -15,9 +15,9 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include "core/hash.h"
 #include "io/files.h"
 #include "scratch.h"
-#include "core/hash.h"
 
 static lw_error err;
 

@@ -348,7 +348,8 @@ static void test_rope_refused(void **state)
         {"{\"rope_scaling\":{\"type\":\"linear\",\"factor\":0}}", LW_ERR_FORMAT, "\"rope_scaling.factor\": 0"},
         {"{\"rope_scaling\":{\"type\":\"linear\",\"factor\":\"4\"}}", LW_ERR_FORMAT, "expected a number"},
         {"{\"rope_scaling\":\"linear\"}", LW_ERR_FORMAT, "\"rope_scaling\": expected an object"},
-        {"{\"rope_scaling\":{\"rope_type\":\"llama3\",\"factor\":8.0,\"low_freq_factor\":1.0,\"high_freq_factor\":4.0}}",
+        {"{\"rope_scaling\":{\"rope_type\":\"llama3\",\"factor\":8.0,\"low_freq_factor\":1.0,\"high_freq_factor\":4.0}"
+         "}",
          LW_ERR_FORMAT, "\"rope_scaling.original_max_position_embeddings\" is missing"},
         {"{\"rope_scaling\":{\"rope_type\":\"llama3\",\"factor\":8.0,\"low_freq_factor\":1.0,"
          "\"original_max_position_embeddings\":64}}",

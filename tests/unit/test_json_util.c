@@ -176,7 +176,8 @@ static void test_printable(void **state)
     char wide[64];
     assert_string_equal(lw_printable("\xc3\xa9\xe6\x97\xa5\xf0\x9f\x98\x80", wide, sizeof wide),
                         "\xc3\xa9\xe6\x97\xa5\xf0\x9f\x98\x80");
-    assert_string_equal(lw_printable("1234567\xc3\xa9\xc3\xa9\xc3\xa9", out, sizeof out), "1234567...");    // never half of one
+    assert_string_equal(lw_printable("1234567\xc3\xa9\xc3\xa9\xc3\xa9", out, sizeof out),
+                        "1234567...");                                                              // never half of one
     assert_string_equal(lw_printable("\xc2\x9b\xc2\xa0", wide, sizeof wide), "\\xc2\\x9b\xc2\xa0"); // C1: CSI
     assert_string_equal(lw_printable("a\xff\xc3", wide, sizeof wide), "a\\xff\\xc3");
     assert_string_equal(lw_printable("\xed\xa0\x80z\x7f", wide, sizeof wide), "\\xed\\xa0\\x80z\\x7f");

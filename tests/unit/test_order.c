@@ -9,8 +9,8 @@
 
 #include <cmocka.h>
 
-#include "data/dataset.h"
 #include "core/random.h"
+#include "data/dataset.h"
 
 static void check_bijection(uint64_t seed, int64_t epoch, int64_t count, unsigned char *seen)
 {

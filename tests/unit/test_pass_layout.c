@@ -9,8 +9,8 @@
 #include <cmocka.h>
 
 #include "device/arena.h"
-#include "model/packing.h"
 #include "device/params.h"
+#include "model/packing.h"
 
 // --- arena
 

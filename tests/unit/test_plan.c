@@ -152,10 +152,12 @@ static void test_cost_grows_with_the_job(void **state)
 
 static double predict(const fixture *f, double tokens, int64_t ranks)
 {
-    return lw_predict_teacher(&f->rates, &f->llm, 5000.0, tokens, LW_TEACHER_PASS_ROWS, LW_TEACHER_CHUNK_SAMPLES, ranks);
+    return lw_predict_teacher(&f->rates, &f->llm, 5000.0, tokens, LW_TEACHER_PASS_ROWS, LW_TEACHER_CHUNK_SAMPLES,
+                              ranks);
 }
 
-// The teacher's passes read prompts of 200 tokens: products of thousands of rows, whose arithmetic is what takes the time.
+// The teacher's passes read prompts of 200 tokens: products of thousands of rows, whose arithmetic is what takes the
+// time.
 static void test_teacher(void **state)
 {
     (void)state;

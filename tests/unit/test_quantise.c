@@ -9,9 +9,9 @@
 
 #include <cmocka.h>
 
+#include "core/random.h"
 #include "kernels/cpu/half.h"
 #include "wire/quantise.h"
-#include "core/random.h"
 
 static lw_error err;
 static const int64_t widths[] = {32, 16, 8, 6, 4};

@@ -8,8 +8,8 @@
 
 #include <cmocka.h>
 
-#include "wire/encoder.h"
 #include "kernels/devices.h"
+#include "wire/encoder.h"
 
 enum { MAX_TOKENS = 64, BOS = 3 };
 

@@ -14,16 +14,16 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#include "run/checkpoint.h"
-#include "run/checkpoint_internal.h"
 #include "cli/command.h"
+#include "core/hash.h"
+#include "core/utf8.h"
 #include "data/dataset.h"
+#include "data/token_cache.h"
 #include "io/files.h"
 #include "model/hf_config.h"
+#include "run/checkpoint.h"
+#include "run/checkpoint_internal.h"
 #include "scratch.h"
-#include "data/token_cache.h"
-#include "core/utf8.h"
-#include "core/hash.h"
 
 enum { VARIANTS = 3000, ROOM = 4096 };
 
@@ -154,7 +154,9 @@ static void check_rows(lw_data_format format, const char *name, const char *vali
         size_t bytes = make_variant(valid, valid_bytes, &random, text);
         scratch_put(path, text, bytes);
         lw_dataset set = {0};
-        lw_status status = lw_dataset_read(&(lw_data_source){.path = path, .format = format, .limit = i % 3, .max_bad_rows = i % 4}, &err, &set);
+        lw_status status =
+            lw_dataset_read(&(lw_data_source){.path = path, .format = format, .limit = i % 3, .max_bad_rows = i % 4},
+                            &err, &set);
         if (status != LW_OK) {
             assert_true(status == LW_ERR_FORMAT || status == LW_ERR_CONFIG);
             assert_null(set.samples);
@@ -199,7 +201,8 @@ static void test_rows_from_a_pipe(void **state)
     assert_int_equal(lw_dataset_read(&(lw_data_source){.path = path, .format = LW_DATA_JSONL}, &err, &set), LW_ERR_IO);
     alarm(0);
     assert_non_null(strstr(err.text, "is a pipe, socket or device"));
-    assert_int_equal(lw_dataset_read(&(lw_data_source){.path = "/dev/zero", .format = LW_DATA_JSONL}, &err, &set), LW_ERR_IO);
+    assert_int_equal(lw_dataset_read(&(lw_data_source){.path = "/dev/zero", .format = LW_DATA_JSONL}, &err, &set),
+                     LW_ERR_IO);
 }
 
 // --- manifests

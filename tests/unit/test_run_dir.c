@@ -15,11 +15,11 @@
 #include <math.h>
 #include <signal.h>
 
-#include "run/checkpoint_internal.h"
+#include "core/signals.h"
 #include "io/files.h"
 #include "io/json.h"
+#include "run/checkpoint_internal.h"
 #include "run/run_dir.h"
-#include "core/signals.h"
 
 enum { PATH_BYTES = 512 };
 

@@ -219,9 +219,9 @@ static void test_learning_rate_at_the_edges(void **state)
 static void test_rates_of_the_parts(void **state)
 {
     (void)state;
-    lw_config c = {.batch.global = 1,
-                   .train = {.epochs = 1, .lr = 2e-3, .warmup = 0.1, .min_lr = 0.02, .encoder_lr = 5e-4,
-                             .encoder_start = 0.25}};
+    lw_config c = {
+        .batch.global = 1,
+        .train = {.epochs = 1, .lr = 2e-3, .warmup = 0.1, .min_lr = 0.02, .encoder_lr = 5e-4, .encoder_start = 0.25}};
     lw_schedule s = make(&c, 100, 1);
     for (int64_t step = 0; step < 100; step++) {
         double lr = lw_schedule_lr(&c, &s, step);

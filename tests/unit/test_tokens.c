@@ -9,9 +9,9 @@
 
 #include <cmocka.h>
 
+#include "core/utf8.h"
 #include "data/dataset.h"
 #include "io/files.h"
-#include "core/utf8.h"
 
 static lw_error err;
 
@@ -45,7 +45,11 @@ static const char *put_bytes(const char *text, size_t bytes)
 static lw_dataset read_as(lw_data_format format, const char *text, int64_t limit, int64_t max_bad)
 {
     lw_dataset set = {0};
-    lw_status status = lw_dataset_read(&(lw_data_source){.path = put_bytes(text, strlen(text)), .format = format, .limit = limit, .max_bad_rows = max_bad}, &err, &set);
+    lw_status status = lw_dataset_read(&(lw_data_source){.path = put_bytes(text, strlen(text)),
+                                                         .format = format,
+                                                         .limit = limit,
+                                                         .max_bad_rows = max_bad},
+                                       &err, &set);
     if (status != LW_OK) {
         print_error("%s\n", err.text);
     }
@@ -240,8 +244,9 @@ static void test_prompts_are_cut_in_the_context(void **state)
 {
     (void)state;
     const char *context = "Olga lives in Z\xC3\xBCrich \xE2\x82\xAC. The \xF0\x9F\x98\x80 lamp";
-    lw_dataset set = read_as(
-        LW_DATA_JSONL, ROW("Olga lives in Z\xC3\xBCrich \xE2\x82\xAC. The \xF0\x9F\x98\x80 lamp", "Who?", "x"), 0, 0);
+    lw_dataset set =
+        read_as(LW_DATA_JSONL, ROW("Olga lives in Z\xC3\xBCrich \xE2\x82\xAC. The \xF0\x9F\x98\x80 lamp", "Who?", "x"),
+                0, 0);
     for (int limit = 2; limit < 60; limit++) {
         char setting[64];
         snprintf(setting, sizeof setting, "prompt.max_prompt_tokens=%d", limit);

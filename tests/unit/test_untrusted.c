@@ -13,15 +13,15 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#include "cost/calibration.h"
-#include "core/child.h"
 #include "config/config.h"
+#include "core/child.h"
+#include "core/utf8.h"
+#include "cost/calibration.h"
 #include "data/dataset.h"
+#include "data/token_cache.h"
 #include "io/files.h"
 #include "scratch.h"
-#include "data/token_cache.h"
 #include "tokenizer/tokenizer.h"
-#include "core/utf8.h"
 
 static lw_error err;
 
@@ -253,7 +253,9 @@ static void test_shared_context(void **state)
     scratch_put(path, text, (size_t)(at - text));
     free(text);
     lw_dataset set = {0};
-    assert_int_equal(lw_dataset_read(&(lw_data_source){.path = path, .format = LW_DATA_SQUAD, .max_bad_rows = 2}, &err, &set), LW_OK);
+    assert_int_equal(lw_dataset_read(&(lw_data_source){.path = path, .format = LW_DATA_SQUAD, .max_bad_rows = 2}, &err,
+                                     &set),
+                     LW_OK);
     assert_int_equal(set.count, QUESTIONS);
     for (int64_t i = 0; i < set.count; i++) {
         assert_ptr_equal(set.samples[i].context, set.samples[i < QUESTIONS / 2 ? 0 : QUESTIONS / 2].context);

@@ -11,8 +11,8 @@
 #include <cmocka.h>
 
 #include "core/random.h"
-#include "wire/wire.h"
 #include "kernels/devices.h"
+#include "wire/wire.h"
 
 typedef struct fixture {
     lw_config *config;
@@ -31,7 +31,7 @@ static void must(lw_status status, const lw_error *err)
 
 static void open_fixture(fixture *f)
 {
-    static const char *const overrides[] = {"wire.d_z=16",     "pooler.heads=2",     "encoder.width=16",
+    static const char *const overrides[] = {"wire.d_z=16",     "pooler.heads=2",    "encoder.width=16",
                                             "encoder.heads=2", "adapter.hidden=16", "wire.latents=4"};
     const int64_t d[] = {24, 40};
     lw_error err = {{0}};

@@ -10,8 +10,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "wire/quantise.h"
 #include "io/safetensors.h"
+#include "wire/quantise.h"
 #include "wire/wire_file.h"
 
 enum { TEXTS = 3, D_Z = 40, ROWS = 6 };

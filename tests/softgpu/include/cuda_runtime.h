@@ -38,20 +38,22 @@ struct dim3 {
     constexpr dim3(unsigned int x_ = 1, unsigned int y_ = 1, unsigned int z_ = 1) : x(x_), y(y_), z(z_) {}
 };
 
-#define SOFTGPU_VECTOR(type, name)                              \
-    struct alignas(2 * sizeof(type)) name##2 {                  \
-        type x, y;                                              \
-    };                                                          \
-    struct alignas(4 * sizeof(type) < 16 ? 4 * sizeof(type) : 16) name##4 { \
-        type x, y, z, w;                                        \
-    };                                                          \
-    static inline name##2 make_##name##2(type x, type y)        \
-    {                                                           \
-        return {x, y};                                          \
-    }                                                           \
-    static inline name##4 make_##name##4(type x, type y, type z, type w) \
-    {                                                           \
-        return {x, y, z, w};                                    \
+#define SOFTGPU_VECTOR(type, name)                                        \
+    struct alignas(2 * sizeof(type)) name##2                              \
+    {                                                                     \
+        type x, y;                                                        \
+    };                                                                    \
+    struct alignas(4 * sizeof(type) < 16 ? 4 * sizeof(type) : 16) name##4 \
+    {                                                                     \
+        type x, y, z, w;                                                  \
+    };                                                                    \
+    static inline name##2 make_##name##2(type x, type y)                  \
+    {                                                                     \
+        return {x, y};                                                    \
+    }                                                                     \
+    static inline name##4 make_##name##4(type x, type y, type z, type w)  \
+    {                                                                     \
+        return {x, y, z, w};                                              \
     }
 SOFTGPU_VECTOR(float, float)
 SOFTGPU_VECTOR(int, int)
@@ -83,7 +85,8 @@ extern dim3 blockDim, gridDim;
 
 // --- barriers and warps (block.cpp)
 
-namespace softgpu {
+namespace softgpu
+{
 
 struct Site { // where in the source a barrier or a shuffle stands
     const char *file;
@@ -201,10 +204,22 @@ template <typename To, typename From> To softgpu_bits(From value)
     memcpy(&out, &value, sizeof out);
     return out;
 }
-static inline unsigned int __float_as_uint(float x) { return softgpu_bits<unsigned int>(x); }
-static inline float __uint_as_float(unsigned int x) { return softgpu_bits<float>(x); }
-static inline int __float_as_int(float x) { return softgpu_bits<int>(x); }
-static inline float __int_as_float(int x) { return softgpu_bits<float>(x); }
+static inline unsigned int __float_as_uint(float x)
+{
+    return softgpu_bits<unsigned int>(x);
+}
+static inline float __uint_as_float(unsigned int x)
+{
+    return softgpu_bits<float>(x);
+}
+static inline int __float_as_int(float x)
+{
+    return softgpu_bits<int>(x);
+}
+static inline float __int_as_float(int x)
+{
+    return softgpu_bits<float>(x);
+}
 static inline unsigned int __umulhi(unsigned int a, unsigned int b)
 {
     return (unsigned int)(((unsigned long long)a * b) >> 32);
@@ -217,27 +232,75 @@ static inline long long __mul64hi(long long a, long long b)
 {
     return (long long)(((__int128)a * b) >> 64);
 }
-static inline int __popc(unsigned int x) { return __builtin_popcount(x); }
-static inline int __clz(int x) { return x == 0 ? 32 : __builtin_clz((unsigned int)x); }
-static inline int __ffs(int x) { return __builtin_ffs(x); }
-static inline float rsqrtf(float x) { return 1.0f / sqrtf(x); }
+static inline int __popc(unsigned int x)
+{
+    return __builtin_popcount(x);
+}
+static inline int __clz(int x)
+{
+    return x == 0 ? 32 : __builtin_clz((unsigned int)x);
+}
+static inline int __ffs(int x)
+{
+    return __builtin_ffs(x);
+}
+static inline float rsqrtf(float x)
+{
+    return 1.0f / sqrtf(x);
+}
 #define __expf(x) expf(x) // glibc has functions of these names
 #define __logf(x) logf(x)
-static inline float __fdividef(float a, float b) { return a / b; }
-static inline float __fmaf_rn(float a, float b, float c) { return fmaf(a, b, c); }
-static inline float __fadd_rn(float a, float b) { return a + b; }
-static inline float __fmul_rn(float a, float b) { return a * b; }
+static inline float __fdividef(float a, float b)
+{
+    return a / b;
+}
+static inline float __fmaf_rn(float a, float b, float c)
+{
+    return fmaf(a, b, c);
+}
+static inline float __fadd_rn(float a, float b)
+{
+    return a + b;
+}
+static inline float __fmul_rn(float a, float b)
+{
+    return a * b;
+}
 using std::isfinite;
 using std::isinf;
 using std::isnan;
-static inline int min(int a, int b) { return a < b ? a : b; }
-static inline int max(int a, int b) { return a > b ? a : b; }
-static inline unsigned int min(unsigned int a, unsigned int b) { return a < b ? a : b; }
-static inline unsigned int max(unsigned int a, unsigned int b) { return a > b ? a : b; }
-static inline long long min(long long a, long long b) { return a < b ? a : b; }
-static inline long long max(long long a, long long b) { return a > b ? a : b; }
-static inline float min(float a, float b) { return fminf(a, b); }
-static inline float max(float a, float b) { return fmaxf(a, b); }
+static inline int min(int a, int b)
+{
+    return a < b ? a : b;
+}
+static inline int max(int a, int b)
+{
+    return a > b ? a : b;
+}
+static inline unsigned int min(unsigned int a, unsigned int b)
+{
+    return a < b ? a : b;
+}
+static inline unsigned int max(unsigned int a, unsigned int b)
+{
+    return a > b ? a : b;
+}
+static inline long long min(long long a, long long b)
+{
+    return a < b ? a : b;
+}
+static inline long long max(long long a, long long b)
+{
+    return a > b ? a : b;
+}
+static inline float min(float a, float b)
+{
+    return fminf(a, b);
+}
+static inline float max(float a, float b)
+{
+    return fmaxf(a, b);
+}
 
 // --- overloads of the host side
 

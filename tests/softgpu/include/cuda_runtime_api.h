@@ -6,40 +6,41 @@
 
 #define CUDART_VERSION 13000
 
-#define SOFTGPU_CUDA_ERRORS(X)                                                            \
-    X(cudaSuccess, 0, "no error")                                                         \
-    X(cudaErrorInvalidValue, 1, "invalid argument")                                       \
-    X(cudaErrorMemoryAllocation, 2, "out of memory")                                      \
-    X(cudaErrorInitializationError, 3, "initialization error")                            \
-    X(cudaErrorInvalidConfiguration, 9, "invalid configuration argument")                 \
-    X(cudaErrorInvalidDevicePointer, 17, "invalid device pointer")                        \
-    X(cudaErrorInvalidMemcpyDirection, 21, "invalid copy direction for memcpy")           \
-    X(cudaErrorInsufficientDriver, 35, "driver version is insufficient for runtime")      \
-    X(cudaErrorDevicesUnavailable, 46, "devices are busy or unavailable")                 \
-    X(cudaErrorInvalidDeviceFunction, 98, "invalid device function")                      \
-    X(cudaErrorSystemNotReady, 802, "system not yet initialized")                         \
-    X(cudaErrorSystemDriverMismatch, 803, "system has unsupported display driver / cuda driver combination") \
-    X(cudaErrorCompatNotSupportedOnDevice, 804, "forward compatibility was attempted on non supported HW") \
-    X(cudaErrorNoDevice, 100, "no device is detected")                                    \
-    X(cudaErrorInvalidDevice, 101, "invalid device ordinal")                              \
-    X(cudaErrorInvalidKernelImage, 200, "device kernel image is invalid")                 \
-    X(cudaErrorUnsupportedPtxVersion, 222, "the provided PTX was compiled with an unsupported toolchain.") \
-    X(cudaErrorNoKernelImageForDevice, 209, "no kernel image is available for the device") \
-    X(cudaErrorECCUncorrectable, 214, "uncorrectable ECC error encountered")              \
-    X(cudaErrorInvalidResourceHandle, 400, "invalid resource handle")                     \
-    X(cudaErrorNotReady, 600, "device not ready")                                         \
-    X(cudaErrorIllegalAddress, 700, "an illegal memory access was encountered")           \
-    X(cudaErrorLaunchOutOfResources, 701, "too many resources requested for launch")      \
-    X(cudaErrorLaunchTimeout, 702, "the launch timed out and was terminated")             \
-    X(cudaErrorHostMemoryAlreadyRegistered, 712, "host memory is already registered")     \
-    X(cudaErrorMisalignedAddress, 716, "misaligned address")                              \
-    X(cudaErrorLaunchFailure, 719, "unspecified launch failure")                          \
-    X(cudaErrorNotSupported, 801, "operation not supported")                              \
-    X(cudaErrorStreamCaptureUnsupported, 900, "operation not permitted when stream is capturing") \
-    X(cudaErrorStreamCaptureInvalidated, 901, "operation failed due to a previous error during capture") \
-    X(cudaErrorStreamCaptureUnmatched, 903, "capture was not initiated in this stream")   \
-    X(cudaErrorStreamCaptureUnjoined, 904, "capturing stream has unjoined work")          \
-    X(cudaErrorStreamCaptureImplicit, 906, "operation would make the legacy stream depend on a capturing blocking stream") \
+#define SOFTGPU_CUDA_ERRORS(X)                                                                                \
+    X(cudaSuccess, 0, "no error")                                                                             \
+    X(cudaErrorInvalidValue, 1, "invalid argument")                                                           \
+    X(cudaErrorMemoryAllocation, 2, "out of memory")                                                          \
+    X(cudaErrorInitializationError, 3, "initialization error")                                                \
+    X(cudaErrorInvalidConfiguration, 9, "invalid configuration argument")                                     \
+    X(cudaErrorInvalidDevicePointer, 17, "invalid device pointer")                                            \
+    X(cudaErrorInvalidMemcpyDirection, 21, "invalid copy direction for memcpy")                               \
+    X(cudaErrorInsufficientDriver, 35, "driver version is insufficient for runtime")                          \
+    X(cudaErrorDevicesUnavailable, 46, "devices are busy or unavailable")                                     \
+    X(cudaErrorInvalidDeviceFunction, 98, "invalid device function")                                          \
+    X(cudaErrorSystemNotReady, 802, "system not yet initialized")                                             \
+    X(cudaErrorSystemDriverMismatch, 803, "system has unsupported display driver / cuda driver combination")  \
+    X(cudaErrorCompatNotSupportedOnDevice, 804, "forward compatibility was attempted on non supported HW")    \
+    X(cudaErrorNoDevice, 100, "no device is detected")                                                        \
+    X(cudaErrorInvalidDevice, 101, "invalid device ordinal")                                                  \
+    X(cudaErrorInvalidKernelImage, 200, "device kernel image is invalid")                                     \
+    X(cudaErrorUnsupportedPtxVersion, 222, "the provided PTX was compiled with an unsupported toolchain.")    \
+    X(cudaErrorNoKernelImageForDevice, 209, "no kernel image is available for the device")                    \
+    X(cudaErrorECCUncorrectable, 214, "uncorrectable ECC error encountered")                                  \
+    X(cudaErrorInvalidResourceHandle, 400, "invalid resource handle")                                         \
+    X(cudaErrorNotReady, 600, "device not ready")                                                             \
+    X(cudaErrorIllegalAddress, 700, "an illegal memory access was encountered")                               \
+    X(cudaErrorLaunchOutOfResources, 701, "too many resources requested for launch")                          \
+    X(cudaErrorLaunchTimeout, 702, "the launch timed out and was terminated")                                 \
+    X(cudaErrorHostMemoryAlreadyRegistered, 712, "host memory is already registered")                         \
+    X(cudaErrorMisalignedAddress, 716, "misaligned address")                                                  \
+    X(cudaErrorLaunchFailure, 719, "unspecified launch failure")                                              \
+    X(cudaErrorNotSupported, 801, "operation not supported")                                                  \
+    X(cudaErrorStreamCaptureUnsupported, 900, "operation not permitted when stream is capturing")             \
+    X(cudaErrorStreamCaptureInvalidated, 901, "operation failed due to a previous error during capture")      \
+    X(cudaErrorStreamCaptureUnmatched, 903, "capture was not initiated in this stream")                       \
+    X(cudaErrorStreamCaptureUnjoined, 904, "capturing stream has unjoined work")                              \
+    X(cudaErrorStreamCaptureImplicit, 906,                                                                    \
+      "operation would make the legacy stream depend on a capturing blocking stream")                         \
     X(cudaErrorCapturedEvent, 907, "operation not permitted on an event last recorded in a capturing stream") \
     X(cudaErrorUnknown, 999, "unknown error")
 
@@ -67,8 +68,12 @@ enum { cudaStreamDefault = 0, cudaStreamNonBlocking = 1 };
 enum { cudaEventDefault = 0, cudaEventBlockingSync = 1, cudaEventDisableTiming = 2 };
 enum { cudaEventRecordDefault = 0, cudaEventWaitDefault = 0 };
 enum { cudaHostAllocDefault = 0, cudaHostAllocPortable = 1, cudaHostAllocMapped = 2, cudaHostAllocWriteCombined = 4 };
-enum { cudaDeviceScheduleAuto = 0, cudaDeviceScheduleSpin = 1, cudaDeviceScheduleYield = 2,
-       cudaDeviceScheduleBlockingSync = 4 };
+enum {
+    cudaDeviceScheduleAuto = 0,
+    cudaDeviceScheduleSpin = 1,
+    cudaDeviceScheduleYield = 2,
+    cudaDeviceScheduleBlockingSync = 4
+};
 
 enum cudaStreamCaptureMode {
     cudaStreamCaptureModeGlobal = 0,

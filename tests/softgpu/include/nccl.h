@@ -35,7 +35,10 @@ typedef struct {
     unsigned int magic;
     int blocking; // 1 unless it is set to 0
 } ncclConfig_t;
-#define NCCL_CONFIG_INITIALIZER {sizeof(ncclConfig_t), 0x50f7U, 1}
+#define NCCL_CONFIG_INITIALIZER          \
+    {                                    \
+        sizeof(ncclConfig_t), 0x50f7U, 1 \
+    }
 
 SOFTGPU_C_BEGIN
 

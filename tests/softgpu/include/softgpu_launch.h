@@ -8,7 +8,8 @@
 #include <tuple>
 #include <utility>
 
-namespace softgpu {
+namespace softgpu
+{
 
 // Queues the kernel; thread(): the body of one thread. Failures become the last error, as after <<<>>>.
 void launch(const char *name, const void *function, dim3 grid, dim3 block, size_t shared_bytes, cudaStream_t stream,

@@ -14,9 +14,11 @@
 uint3 threadIdx, blockIdx;
 dim3 blockDim, gridDim;
 
-namespace softgpu {
+namespace softgpu
+{
 
-namespace {
+namespace
+{
 
 enum { MAX_THREADS = 1024, WARP = 32 };
 enum class State { fresh, ready, barrier, warp, ended };
@@ -170,8 +172,8 @@ static void make_ready(int t)
                 (void)snprintf(mask, sizeof mask, " for lanes %08x", thread.mask);
             }
             list += (told > 0 ? ", " : "") + std::string("from thread ") + std::to_string(t) + " " +
-                    (thread.state == State::barrier ? "at the barrier of " : "in the warp call of ") + place(thread.site) +
-                    mask;
+                    (thread.state == State::barrier ? "at the barrier of " : "in the warp call of ") +
+                    place(thread.site) + mask;
             told++;
         }
     }
@@ -322,9 +324,10 @@ static void check_group(const Thread *lanes, int count, int l)
     for (int i = 0; i < count; i++) {
         if (((self.mask >> i) & 1) != 0 && lanes[i].state == State::warp &&
             (lanes[i].mask != self.mask || lanes[i].call != self.call)) {
-            die("lanes %d and %d wait for each other in different calls: %s with mask %08x at %s, %s with mask %08x at %s",
-                l, i, call_name(self.call), self.mask, place(self.site).c_str(), call_name(lanes[i].call), lanes[i].mask,
-                place(lanes[i].site).c_str());
+            die("lanes %d and %d wait for each other in different calls: %s with mask %08x at %s, %s with mask %08x at "
+                "%s",
+                l, i, call_name(self.call), self.mask, place(self.site).c_str(), call_name(lanes[i].call),
+                lanes[i].mask, place(lanes[i].site).c_str());
         }
     }
 }

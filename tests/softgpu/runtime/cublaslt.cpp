@@ -1,7 +1,7 @@
 // cuBLASLt on OpenBLAS: products in f32 of operands in f32, bf16 or f16, rounded when they are stored.
 //
-// Stricter than the library where that shows mistakes: an algorithm serves the problem it was chosen for and pointers as
-// aligned as was promised then, and whatever its work space holds is destroyed.
+// Stricter than the library where that shows mistakes: an algorithm serves the problem it was chosen for and pointers
+// as aligned as was promised then, and whatever its work space holds is destroyed.
 #include <cblas.h>
 #include <stdlib.h>
 #include <string.h>
@@ -67,7 +67,8 @@ static float to_tf32(float x)
     return x != x ? x : __uint_as_float((bits + 0xfffU + ((bits >> 13) & 1U)) & ~0x1fffU);
 }
 
-namespace {
+namespace
+{
 
 struct Matrix {
     softgpu_lt_layout layout;
@@ -146,9 +147,8 @@ static void run_product(const Product &p)
 }
 
 // The table of types in cuBLASLt's manual, as far as it is used here; sizes and strides.
-static cublasStatus_t check_problem(const softgpu_lt_desc *desc, const softgpu_lt_layout *a,
-                                    const softgpu_lt_layout *b, const softgpu_lt_layout *c,
-                                    const softgpu_lt_layout *d, int64_t *k)
+static cublasStatus_t check_problem(const softgpu_lt_desc *desc, const softgpu_lt_layout *a, const softgpu_lt_layout *b,
+                                    const softgpu_lt_layout *c, const softgpu_lt_layout *d, int64_t *k)
 {
     if (desc == nullptr || a == nullptr || b == nullptr || c == nullptr || d == nullptr) {
         return CUBLAS_STATUS_INVALID_VALUE;
@@ -160,8 +160,8 @@ static cublasStatus_t check_problem(const softgpu_lt_desc *desc, const softgpu_l
     }
     int64_t m = desc->trans_a ? a->cols : a->rows, n = desc->trans_b ? b->rows : b->cols;
     *k = desc->trans_a ? a->rows : a->cols;
-    bool shapes = (desc->trans_b ? b->cols : b->rows) == *k && c->rows == m && c->cols == n && d->rows == m &&
-                  d->cols == n;
+    bool shapes =
+        (desc->trans_b ? b->cols : b->rows) == *k && c->rows == m && c->cols == n && d->rows == m && d->cols == n;
     if (!shapes) {
         return CUBLAS_STATUS_INVALID_VALUE;
     }
@@ -300,8 +300,8 @@ cublasStatus_t cublasLtMatmulDescSetAttribute(cublasLtMatmulDesc_t desc, cublasL
     return good ? CUBLAS_STATUS_SUCCESS : CUBLAS_STATUS_INVALID_VALUE;
 }
 
-cublasStatus_t cublasLtMatrixLayoutCreate(cublasLtMatrixLayout_t *out, cudaDataType type, uint64_t rows,
-                                          uint64_t cols, int64_t ld)
+cublasStatus_t cublasLtMatrixLayoutCreate(cublasLtMatrixLayout_t *out, cudaDataType type, uint64_t rows, uint64_t cols,
+                                          int64_t ld)
 {
     *out = new softgpu_lt_layout{type, (int64_t)rows, (int64_t)cols, ld};
     return CUBLAS_STATUS_SUCCESS;
@@ -406,9 +406,16 @@ cublasStatus_t cublasLtMatmul(cublasLtHandle_t handle, cublasLtMatmulDesc_t desc
     if (workspace_bytes > 0 && (uintptr_t)workspace % 256 != 0) {
         die("cublasLtMatmul: the work space at %p is not aligned to 256 bytes", workspace);
     }
-    Product p = {*desc, {*a_layout, static_cast<const char *>(a)}, {*b_layout, static_cast<const char *>(b)},
-                 {*c_layout, static_cast<const char *>(c)}, {*d_layout, static_cast<const char *>(d)}, k, 0, 0,
-                 static_cast<char *>(workspace), algo != nullptr ? (size_t)algo->data[6] : 0};
+    Product p = {*desc,
+                 {*a_layout, static_cast<const char *>(a)},
+                 {*b_layout, static_cast<const char *>(b)},
+                 {*c_layout, static_cast<const char *>(c)},
+                 {*d_layout, static_cast<const char *>(d)},
+                 k,
+                 0,
+                 0,
+                 static_cast<char *>(workspace),
+                 algo != nullptr ? (size_t)algo->data[6] : 0};
     memcpy(&p.alpha, alpha, sizeof p.alpha);
     memcpy(&p.beta, beta, sizeof p.beta);
     if (p.desc.epilogue == CUBLASLT_EPILOGUE_BIAS && p.desc.bias == nullptr) {

@@ -9,7 +9,8 @@
 
 #include "softgpu.h"
 
-namespace softgpu {
+namespace softgpu
+{
 
 static const struct {
     const char *name;

@@ -89,7 +89,8 @@ static void *first_frame(char *top, void (*body)())
 extern "C" void softgpu_switch_stack(void **save, void *load);
 #endif
 
-namespace softgpu {
+namespace softgpu
+{
 
 #ifdef SOFTGPU_ASAN
 constexpr size_t STACK_BYTES = 256 << 10; // its frames are large

@@ -4,11 +4,12 @@
 
 #include <stddef.h>
 
-namespace softgpu {
+namespace softgpu
+{
 
 struct Fiber {
-    void *saved = nullptr;   // stack pointer while it is not running
-    char *bottom = nullptr;  // of its stack
+    void *saved = nullptr;  // stack pointer while it is not running
+    char *bottom = nullptr; // of its stack
     size_t bytes = 0;
     void *fake_stack = nullptr; // AddressSanitizer's
     bool entered = false;

@@ -21,9 +21,11 @@
 #define UNPOISON(at, bytes) ((void)(at), (void)(bytes))
 #endif
 
-namespace softgpu {
+namespace softgpu
+{
 
-namespace {
+namespace
+{
 
 constexpr size_t RANGE = size_t{1} << 40, PAGE = 4096, GAP = 64 << 10, ALIGNMENT = 256;
 constexpr unsigned char EDGE[2] = {0xc5, 0xff}; // NaN as f32 and as bf16

@@ -1,9 +1,9 @@
 // NCCL over MPI.
 //
-// Point-to-point messages of MPI_COMM_WORLD, which lwmpi itself does not use (it talks over duplicates): no call here is
-// collective among ranks that do not share the communicator. The rank that made the unique id collects who and where the
-// others are and sends all of them the table. A non-blocking communicator does its work when it is asked how it fares;
-// an all-reduce is in its stream only then.
+// Point-to-point messages of MPI_COMM_WORLD, which lwmpi itself does not use (it talks over duplicates): no call here
+// is collective among ranks that do not share the communicator. The rank that made the unique id collects who and where
+// the others are and sends all of them the table. A non-blocking communicator does its work when it is asked how it
+// fares; an all-reduce is in its stream only then.
 #define OMPI_SKIP_MPICXX 1 // its C++ interface is a library that need not be there
 #define MPICH_SKIP_MPICXX 1
 #include <mpi.h>
@@ -20,7 +20,8 @@
 
 using namespace softgpu;
 
-namespace {
+namespace
+{
 
 enum { TAG_HELLO = 12000, TAG_TABLE = 14000, TAG_SUM = 16000, TAG_END = 18000, TAGS = 1000 };
 
@@ -104,7 +105,8 @@ static bool all_done(std::vector<MPI_Request> &requests)
 static void send(State &s, const void *data, size_t bytes, int world_rank, int tag)
 {
     s.requests.emplace_back();
-    (void)MPI_Isend(data, (int)bytes, MPI_BYTE, world_rank, tag + s.id.number % TAGS, MPI_COMM_WORLD, &s.requests.back());
+    (void)MPI_Isend(data, (int)bytes, MPI_BYTE, world_rank, tag + s.id.number % TAGS, MPI_COMM_WORLD,
+                    &s.requests.back());
 }
 
 static void receive(State &s, void *data, size_t bytes, int world_rank, int tag)
@@ -226,7 +228,8 @@ static ncclResult_t started(State &s)
 
 // --- the sum: everybody sends all to everybody and adds in the order of the ranks
 
-namespace {
+namespace
+{
 
 struct Sum {
     StateRef state;
@@ -382,9 +385,8 @@ ncclResult_t ncclAllReduce(const void *from, void *to, size_t count, ncclDataTyp
     sum->call = ++s.calls;
     sum->fault = fault(s, sum->call);
     s.waiting.push_back([sum, stream] {
-        return enqueue(stream, std::make_shared<Op>(Op{"ncclAllReduce", [sum](bool first) {
-                                                           return go_on_summing(*sum, first);
-                                                       }}));
+        return enqueue(stream, std::make_shared<Op>(
+                                   Op{"ncclAllReduce", [sum](bool first) { return go_on_summing(*sum, first); }}));
     });
     return started(s);
 }
@@ -459,9 +461,14 @@ ncclResult_t ncclCommCount(const ncclComm_t comm, int *count)
 
 const char *ncclGetErrorString(ncclResult_t result)
 {
-    static const char *const texts[] = {
-        "no error", "unhandled cuda error", "unhandled system error", "internal error", "invalid argument",
-        "invalid usage", "remote process exited or there was a network error", "NCCL operation in progress"};
+    static const char *const texts[] = {"no error",
+                                        "unhandled cuda error",
+                                        "unhandled system error",
+                                        "internal error",
+                                        "invalid argument",
+                                        "invalid usage",
+                                        "remote process exited or there was a network error",
+                                        "NCCL operation in progress"};
     return (unsigned)result < sizeof texts / sizeof *texts ? texts[result] : "unknown result code";
 }
 

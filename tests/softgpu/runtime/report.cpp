@@ -8,7 +8,8 @@
 
 #include "softgpu.h"
 
-namespace softgpu {
+namespace softgpu
+{
 
 void die(const char *format, ...)
 {
@@ -80,7 +81,8 @@ Order::Order(uint64_t count) : count_(count)
 }
 
 // "cudaMalloc:3", "cudaMalloc:3:cudaErrorUnknown", "kernel@1:5:hang" (only rank 1), separated by commas.
-namespace {
+namespace
+{
 struct Fault {
     std::string function, kind;
     long call = 0, seen = 0;

@@ -29,7 +29,8 @@
 #define SOFTGPU_UNCHECKED
 #endif
 
-namespace softgpu {
+namespace softgpu
+{
 
 // --- report.cpp
 
@@ -40,10 +41,14 @@ double now_s();
 uint32_t disorder();
 
 // The i-th of n things in an order that changes from one Order to the next.
-class Order {
+class Order
+{
   public:
     explicit Order(uint64_t count);
-    uint64_t operator[](uint64_t i) const { return (factor_ * i + first_) % count_; }
+    uint64_t operator[](uint64_t i) const
+    {
+        return (factor_ * i + first_) % count_;
+    }
 
   private:
     uint64_t count_, factor_ = 1, first_ = 0;
@@ -66,13 +71,20 @@ cudaError_t sticky_error();
 void set_sticky_error(cudaError_t error);
 
 // One call of the runtime: takes the lock, injects faults, keeps the last error.
-class Call {
+class Call
+{
   public:
     explicit Call(const char *function);
     Call(const Call &) = delete;
     Call &operator=(const Call &) = delete;
-    bool failed() const { return error_ != cudaSuccess; }
-    cudaError_t error() const { return error_; }
+    bool failed() const
+    {
+        return error_ != cudaSuccess;
+    }
+    cudaError_t error() const
+    {
+        return error_;
+    }
     cudaError_t end(cudaError_t error); // keeps it as the last error when it is one
 
   private:
@@ -80,11 +92,11 @@ class Call {
     cudaError_t error_ = cudaSuccess;
 };
 
-#define SOFTGPU_CALL(name)       \
-    softgpu::Call call(name);    \
-    if (call.failed()) {         \
-        return call.error();     \
-    }                            \
+#define SOFTGPU_CALL(name)    \
+    softgpu::Call call(name); \
+    if (call.failed()) {      \
+        return call.error();  \
+    }                         \
     static_assert(true, "")
 
 // --- memory.cpp
@@ -92,8 +104,8 @@ class Call {
 enum class Kind { pageable, pinned, device };
 struct Where {
     Kind kind;
-    int device;        // of device memory
-    const char *base;  // of the allocation; null for pageable memory
+    int device;       // of device memory
+    const char *base; // of the allocation; null for pageable memory
     size_t bytes;
 };
 Where where_is(const void *pointer);

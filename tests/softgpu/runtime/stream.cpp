@@ -3,7 +3,8 @@
 
 #include "stream.h"
 
-namespace softgpu {
+namespace softgpu
+{
 
 Handles &handles()
 {

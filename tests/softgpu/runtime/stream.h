@@ -21,7 +21,8 @@ struct CUgraphExec_st {
     std::vector<softgpu::OpRef> ops;
 };
 
-namespace softgpu {
+namespace softgpu
+{
 
 struct Handles {
     std::set<cudaStream_t> streams; // those that were created

@@ -6,7 +6,8 @@
 
 #include "softgpu.h"
 
-namespace softgpu {
+namespace softgpu
+{
 
 // --- copies
 
@@ -29,7 +30,10 @@ struct Copy {
     const char *src;
     size_t src_pitch, width, height;
 
-    size_t span(size_t pitch) const { return (height - 1) * pitch + width; }
+    size_t span(size_t pitch) const
+    {
+        return (height - 1) * pitch + width;
+    }
 };
 
 static void run_copy(const Copy &c)
@@ -108,8 +112,8 @@ enum { SHARED_BYTES = 48 << 10, SHARED_OPTIN_BYTES = 227 << 10 };
 static cudaError_t check_launch(const void *function, dim3 grid, dim3 block, size_t shared_bytes)
 {
     uint64_t threads = (uint64_t)block.x * block.y * block.z;
-    bool grid_fits = grid.x >= 1 && grid.x <= 2147483647U && grid.y >= 1 && grid.y <= 65535 && grid.z >= 1 &&
-                     grid.z <= 65535;
+    bool grid_fits =
+        grid.x >= 1 && grid.x <= 2147483647U && grid.y >= 1 && grid.y <= 65535 && grid.z >= 1 && grid.z <= 65535;
     bool block_fits = threads >= 1 && threads <= 1024 && block.x <= 1024 && block.y <= 1024 && block.z <= 64;
     if (!grid_fits || !block_fits) {
         return cudaErrorInvalidConfiguration;
@@ -187,7 +191,8 @@ void launch(const char *name, const void *function, dim3 grid, dim3 block, size_
         return;
     }
     if (!fault.empty()) {
-        (void)call.end(enqueue(stream, make_op("kernel that fails", [] { set_sticky_error(cudaErrorIllegalAddress); })));
+        (void)call.end(
+            enqueue(stream, make_op("kernel that fails", [] { set_sticky_error(cudaErrorIllegalAddress); })));
         return;
     }
     Launch what = {name, grid, block, shared_bytes, std::move(thread)};
