@@ -6,6 +6,8 @@
 #ifndef LW_MICRO_H
 #define LW_MICRO_H
 
+#include <stdbool.h>
+
 #include "simd.h"
 
 #if LW_VL == 16

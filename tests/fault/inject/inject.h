@@ -30,12 +30,25 @@
 // X(name). Allocations count when the program itself asks for them, "liballoc" when a library of the program's own
 // (JSON, regular expressions, hashes) asks. "mpi" are the calls that a program makes in a fixed order, "poll" those
 // whose number depends on time.
-#define LW_INJECT_CLASSES(X)                                                                                    \
-    X(open)                                                                                                     \
-    X(create)                                                                                                   \
-    X(read)                                                                                                     \
-    X(write) X(fsync) X(rename) X(mkdir) X(unlink) X(close) X(truncate) X(map) X(list) X(stat) X(lock) X(alloc) \
-        X(liballoc) X(mpi) X(poll)
+#define LW_INJECT_CLASSES(X) \
+    X(open)                  \
+    X(create)                \
+    X(read)                  \
+    X(write)                 \
+    X(fsync)                 \
+    X(rename)                \
+    X(mkdir)                 \
+    X(unlink)                \
+    X(close)                 \
+    X(truncate)              \
+    X(map)                   \
+    X(list)                  \
+    X(stat)                  \
+    X(lock)                  \
+    X(alloc)                 \
+    X(liballoc)              \
+    X(mpi)                   \
+    X(poll)
 
 typedef enum lw_inject_class {
 #define LW_INJECT_ENUM(name) LW_CALL_##name,
