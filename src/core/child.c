@@ -1,3 +1,4 @@
+// child.c: starts a program, collects what it prints and ends it at a deadline.
 #include "core/child.h"
 
 #include <errno.h>

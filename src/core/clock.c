@@ -1,3 +1,4 @@
+// clock.c: monotonic, CPU and calendar time.
 #include "core/clock.h"
 
 #include <time.h>

@@ -1,3 +1,4 @@
+// dtype.c: sizes and names of element types.
 #include "core/dtype.h"
 
 size_t lw_dtype_bytes(lw_dtype type)

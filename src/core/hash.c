@@ -1,3 +1,4 @@
+// hash.c: the one place that calls the one-shot hashes of libxxhash.
 #include "core/hash.h"
 
 #include <xxhash.h>

@@ -1,3 +1,4 @@
+// random.c: SplitMix64 keyed by seed and stream, and what is drawn from it.
 #include "core/random.h"
 
 #include <math.h>

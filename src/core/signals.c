@@ -1,3 +1,4 @@
+// signals.c: handlers that set a flag, and the questions that the program asks of it.
 #include "core/signals.h"
 
 #include <errno.h>

@@ -1,3 +1,4 @@
+// status.c: names of error codes, and the text of an error as it is written, extended and printed.
 #include "core/status.h"
 
 #include <stdio.h>

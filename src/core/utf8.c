@@ -1,3 +1,4 @@
+// utf8.c: checks and repairs of UTF-8, and text made safe for a terminal.
 #include "core/utf8.h"
 
 #include <stdint.h>

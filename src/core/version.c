@@ -1,3 +1,4 @@
+// version.c: versions of lwmpi and of the libraries that it is linked with.
 #include "core/version.h"
 
 #include <cblas.h>

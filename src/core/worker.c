@@ -1,3 +1,4 @@
+// worker.c: starts and joins a thread that leaves signals to the main one.
 #include "core/worker.h"
 
 #include <signal.h>

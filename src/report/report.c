@@ -1,3 +1,4 @@
+// report.c: the HTML page, section by section.
 #include "report/report.h"
 
 #include <math.h>

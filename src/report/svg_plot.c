@@ -1,3 +1,4 @@
+// svg_plot.c: line plots as SVG text: scales, ticks, lines and a legend.
 #include "report/svg_plot.h"
 
 #include <math.h>

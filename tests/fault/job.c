@@ -1,3 +1,4 @@
+// job.c: makes the inputs of the small job, starts it and compares its results.
 #include "job.h"
 
 #include <dirent.h>

@@ -1,3 +1,4 @@
+// launch.c: starts ranks, watches them and kills them at a moment of choice.
 #include "launch.h"
 
 #include <dirent.h>

@@ -1,3 +1,4 @@
+// trace.c: reads the calls that the injected library has recorded.
 #include "trace.h"
 
 #include <stdio.h>

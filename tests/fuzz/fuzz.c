@@ -1,3 +1,4 @@
+// fuzz.c: checks and scratch files that all fuzz targets share.
 #include "fuzz.h"
 
 #include <fcntl.h>

@@ -1,3 +1,4 @@
+// rows.c: reads an input as a data file of each format and checks what the reader promises.
 #include "rows.h"
 
 #include <ctype.h>

@@ -1,3 +1,4 @@
+// walk.c: reads every tensor of a file that was accepted.
 #include "walk.h"
 
 #include <stdlib.h>

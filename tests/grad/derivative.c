@@ -1,3 +1,4 @@
+// derivative.c: central differences of a loss in double precision.
 #include "derivative.h"
 
 #include <math.h>

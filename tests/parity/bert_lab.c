@@ -1,3 +1,4 @@
+// bert_lab.c: opens a BERT directory and compares it with its reference.
 #include "bert_lab.h"
 
 #include <math.h>

@@ -1,3 +1,4 @@
+// backbone.c: opens a model of tests/parity/fixtures as the backbone of an encoder.
 #include "backbone.h"
 #include "kernels/devices.h"
 

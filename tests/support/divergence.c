@@ -1,3 +1,4 @@
+// divergence.c: the terms of distillation in double precision.
 #include "divergence.h"
 
 #include <math.h>

@@ -1,3 +1,4 @@
+// scratch.c: a folder for one test, removed at its end.
 #include "scratch.h"
 
 #include <stdint.h>

@@ -1,3 +1,4 @@
+// test_child.c: child programs that end, fail, talk too much or hang.
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>

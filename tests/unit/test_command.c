@@ -1,3 +1,4 @@
+// test_command.c: the words of a command line up to the sub-command.
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
