@@ -1,6 +1,7 @@
+// agree.c: all ranks leave a part of the work with the same status, and each cause of a failure is printed once.
 #include <string.h>
 
-#include "comm_impl.h"
+#include "comm_internal.h"
 
 // The statuses above these are failures; a stop on request needs no explanation.
 static bool is_failure(int status)
@@ -13,7 +14,7 @@ static bool same_cause(const lw_agree_record *a, const lw_agree_record *b)
     return a->status == b->status && strcmp(a->text, b->text) == 0;
 }
 
-// Says what this rank failed of, unless a lower rank says the same.
+// Prints why this rank failed, unless a lower rank prints the same.
 static void speak(const lw_comm *comm)
 {
     const lw_agree_record *mine = &comm->records[comm->rank];
@@ -28,7 +29,7 @@ static void speak(const lw_comm *comm)
     }
     const char *text = mine->text[0] != '\0' ? mine->text : lw_status_name((lw_status)mine->status);
     if (others + 1 == comm->size) {
-        lw_comm_say("%s", text); // all of them: it is not about a rank
+        lw_comm_say("%s", text); // all ranks failed alike, so the message names none
     } else if (others > 0) {
         lw_comm_say("rank %d on %s and %d more: %s", comm->rank, lw_comm_host(comm), others, text);
     } else {
@@ -53,19 +54,11 @@ static lw_status all_gather_records(lw_comm *comm, lw_status mine, const lw_erro
     return lw_comm_wait(comm, 1, &request, "agreement", comm_err);
 }
 
-void lw_comm_tell_untold(lw_comm *comm)
-{
-    if (comm->untold != NULL) {
-        lw_comm_say("rank %d on %s: %s", comm->rank, lw_comm_host(comm), comm->untold->text);
-        comm->untold = NULL;
-    }
-}
-
 lw_status lw_comm_agree(lw_comm *comm, lw_status mine, lw_error *err)
 {
     lw_error comm_err = {{0}};
     double worst = (double)mine;
-    comm->untold = is_failure((int)mine) ? err : NULL; // should there be no agreement
+    comm->untold = is_failure((int)mine) ? err : NULL; // printed should there be no agreement
     LW_TRY(lw_comm_max_f64(comm, &worst, 1, &comm_err));
     if (worst == (double)LW_OK) {
         return LW_OK;
@@ -81,8 +74,8 @@ lw_status lw_comm_agree(lw_comm *comm, lw_status mine, lw_error *err)
         speak(comm);
     }
     comm->untold = NULL;
-    // A rank that leaves may take the job with it: not before everyone has spoken.
+    // A rank that leaves may take the job with it, so all wait until everyone has printed its message.
     LW_TRY(lw_comm_barrier(comm, &comm_err));
-    err->text[0] = '\0'; // told
+    err->text[0] = '\0'; // it has been printed
     return (lw_status)comm->records[first].status;
 }

@@ -1,102 +1,15 @@
-#include "comm.h"
-
-#include <limits.h>
-#include <math.h>
-#include <sched.h>
-#include <signal.h>
-#include <stdio.h>
+// comm_mpi.c: the collectives of the control plane.
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
-#include <unistd.h>
 
-#include "comm_impl.h"
-#include "core/clock.h"
-#include "core/signals.h"
+#include "comm.h"
+#include "comm_internal.h"
 
 enum {
-    SPIN_TESTS = 200,         // tests before the clock is looked at: the whole wait of ranks in step
     CHUNK_BYTES = 1 << 28,    // of one transfer: far below INT_MAX elements
     CHUNK_ELEMENTS = 1 << 25, // of one reduction of 8-byte values
     TAG_GATHER = 11,
 };
-
-void lw_comm_say(const char *format, ...)
-{
-    char line[sizeof(lw_error) + 512] = "lwmpi: ";
-    size_t used = strlen(line);
-    va_list args;
-    va_start(args, format);
-    vsnprintf(line + used, sizeof line - used - 1, format, args);
-    va_end(args);
-    used = strlen(line);
-    line[used++] = '\n';
-    ssize_t written = write(STDERR_FILENO, line, used);
-    (void)written; // there is no other place to complain
-}
-
-lw_status lw_comm_check(lw_comm *comm, int code, const char *what, lw_error *err)
-{
-    if (code == MPI_SUCCESS) {
-        return LW_OK;
-    }
-    char text[MPI_MAX_ERROR_STRING] = "unknown error";
-    int length = 0;
-    MPI_Error_string(code, text, &length);
-    lw_comm_abort(comm, lw_fail(err, LW_ERR_COMM, "%s failed in phase \"%s\": %s", what, comm->phase, text), err);
-}
-
-void lw_comm_enter(lw_comm *comm)
-{
-    comm->sequence++;
-    comm->noted = false;
-}
-
-void lw_comm_sleep(double seconds)
-{
-    time_t whole = (time_t)seconds;
-    struct timespec pause = {.tv_sec = whole, .tv_nsec = (long)((seconds - (double)whole) * 1e9)};
-    nanosleep(&pause, NULL);
-}
-
-void lw_comm_idle(lw_comm *comm, double waited_s, const char *what)
-{
-    if (waited_s > comm->timeout_s && lw_comm_overdue(comm, waited_s)) {
-        lw_comm_missed_deadline(comm, waited_s, what);
-    }
-    if (waited_s < comm->yield_s) {
-        sched_yield();
-    } else {
-        if (waited_s > 0.5 && lw_signal_pending() == LW_SIGNAL_TERM) {
-            lw_comm_told_to_end(comm, waited_s, what);
-        }
-        lw_comm_watch(comm, waited_s);
-        lw_comm_sleep(fmin(fmax(waited_s / 50.0, 20e-6), 1e-3));
-    }
-}
-
-// Three gears: spin (ranks in step meet within microseconds), give up the core between tests (which costs nothing
-// when it is free and lets another rank run when it is not), sleep (ranks that wait for a checkpoint burn nothing).
-lw_status lw_comm_wait(lw_comm *comm, int count, MPI_Request *requests, const char *what, lw_error *err)
-{
-    int done = 0;
-    int code = MPI_SUCCESS;
-    for (int i = 0; i < SPIN_TESTS; i++) {
-        code = MPI_Testall(count, requests, &done, MPI_STATUSES_IGNORE);
-        if (done || code != MPI_SUCCESS) {
-            return lw_comm_check(comm, code, what, err);
-        }
-    }
-    double start_s = lw_now_s();
-    for (;;) {
-        code = MPI_Testall(count, requests, &done, MPI_STATUSES_IGNORE);
-        if (done || code != MPI_SUCCESS) {
-            lw_comm_watch_end(comm);
-            return lw_comm_check(comm, code, what, err);
-        }
-        lw_comm_idle(comm, lw_now_s() - start_s, what);
-    }
-}
 
 // Fifty looks a second cost nothing that could be measured, and end the wait soon enough for people.
 lw_status lw_comm_rendezvous(lw_comm *comm, lw_status mine, bool last, lw_error *err)
@@ -118,44 +31,6 @@ lw_status lw_comm_rendezvous(lw_comm *comm, lw_status mine, bool last, lw_error 
         LW_TRY(lw_comm_wait(comm, 1, &request, "rendezvous", err));
     }
     return (lw_status)worst;
-}
-
-int lw_comm_rank(const lw_comm *comm)
-{
-    return comm->rank;
-}
-
-int lw_comm_size(const lw_comm *comm)
-{
-    return comm->size;
-}
-
-int lw_comm_local_rank(const lw_comm *comm)
-{
-    return comm->local_rank;
-}
-
-int lw_comm_local_size(const lw_comm *comm)
-{
-    return comm->local_size;
-}
-
-const char *lw_comm_host(const lw_comm *comm)
-{
-    return comm->hosts != NULL ? comm->hosts[comm->rank] : "unknown host";
-}
-
-void lw_comm_set_timeout(lw_comm *comm, double timeout_s)
-{
-    comm->timeout_s = timeout_s > 0 ? timeout_s : 300.0;
-}
-
-void lw_comm_phase(lw_comm *comm, const char *format, ...)
-{
-    va_list args;
-    va_start(args, format);
-    vsnprintf(comm->phase, sizeof comm->phase, format, args);
-    va_end(args);
 }
 
 // --- collectives
@@ -292,40 +167,6 @@ lw_status lw_comm_gather_v(lw_comm *comm, int root, const void *host_data, int64
     }
     *host_out = all;
     return LW_OK;
-}
-
-// --- leaving at once
-
-void lw_comm_kill(int exit_code)
-{
-    int initialized = 0;
-    int finalized = 0;
-    MPI_Initialized(&initialized);
-    MPI_Finalized(&finalized);
-    if (initialized && !finalized) {
-        // MPI_Abort asks the launcher, and may wait for one that does not answer.
-        signal(SIGALRM, SIG_DFL);
-        alarm(10);
-        MPI_Abort(MPI_COMM_WORLD, exit_code);
-    }
-    _exit(exit_code);
-}
-
-void lw_comm_abort(lw_comm *comm, lw_status status, const lw_error *err)
-{
-    const char *text = err->text[0] != '\0' ? err->text : lw_status_name(status);
-    if (comm != NULL) {
-        lw_comm_tell_untold(comm);
-    }
-    if (comm != NULL && comm->size > 1) {
-        lw_comm_say("rank %d on %s: %s", comm->rank, lw_comm_host(comm), text);
-    } else {
-        lw_comm_say("%s", text);
-    }
-    if (comm != NULL) {
-        lw_comm_abandon_device(comm);
-    }
-    lw_comm_kill(lw_status_exit_code(status));
 }
 
 void lw_comm_version(char *out, size_t size)

@@ -6,7 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "comm_impl.h"
+#include "comm_internal.h"
 #include "core/clock.h"
 #include "kernels/cuda/device_cuda.h"
 #include "load_nccl.h"

@@ -3,35 +3,11 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "comm_impl.h"
+#include "comm_internal.h"
 
 static bool is_device(const lw_device *dev, const char *kind)
 {
     return strcmp(dev->ops->name, kind) == 0;
-}
-
-// --- a device that hangs
-
-_Noreturn void lw_comm_device_overdue(lw_comm *comm, double waited_s)
-{
-    lw_error err = {{0}};
-    lw_fail(&err, LW_ERR_TIMEOUT,
-            "the GPU did not finish its own work within %.1f s (comm.timeout_s) in phase \"%s\": it hangs (dmesg and "
-            "nvidia-smi -q tell of Xid errors), or comm.timeout_s is too low for such a step",
-            waited_s, comm->phase);
-    lw_comm_abort(comm, LW_ERR_TIMEOUT, &err);
-}
-
-static void end_job(void *context, double waited_s)
-{
-    lw_comm_device_overdue(context, waited_s);
-}
-
-void lw_comm_bound_device(lw_comm *comm, lw_device *dev)
-{
-    dev->timeout_s = comm->timeout_s;
-    dev->overdue = end_job;
-    dev->overdue_context = comm;
 }
 
 // --- attaching one
@@ -63,11 +39,20 @@ static lw_status prepare(lw_comm *comm, bool nccl, lw_comm_backend backend, int6
     return LW_OK;
 }
 
+// The job is about to end: connections of NCCL are torn down without the other ranks, so that none hangs in them.
+static void abandon(lw_comm *comm)
+{
+    if (comm->nccl != NULL) {
+        lw_nccl_abort(comm->nccl);
+    }
+}
+
 lw_status lw_comm_attach_device(lw_comm *comm, lw_device *dev, lw_comm_backend backend, int64_t max_elements,
                                 lw_error *err)
 {
     bool nccl = is_device(dev, "cuda") && backend != LW_COMM_MPI;
     comm->dev = dev;
+    comm->abandon = abandon;
     lw_status status = lw_comm_agree(comm, prepare(comm, nccl, backend, max_elements, err), err);
     if (status == LW_OK && nccl && (comm->size > 1 || backend == LW_COMM_NCCL)) {
         status = lw_nccl_create(comm, dev, err, &comm->nccl);
@@ -89,13 +74,7 @@ void lw_comm_detach_device(lw_comm *comm)
     comm->staging_elements = 0;
     comm->work = NULL;
     comm->dev = NULL;
-}
-
-void lw_comm_abandon_device(lw_comm *comm)
-{
-    if (comm->nccl != NULL) {
-        lw_nccl_abort(comm->nccl);
-    }
+    comm->abandon = NULL;
 }
 
 void lw_comm_data_plane(const lw_comm *comm, char *out, size_t size)

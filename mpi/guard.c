@@ -1,4 +1,4 @@
-// guard.c: a thread that sleeps until the call is done or the time is up.
+// guard.c: a thread that sleeps until the guarded call returns or its time is up.
 #include "guard.h"
 
 #include <stdbool.h>
@@ -6,7 +6,7 @@
 #include <stdlib.h>
 #include <unistd.h>
 
-#include "comm_impl.h"
+#include "comm_internal.h"
 #include "core/worker.h"
 
 struct lw_guard {
@@ -26,7 +26,7 @@ static void *watch_clock(void *context)
     }
     if (!g->over) {
         // MPI may not be called here: from another thread, and before it has started. The launcher ends the other ranks
-        // when it sees this one end without farewell.
+        // when it sees that this one ended without MPI_Finalize.
         lw_comm_say("%s", g->text);
         _exit(lw_status_exit_code(LW_ERR_TIMEOUT));
     }

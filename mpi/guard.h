@@ -1,4 +1,4 @@
-// guard.h: a deadline on a call that waits for other ranks inside the MPI library, where nothing of ours runs.
+// guard.h: a deadline on a call that waits for other ranks inside the MPI library, where none of our code runs.
 #ifndef LW_GUARD_H
 #define LW_GUARD_H
 

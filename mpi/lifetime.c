@@ -4,7 +4,7 @@
 #include <string.h>
 #include <unistd.h>
 
-#include "comm_impl.h"
+#include "comm_internal.h"
 #include "guard.h"
 
 // What stands for this rank in messages before MPI has said it: "rank 3 on node07", "rank ? on node07".

@@ -1,9 +1,9 @@
-// A ring all-reduce (Patarasuk & Yuan 2009). The MPI library's own would do, but the order of its sums is its own
-// affair (it may differ between versions, and its non-blocking form is slower); here it is a function of n and the
-// rank count alone: every element is summed along the ring once, on one path, and its sum is then copied.
+// ring.c: a ring all-reduce (Patarasuk & Yuan 2009). The MPI library's own would do, but the order of its sums
+// may differ between versions (and its non-blocking form is slower); here the order is a function of n and the rank
+// count alone: every element is summed along the ring once, on one path, and its sum is then copied.
 #include <stdlib.h>
 
-#include "comm_impl.h"
+#include "comm_internal.h"
 
 enum {
     TAG_RING = 12,

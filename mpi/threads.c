@@ -1,3 +1,4 @@
+// threads.c: divides the processors of a node among its ranks.
 #include "threads.h"
 
 #include <sched.h>

@@ -1,3 +1,4 @@
+// topology.c: which ranks share a node, and what the launcher and the environment say about this process.
 #include <errno.h>
 #include <limits.h>
 #include <stdio.h>
@@ -6,7 +7,7 @@
 #include <sys/uio.h>
 #include <unistd.h>
 
-#include "comm_impl.h"
+#include "comm_internal.h"
 #include "io/install.h"
 
 lw_status lw_comm_find_topology(lw_comm *comm, lw_error *err)
@@ -26,7 +27,7 @@ lw_status lw_comm_find_topology(lw_comm *comm, lw_error *err)
     return lw_comm_wait(comm, 1, &request, "exchange of host names", err);
 }
 
-// The value of a variable as a number; -1 where it is absent or none.
+// The value of a variable as a number; -1 where it is absent or is no number.
 static long long env_number(const char *name)
 {
     const char *text = getenv(name);
@@ -59,15 +60,11 @@ int lw_comm_launch_rank(void)
     return -1;
 }
 
-// Slurm's own steps (batch script, interactive shell, "extern") have ids from this one on: nobody used srun for them.
+// Slurm's own steps (batch script, interactive shell, "extern") have ids from this one on: no user ran srun for them.
 static const long long first_reserved_step = 0xfffffff0LL;
 
-// Slurm tells its processes how many tasks there are in SLURM_NTASKS, be they in a step that srun started, in the batch
-// script, or in the shell of salloc. One lone MPI rank among several tasks is wrong in all three: under srun each copy
-// would do the whole job over the others' files, in the others a launcher was forgotten.
-// Under mpirun the number of ranks is what the user said, and the tasks of the allocation say nothing about it.
-// A step that srun started through PMIx is one MPI world: another size than its tasks means that the variables, or the
-// MPI library, are of another job.
+// A step that srun started through PMIx is one MPI world: when its size is not the number of tasks, the variables or the
+// MPI library are of another job.
 static lw_status check_step(int world_size, lw_error *err)
 {
     const char *space = getenv("PMIX_NAMESPACE");
@@ -82,6 +79,10 @@ static lw_status check_step(int world_size, lw_error *err)
         tasks, world_size);
 }
 
+// SLURM_NTASKS holds the number of tasks in a step that srun started, in the batch script, and in the shell of salloc.
+// A lone MPI rank among several tasks is wrong in all three: under srun each copy would do the whole job and overwrite
+// the files of the others; in the batch script and the shell a launcher was forgotten.
+// Under mpirun the user chooses the number of ranks, and the tasks of the allocation say nothing about it.
 lw_status lw_comm_check_launch(int world_size, lw_error *err)
 {
     if (world_size > 1) {
@@ -92,7 +93,7 @@ lw_status lw_comm_check_launch(int world_size, lw_error *err)
     }
     bool can_meet = getenv("PMIX_RANK") != NULL || getenv("PMI_RANK") != NULL || getenv("PMI_FD") != NULL;
     if (world_size == 0 && can_meet) {
-        return LW_OK; // the library will tell
+        return LW_OK; // whether they do, MPI_Init shows
     }
     long long step = env_number("SLURM_STEP_ID") >= 0 ? env_number("SLURM_STEP_ID") : env_number("SLURM_STEPID");
     bool in_step = step >= 0 && step < first_reserved_step;
@@ -117,15 +118,15 @@ lw_status lw_comm_check_launch(int world_size, lw_error *err)
                    tasks, tasks);
 }
 
-// Open MPI and PMIx find their plugins by the folder they were installed in, unless they are told another. The same is
-// done for mpirun by its script (cmake/MakeBundle.cmake); a rank that srun started, or one alone, comes without it.
+// Open MPI and PMIx find their plugins by the folder they were installed in, unless these variables name another. The bundle's
+// mpirun is a script that sets them (cmake/MakeBundle.cmake); a rank that srun started, or a lone one, has no such script.
 static void use_bundled_mpi(void)
 {
     static const char *const places[][2] = {
         {"OPAL_PREFIX", ""},
         {"PMIX_LIBDIR", "/lib"},
         {"PMIX_DATADIR", "/share"},
-        {"HWLOC_PLUGINS_PATH", ""}, // there are none; those of the system belong to another hwloc
+        {"HWLOC_PLUGINS_PATH", ""}, // the bundle has no plugins, and those of the system belong to another hwloc
     };
     char *root = lw_path_bundle();
     for (size_t i = 0; root != NULL && i < sizeof places / sizeof *places; i++) {
@@ -147,8 +148,8 @@ void lw_comm_prepare_environment(void)
         setenv("OMPI_MCA_ess_singleton_isolated", "1", 0);
         return;
     }
-    // Open MPI moves large messages on a node with process_vm_readv. Containers may forbid it, and then it complains at
-    // every message. Reading nothing from our parent, which is another process of the same user, asks for permission.
+    // Open MPI moves large messages on a node with process_vm_readv. Containers may forbid it, and then Open MPI warns at
+    // every message. Reading zero bytes from our parent, another process of the same user, shows whether it is allowed.
     char byte = 0;
     struct iovec local = {.iov_base = &byte, .iov_len = 1};
     struct iovec remote = {.iov_base = NULL, .iov_len = 1};

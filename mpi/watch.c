@@ -5,7 +5,7 @@
 #include <math.h>
 #include <stdio.h>
 
-#include "comm_impl.h"
+#include "comm_internal.h"
 #include "core/clock.h"
 
 enum { TAG_NOTE = 21 };

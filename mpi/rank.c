@@ -1,0 +1,116 @@
+// rank.c: what a rank knows about itself, what it prints, and how it ends the job.
+#include <signal.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <string.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "comm.h"
+#include "comm_internal.h"
+
+void lw_comm_say(const char *format, ...)
+{
+    char line[sizeof(lw_error) + 512] = "lwmpi: ";
+    size_t used = strlen(line);
+    va_list args;
+    va_start(args, format);
+    vsnprintf(line + used, sizeof line - used - 1, format, args);
+    va_end(args);
+    used = strlen(line);
+    line[used++] = '\n';
+    ssize_t written = write(STDERR_FILENO, line, used);
+    (void)written; // there is no other place to complain
+}
+
+void lw_comm_sleep(double seconds)
+{
+    time_t whole = (time_t)seconds;
+    struct timespec pause = {.tv_sec = whole, .tv_nsec = (long)((seconds - (double)whole) * 1e9)};
+    nanosleep(&pause, NULL);
+}
+
+int lw_comm_rank(const lw_comm *comm)
+{
+    return comm->rank;
+}
+
+int lw_comm_size(const lw_comm *comm)
+{
+    return comm->size;
+}
+
+int lw_comm_local_rank(const lw_comm *comm)
+{
+    return comm->local_rank;
+}
+
+int lw_comm_local_size(const lw_comm *comm)
+{
+    return comm->local_size;
+}
+
+const char *lw_comm_host(const lw_comm *comm)
+{
+    return comm->hosts != NULL ? comm->hosts[comm->rank] : "unknown host";
+}
+
+void lw_comm_set_timeout(lw_comm *comm, double timeout_s)
+{
+    comm->timeout_s = timeout_s > 0 ? timeout_s : 300.0;
+}
+
+void lw_comm_phase(lw_comm *comm, const char *format, ...)
+{
+    va_list args;
+    va_start(args, format);
+    vsnprintf(comm->phase, sizeof comm->phase, format, args);
+    va_end(args);
+}
+
+void lw_comm_tell_untold(lw_comm *comm)
+{
+    if (comm->untold != NULL) {
+        lw_comm_say("rank %d on %s: %s", comm->rank, lw_comm_host(comm), comm->untold->text);
+        comm->untold = NULL;
+    }
+}
+
+void lw_comm_abandon_device(lw_comm *comm)
+{
+    if (comm->abandon != NULL) {
+        comm->abandon(comm);
+    }
+}
+
+void lw_comm_kill(int exit_code)
+{
+    int initialized = 0;
+    int finalized = 0;
+    MPI_Initialized(&initialized);
+    MPI_Finalized(&finalized);
+    if (initialized && !finalized) {
+        // MPI_Abort asks the launcher, and may wait for one that does not answer.
+        signal(SIGALRM, SIG_DFL);
+        alarm(10);
+        MPI_Abort(MPI_COMM_WORLD, exit_code);
+    }
+    _exit(exit_code);
+}
+
+void lw_comm_abort(lw_comm *comm, lw_status status, const lw_error *err)
+{
+    const char *text = err->text[0] != '\0' ? err->text : lw_status_name(status);
+    if (comm != NULL) {
+        lw_comm_tell_untold(comm);
+    }
+    if (comm != NULL && comm->size > 1) {
+        lw_comm_say("rank %d on %s: %s", comm->rank, lw_comm_host(comm), text);
+    } else {
+        lw_comm_say("%s", text);
+    }
+    if (comm != NULL) {
+        lw_comm_abandon_device(comm);
+    }
+    lw_comm_kill(lw_status_exit_code(status));
+}
