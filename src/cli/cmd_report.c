@@ -4,6 +4,7 @@
 
 #include "cli/command.h"
 #include "cli/options.h"
+#include "io/atomic_file.h"
 #include "io/files.h"
 #include "report/report.h"
 

@@ -6,7 +6,6 @@
 
 #include "config/config_internal.h"
 #include "core/hash.h"
-#include "io/files.h"
 
 // How paths are written: in full for a file that may be read from anywhere; by their last component where they stand
 // for the thing they name.

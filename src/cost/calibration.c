@@ -5,7 +5,6 @@
 #include <string.h>
 
 #include "core/hash.h"
-#include "io/files.h"
 #include "wire/step.h"
 
 const char *lw_calibration_folder(void)

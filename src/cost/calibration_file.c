@@ -8,6 +8,7 @@
 #include "core/hash.h"
 #include "core/version.h"
 #include "cost/calibration.h"
+#include "io/atomic_file.h"
 #include "io/files.h"
 #include "io/json.h"
 #include "wire/step.h"

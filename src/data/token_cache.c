@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "core/hash.h"
+#include "io/atomic_file.h"
 #include "io/files.h"
 
 static const char magic[8] = "LWTOKEN";

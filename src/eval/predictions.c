@@ -4,7 +4,7 @@
 #include <string.h>
 
 #include "eval/eval_internal.h"
-#include "io/files.h"
+#include "io/atomic_file.h"
 #include "io/json.h"
 
 const char *lw_eval_sample_id(const lw_job *job, int64_t i)

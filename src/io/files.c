@@ -1,3 +1,4 @@
+// files.c: paths, directories, capped and hashed reading, appending.
 #include "io/files.h"
 
 #include <errno.h>
@@ -7,16 +8,15 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
-#include <time.h>
 #include <unistd.h>
 #include <xxhash.h>
 
 #include "core/utf8.h"
 
-enum { MAX_SUFFIX_TRIES = 100, HASH_BUFFER_BYTES = 1 << 20 };
+enum { HASH_BUFFER_BYTES = 1 << 20 };
 
 // One system call moves at most 0x7ffff000 bytes on Linux; smaller pieces keep signals responsive.
-static const size_t write_piece_bytes = (size_t)64 << 20;
+static const size_t read_piece_bytes = (size_t)64 << 20;
 
 static lw_status out_of_memory(lw_error *err)
 {
@@ -92,7 +92,7 @@ static lw_status make_dir(const char *path, lw_error *err)
         return LW_OK;
     }
     int errnum = errno;
-    if (lw_path_is_dir(path)) { // there already, or made by another rank meanwhile
+    if (lw_path_is_dir(path)) { // it was there, or another rank has made it meanwhile
         return LW_OK;
     }
     return lw_fail_errno(err, LW_ERR_IO, errnum, "%s: cannot make the directory", path);
@@ -150,7 +150,7 @@ static lw_status read_up_to(int fd, const char *path, char *buffer, size_t bytes
 {
     size_t got = 0;
     while (got < bytes) {
-        size_t want = bytes - got < write_piece_bytes ? bytes - got : write_piece_bytes;
+        size_t want = bytes - got < read_piece_bytes ? bytes - got : read_piece_bytes;
         ssize_t n = read(fd, buffer + got, want);
         if (n == 0) {
             break;
@@ -165,7 +165,7 @@ static lw_status read_up_to(int fd, const char *path, char *buffer, size_t bytes
     return LW_OK;
 }
 
-// Of the open file, so that it cannot be exchanged after the look.
+// Looks at the open file and not at the path, which could name another file by the time it is read.
 static lw_status check_owner(int fd, const char *path, lw_error *err)
 {
     struct stat st;
@@ -203,7 +203,7 @@ static lw_status read_whole(const char *path, size_t max_bytes, bool own, lw_err
     size_t got = 0;
     char *text = NULL;
     if (status != LW_OK) {
-        // said already
+        // check_owner has filled err.
     } else if (size > max_bytes) {
         status = lw_fail(err, LW_ERR_FORMAT, "%s: %zu bytes, more than the %zu allowed for such a file", path, size,
                          max_bytes);
@@ -275,159 +275,26 @@ lw_status lw_file_xxh64(const char *path, const lw_beat *beat, lw_error *err, ui
     return status;
 }
 
-// --- durability
+// --- appending
 
-lw_status lw_fsync_dir(const char *path, lw_error *err)
+lw_status lw_append_line(int fd, const char *dir, const char *name, const char *line, size_t bytes, lw_error *err)
 {
-    int fd = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-    if (fd < 0) {
-        return lw_fail_errno(err, LW_ERR_IO, errno, "%s: cannot open the directory", path);
-    }
-    int errnum = fsync(fd) == 0 ? 0 : errno;
-    close(fd);
-    // Some network file systems cannot sync a directory and say EINVAL; then there is nothing more to do.
-    if (errnum != 0 && errnum != EINVAL) {
-        return lw_fail_errno(err, LW_ERR_IO, errnum, "%s: cannot sync the directory", path);
-    }
-    return LW_OK;
-}
-
-lw_status lw_rename_durable(const char *from, const char *to, lw_error *err)
-{
-    char *parent = NULL;
-    LW_TRY(lw_path_parent(to, err, &parent));
-    lw_status status = LW_OK;
-    if (rename(from, to) != 0) {
-        status = lw_fail_errno(err, LW_ERR_IO, errno, "%s: cannot rename to %s", from, to);
-    } else {
-        status = lw_fsync_dir(parent, err);
-    }
-    free(parent);
-    return status;
-}
-
-// --- atomic replacement
-
-struct lw_atomic_file {
-    char *path;
-    char *temporary;
-    int fd;
-};
-
-static void atomic_free(lw_atomic_file **file)
-{
-    free((*file)->path);
-    free((*file)->temporary);
-    free(*file);
-    *file = NULL;
-}
-
-// Opens a file that was not there. Unlike mkstemp this leaves the mode to the umask, so that a group can read.
-static int open_unique(const char *path, char *temporary, size_t temporary_bytes)
-{
-    struct timespec now = {0};
-    for (unsigned int attempt = 0; attempt < MAX_SUFFIX_TRIES; attempt++) {
-        clock_gettime(CLOCK_REALTIME, &now);
-        unsigned int suffix = (unsigned int)now.tv_nsec * 2654435761u + (unsigned int)getpid() * 40503u + attempt;
-        snprintf(temporary, temporary_bytes, "%s.tmp.%08x", path, suffix);
-        int fd = open(temporary, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, LW_FILE_MODE);
-        if (fd >= 0 || errno != EEXIST) {
-            return fd;
+    off_t start = lseek(fd, 0, SEEK_END);
+    size_t done = 0;
+    while (done < bytes) {
+        ssize_t n = write(fd, line + done, bytes - done);
+        if (n < 0 && errno == EINTR) {
+            continue;
         }
-    }
-    return -1;
-}
-
-lw_status lw_atomic_open(const char *path, lw_error *err, lw_atomic_file **out)
-{
-    if (lw_path_is_dir(path)) { // otherwise found out only at the rename
-        return lw_fail(err, LW_ERR_IO, "%s: is a directory, cannot write a file of that name", path);
-    }
-    size_t temporary_bytes = strlen(path) + sizeof ".tmp.12345678";
-    lw_atomic_file *file = calloc(1, sizeof *file);
-    if (file == NULL) {
-        return out_of_memory(err);
-    }
-    file->path = strdup(path);
-    file->temporary = malloc(temporary_bytes);
-    if (file->path == NULL || file->temporary == NULL) {
-        atomic_free(&file);
-        return out_of_memory(err);
-    }
-    file->fd = open_unique(path, file->temporary, temporary_bytes);
-    if (file->fd < 0) {
-        lw_status status = lw_fail_errno(err, LW_ERR_IO, errno, "%s: cannot open for writing", file->temporary);
-        atomic_free(&file);
-        return status;
-    }
-    *out = file;
-    return LW_OK;
-}
-
-lw_status lw_atomic_write(lw_atomic_file *file, const void *data, size_t bytes, lw_error *err)
-{
-    const char *p = data;
-    while (bytes > 0) {
-        ssize_t n = write(file->fd, p, bytes < write_piece_bytes ? bytes : write_piece_bytes);
-        if (n >= 0) {
-            p += n;
-            bytes -= (size_t)n;
-        } else if (errno != EINTR) {
-            return lw_fail_errno(err, LW_ERR_IO, errno, "%s: cannot write", file->temporary);
+        if (n <= 0) {
+            int cause = n < 0 ? errno : ENOSPC;
+            // A torn line must not stay in the file.
+            if (done > 0 && start >= 0 && ftruncate(fd, start) != 0) {
+                return lw_fail_errno(err, LW_ERR_IO, cause, "%s/%s: cannot append; its last line is torn", dir, name);
+            }
+            return lw_fail_errno(err, LW_ERR_IO, cause, "%s/%s: cannot append", dir, name);
         }
+        done += (size_t)n;
     }
     return LW_OK;
-}
-
-void lw_atomic_abort(lw_atomic_file **file)
-{
-    if (*file == NULL) {
-        return;
-    }
-    if ((*file)->fd >= 0) {
-        close((*file)->fd);
-    }
-    unlink((*file)->temporary);
-    atomic_free(file);
-}
-
-lw_status lw_atomic_commit(lw_atomic_file **file, lw_error *err)
-{
-    lw_atomic_file *f = *file;
-    int errnum = fsync(f->fd) == 0 ? 0 : errno;
-    if (close(f->fd) != 0 && errnum == 0) { // NFS and quotas report a failed write here
-        errnum = errno;
-    }
-    f->fd = -1;
-    if (errnum != 0) {
-        lw_status status = lw_fail_errno(err, LW_ERR_IO, errnum, "%s: cannot sync", f->temporary);
-        lw_atomic_abort(file);
-        return status;
-    }
-    char *parent = NULL;
-    lw_status status = lw_path_parent(f->path, err, &parent);
-    if (status == LW_OK && rename(f->temporary, f->path) != 0) {
-        status = lw_fail_errno(err, LW_ERR_IO, errno, "%s: cannot rename to %s", f->temporary, f->path);
-    }
-    if (status != LW_OK) {
-        free(parent);
-        lw_atomic_abort(file);
-        return status;
-    }
-    status = lw_fsync_dir(parent, err); // the new file is in place already; only its durability is in doubt
-    free(parent);
-    atomic_free(file);
-    return status;
-}
-
-lw_status lw_write_file_atomic(const char *path, const void *data, size_t bytes, lw_error *err)
-{
-    lw_atomic_file *file = NULL;
-    LW_TRY(lw_atomic_open(path, err, &file));
-    lw_status status = lw_atomic_write(file, data, bytes, err);
-    if (status != LW_OK) {
-        lw_atomic_abort(&file);
-        return status;
-    }
-    return lw_atomic_commit(&file, err);
 }

@@ -3,7 +3,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "io/files.h"
+#include "io/atomic_file.h"
 #include "io/json.h"
 #include "io/safetensors.h"
 

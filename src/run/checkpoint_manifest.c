@@ -8,6 +8,7 @@
 
 #include "core/clock.h"
 #include "core/hash.h"
+#include "io/atomic_file.h"
 #include "io/files.h"
 #include "io/json.h"
 #include "run/checkpoint_internal.h"

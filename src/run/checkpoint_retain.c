@@ -6,6 +6,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "io/atomic_file.h"
 #include "io/files.h"
 #include "run/checkpoint_internal.h"
 

@@ -14,6 +14,7 @@
 #include <string.h>
 #include <sys/stat.h>
 
+#include "io/atomic_file.h"
 #include "io/files.h"
 #include "run/checkpoint_internal.h"
 

@@ -9,6 +9,7 @@
 #include <unistd.h>
 
 #include "core/random.h"
+#include "io/atomic_file.h"
 #include "io/files.h"
 #include "run/checkpoint_internal.h"
 

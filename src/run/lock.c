@@ -1,4 +1,4 @@
-// The lock of a run directory: flock on RUN/lock, which also says who holds it.
+// lock.c: the lock of a run directory: flock on RUN/lock, which also names its holder.
 #include <errno.h>
 #include <fcntl.h>
 #include <signal.h>
@@ -15,7 +15,7 @@
 
 enum { HOST_BYTES = 128, LOCK_TRIES = 8 };
 
-// What the lock file says, in one printable line.
+// The text of the lock file, in one printable line.
 static void read_holder(int fd, char *out, size_t size)
 {
     ssize_t n = pread(fd, out, size - 1, 0);
@@ -49,7 +49,7 @@ static lw_status write_holder(const lw_run_dir *run, lw_error *err)
     return LW_OK;
 }
 
-// A file system without locks: is what the lock file names a process of this host that still runs?
+// For file systems without locks: whether the lock file names a process of this host that still runs.
 static bool holder_lives(const char *holder)
 {
     char host[HOST_BYTES];
@@ -66,7 +66,7 @@ static lw_status refuse(const lw_run_dir *run, const char *holder, lw_error *err
                    holder[0] != '\0' ? holder : "a process that has not said who it is", run->path);
 }
 
-// Whether the locked file is still the one of that name: a start that failed removes its own.
+// Whether the locked file still has that name: a job that failed at its start removes its lock file.
 static bool is_current(int fd, const char *path)
 {
     struct stat locked;
@@ -75,7 +75,7 @@ static bool is_current(int fd, const char *path)
            locked.st_ino == named.st_ino;
 }
 
-// flock and not a file's existence: the kernel gives it back when the process ends, however it ends.
+// The lock is flock and not the existence of a file, as the kernel gives it back however the process ends.
 static lw_status try_lock(lw_run_dir *run, const char *path, lw_error *err, bool *current)
 {
     run->lock_fd = open(path, O_RDWR | O_CREAT | O_NOFOLLOW | O_CLOEXEC, LW_FILE_MODE);
@@ -118,7 +118,7 @@ lw_status lw_run_dir_lock(lw_run_dir *run, lw_error *err)
         status = lw_fail(err, LW_ERR_IO, "%s/lock vanishes while it is being locked", run->path);
     }
     if (status != LW_OK) {
-        // What the file says is not this job's to take back.
+        // The text in the file is the other job's, so it stays.
         if (run->lock_fd >= 0) {
             close(run->lock_fd);
         }
@@ -128,15 +128,14 @@ lw_status lw_run_dir_lock(lw_run_dir *run, lw_error *err)
     return write_holder(run, err);
 }
 
-void lw_run_dir_unlock(lw_run_dir *run)
+bool lw_run_dir_unlock(lw_run_dir *run)
 {
     if (run->lock_fd < 0) {
-        return;
+        return true;
     }
-    // The file stays, for removing it would race with the next job; empty, it says that this one ended in order.
-    if (ftruncate(run->lock_fd, 0) != 0) {
-        lw_log_file(run, "warning: %s/lock cannot be written", run->path);
-    }
-    close(run->lock_fd); // and with it the lock
+    // The file stays, for removing it would race with the next job.
+    bool emptied = ftruncate(run->lock_fd, 0) == 0;
+    close(run->lock_fd); // which gives the lock back
     run->lock_fd = -1;
+    return emptied;
 }

@@ -7,6 +7,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "io/atomic_file.h"
 #include "io/files.h"
 #include "io/json.h"
 #include "run/run_dir_internal.h"

@@ -1,3 +1,4 @@
+// run_dir.c: opening and closing a run directory, its log, and the small files in it.
 #include "run/run_dir.h"
 
 #include <dirent.h>
@@ -11,6 +12,7 @@
 
 #include "core/clock.h"
 #include "core/utf8.h"
+#include "io/atomic_file.h"
 #include "io/files.h"
 #include "io/json.h"
 #include "run/run_dir_internal.h"
@@ -121,7 +123,9 @@ void lw_run_dir_close(lw_run_dir **run)
     if (*run == NULL) {
         return;
     }
-    lw_run_dir_unlock(*run);
+    if (!lw_run_dir_unlock(*run)) {
+        lw_log_file(*run, "warning: %s/lock cannot be written", (*run)->path);
+    }
     close_fd((*run)->metrics_fd);
     close_fd((*run)->log_fd);
     free((*run)->path);
@@ -154,28 +158,6 @@ const char *lw_run_dir_path(const lw_run_dir *run)
 }
 
 // --- lines
-
-lw_status lw_append_line(int fd, const char *path, const char *name, const char *line, size_t bytes, lw_error *err)
-{
-    off_t start = lseek(fd, 0, SEEK_END);
-    size_t done = 0;
-    while (done < bytes) {
-        ssize_t n = write(fd, line + done, bytes - done);
-        if (n < 0 && errno == EINTR) {
-            continue;
-        }
-        if (n <= 0) {
-            int cause = n < 0 ? errno : ENOSPC;
-            // Half a line is worse than none.
-            if (done > 0 && start >= 0 && ftruncate(fd, start) != 0) {
-                return lw_fail_errno(err, LW_ERR_IO, cause, "%s/%s: cannot append; its last line is torn", path, name);
-            }
-            return lw_fail_errno(err, LW_ERR_IO, cause, "%s/%s: cannot append", path, name);
-        }
-        done += (size_t)n;
-    }
-    return LW_OK;
-}
 
 // Formats a message of one or more lines, made safe to print: it may quote files, paths and models. NULL without
 // memory.
@@ -228,37 +210,35 @@ static void log_text(lw_run_dir *run, const char *text)
     free(lines);
 }
 
-void lw_log(lw_run_dir *run, const char *format, ...)
+// Formats a message and writes it to log.txt, and to stderr too when `shown`.
+__attribute__((format(printf, 3, 0))) static void log_message(lw_run_dir *run, bool shown, const char *format,
+                                                              va_list args)
 {
-    if (run == NULL) {
-        return;
-    }
-    va_list args;
-    va_start(args, format);
-    char *text = format_text(format, args);
-    va_end(args);
+    char *text = run != NULL ? format_text(format, args) : NULL;
     if (text == NULL) {
         return;
     }
     log_text(run, text);
-    lw_progress_message(run->progress, "%s", text);
+    if (shown) {
+        lw_progress_message(run->progress, "%s", text);
+    }
     free(text);
+}
+
+void lw_log(lw_run_dir *run, const char *format, ...)
+{
+    va_list args;
+    va_start(args, format);
+    log_message(run, true, format, args);
+    va_end(args);
 }
 
 void lw_log_file(lw_run_dir *run, const char *format, ...)
 {
-    if (run == NULL) {
-        return;
-    }
     va_list args;
     va_start(args, format);
-    char *text = format_text(format, args);
+    log_message(run, false, format, args);
     va_end(args);
-    if (text == NULL) {
-        return;
-    }
-    log_text(run, text);
-    free(text);
 }
 
 void lw_log_warning(void *run, const char *message)

@@ -15,8 +15,8 @@ struct lw_run_dir {
     int lock_fd, log_fd, metrics_fd; // -1: not open
     bool made;                       // by lw_run_dir_open
     bool unlocked;                   // the file system has no locks
-    char before[256];                // the job that ended here without saying so; "" for none
-    bool log_failed;                 // and that has been said
+    char before[256];                // what the lock file named: a job that did not end in order; "" for none
+    bool log_failed;                 // the log could not be written, and that has been reported
     bool progress_logged;
     double progress_s;                // when a progress line last went to the log
     char line[LW_METRICS_LINE_BYTES]; // of metrics.jsonl, being made
@@ -24,9 +24,8 @@ struct lw_run_dir {
 
 // lock.c. Takes RUN/lock. LW_ERR_CONFIG where another job holds it.
 lw_status lw_run_dir_lock(lw_run_dir *run, lw_error *err);
-void lw_run_dir_unlock(lw_run_dir *run); // and says that this job has ended
-
-// Appends `bytes` of text to PATH/NAME, all or nothing.
-lw_status lw_append_line(int fd, const char *path, const char *name, const char *line, size_t bytes, lw_error *err);
+// Empties the lock file, as a sign that this job ended in order, and gives the lock back. False when the file could not
+// be written.
+bool lw_run_dir_unlock(lw_run_dir *run);
 
 #endif

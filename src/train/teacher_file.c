@@ -13,6 +13,7 @@
 #include "core/clock.h"
 #include "core/hash.h"
 #include "core/signals.h"
+#include "io/atomic_file.h"
 #include "io/files.h"
 
 enum {

@@ -11,7 +11,7 @@
 
 #include "config/config.h"
 #include "config/keys.h"
-#include "io/files.h"
+#include "io/atomic_file.h"
 
 #define MODELS "models = ( { name = \"llama\"; path = \"m/llama\"; }, { name = \"qwen\"; path = \"/abs/qwen\"; } );\n"
 #define GOOD MODELS "batch: { global = 8; };\n"

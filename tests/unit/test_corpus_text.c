@@ -14,7 +14,7 @@
 #include "cost/flops.h"
 #include "data/corpus.h"
 #include "data/sample.h"
-#include "io/files.h"
+#include "io/atomic_file.h"
 
 enum { BOS = 1, EOS = 2 };
 

@@ -10,6 +10,7 @@
 #include <cmocka.h>
 
 #include "data/dataset.h"
+#include "io/atomic_file.h"
 #include "io/files.h"
 
 static lw_error err;

@@ -12,7 +12,7 @@
 
 #include "core/utf8.h"
 #include "data/dataset.h"
-#include "io/files.h"
+#include "io/atomic_file.h"
 
 static lw_error err;
 static char dir[64];

@@ -16,6 +16,7 @@
 #include <unistd.h>
 
 #include "core/hash.h"
+#include "io/atomic_file.h"
 #include "io/files.h"
 #include "scratch.h"
 

@@ -11,6 +11,7 @@
 
 #include "core/utf8.h"
 #include "data/dataset.h"
+#include "io/atomic_file.h"
 #include "io/files.h"
 
 static lw_error err;
