@@ -1,4 +1,7 @@
 // job.h: what training and evaluation share: ranks, device, frozen models, data, and the wire.
+//
+// job.c opens and closes it, llm.c and encoder.c the tokenizers and the encoder's own model; describe.c logs what it is,
+// checkpoint_info.c says what a checkpoint of it is made from.
 #ifndef LW_JOB_H
 #define LW_JOB_H
 

@@ -1,13 +1,15 @@
-// job_internal.h: what job*.c share. Local.
+// job_internal.h: shared by the .c files of this folder. Local.
 #ifndef LW_JOB_INTERNAL_H
 #define LW_JOB_INTERNAL_H
 
 #include "job/job.h"
 
-// m->path's tokenizer.json, checked against m->config (job.c).
+// --- llm.c
+
+// m->path's tokenizer.json, checked against m->config.
 lw_status lw_job_open_tokenizer(lw_llm *m, lw_error *err);
 
-// The same, its end token and the BOS that the configuration asks for (job.c).
+// The same, its end token and the BOS that the configuration asks for.
 lw_status lw_job_open_text(const lw_job *job, lw_llm *m, lw_error *err);
 
 // --- encoder.c; all do nothing where the encoder reads without an LLM

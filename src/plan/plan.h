@@ -3,6 +3,9 @@
 // Memory comes from the layout functions that `train` allocates with; time from cost/roofline.h, corrected by the
 // nearest calibration record (cost/calibration.h). One rank drives one GPU, or, on the CPU device, `threads` cores;
 // "GPUs" below stands for both.
+//
+// make.c puts a plan together, from its inputs (inputs.c), a row for each count (layouts.c, memory.c) and the decision
+// (decide.c); print.c shows it.
 #ifndef LW_PLAN_H
 #define LW_PLAN_H
 

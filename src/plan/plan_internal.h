@@ -1,4 +1,4 @@
-// plan_internal.h: what plan*.c share. Local.
+// plan_internal.h: shared by the .c files of this folder. Local.
 #ifndef LW_PLAN_INTERNAL_H
 #define LW_PLAN_INTERNAL_H
 

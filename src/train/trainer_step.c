@@ -2,7 +2,6 @@
 #include <math.h>
 
 #include "data/sample.h"
-#include "train/skipped.h"
 #include "train/trainer_internal.h"
 #include "wire/step.h"
 
@@ -154,11 +153,12 @@ static lw_status count_skipped(lw_trainer *t, int64_t first, int64_t count, lw_e
     }
     t->state.skipped++;
     t->state.skipped_in_row++;
-    lw_skipped_log(job, t->leg, &t->course.legs[t->leg].schedule, t->state.step, first, count, loss, t->grad_norm);
+    lw_trainer_log_skipped(job, t->leg, &t->course.legs[t->leg].schedule, t->state.step, first, count, loss,
+                           t->grad_norm);
     if (t->state.skipped_in_row < job->config->train.max_skipped) {
         return LW_OK;
     }
-    return lw_skipped_give_up(job, t->state.skipped_in_row, t->last_saved, err);
+    return lw_trainer_give_up(job, t->state.skipped_in_row, t->last_saved, err);
 }
 
 // Inside a step a failure is this rank's alone and the others wait for it in the reduction: end the job.

@@ -1,0 +1,194 @@
+// layouts.c: memory and time of a job, as configured or changed, on one number of GPUs.
+#include <stdio.h>
+
+#include "plan/plan_internal.h"
+#include "wire/step.h"
+
+// The job as it is after a change; the arena and the schedule see it as if it had been configured so.
+typedef struct changed_job {
+    lw_config config;
+    lw_config views[LW_MAX_PHASES]; // its phases, changed likewise
+    lw_phase_config phases[LW_MAX_PHASES];
+    lw_job job; // the plan's, with this configuration and a wire of its own
+} changed_job;
+
+// wire.ratio for `factor` times the latents; 0: their number is fixed.
+static int64_t fewer_tokens(int64_t ratio, int64_t factor)
+{
+    return ratio > 0 && ratio < factor ? 1 : ratio / factor;
+}
+
+static bool is_same(const lw_plan_change *c)
+{
+    return c->samples == 1 && c->epochs == 1 && c->batch == 1 && c->latents == 1 && c->answer == 1;
+}
+
+static void change_config(const lw_plan_change *change, lw_config *c)
+{
+    c->batch.global *= change->batch;
+    c->batch.per_rank *= change->batch;
+    c->train.epochs *= change->epochs;
+    c->wire.latents *= change->latents;
+    c->wire.ratio = fewer_tokens(c->wire.ratio, change->latents);
+}
+
+static lw_status change_job(const lw_plan *plan, const lw_plan_change *change, lw_error *err, changed_job *out)
+{
+    int64_t d[LW_MAX_MODELS];
+    out->config = plan->shape_config;
+    out->job = plan->job;
+    change_config(change, &out->config);
+    for (int64_t i = 0; i < out->config.phase_count; i++) {
+        out->phases[i] = out->config.phases[i];
+        out->views[i] = *out->phases[i].view;
+        change_config(change, &out->views[i]);
+        out->phases[i].view = &out->views[i];
+    }
+    out->config.phases = out->phases;
+    out->job.config = &out->config;
+    if (!plan->from_data) { // data are measured with the changed configuration
+        out->job.min_positions += lw_plan_most_of(&out->config).latents - lw_plan_most_of(plan->config).latents;
+    }
+    for (int64_t j = 0; j < plan->job.llm_count; j++) {
+        d[j] = plan->job.llms[j].config.d;
+    }
+    lw_encoder_backbone backbone;
+    return lw_wire_declare(&out->config, d, lw_job_backbone(&out->job, &backbone), err, &out->job.wire);
+}
+
+// A step of phase i.
+static lw_workload workload(const lw_plan *plan, const changed_job *changed, const lw_plan_change *change,
+                            const lw_course *course, int64_t i, int64_t ranks, const lw_hf_config **configs)
+{
+    const lw_sample_shape *mean = &plan->mean[i];
+    lw_workload w = {.wire = &changed->job.wire, .configs = configs, .ranks = ranks, .micro = course->micro};
+    w.shape = *mean;
+    w.share = (course->global + ranks - 1) / ranks;
+    int64_t ratio = lw_config_phase(plan->config, i)->wire.ratio;
+    double factor = ratio > 0 ? (double)ratio / (double)course->legs[i].config->wire.ratio : (double)change->latents;
+    w.shape.latents *= factor;
+    for (int64_t j = 0; j < plan->job.llm_count; j++) {
+        configs[j] = &plan->job.llms[j].config;
+        w.shape.rows[j] += w.shape.latents - mean->latents;
+        w.shape.rows[j] += (double)(change->answer - 1) * mean->answer[j];
+        w.shape.answer[j] *= (double)change->answer;
+    }
+    return w;
+}
+
+// The time of a step of a phase, and of its teachers, from the nearest record where there is one. samples: of its data.
+static void time_step(const lw_plan *plan, int64_t phase, const lw_workload *w, double samples, lw_plan_layout *l)
+{
+    double teacher_s = 0.0;
+    double read = samples / (double)plan->samples[phase];
+    lw_calibration_record target;
+    lw_device_rates rates = plan->rates;
+    bool exact = false;
+    lw_calibration_describe(&plan->rates, w, l->threads, &target);
+    const lw_calibration_record *record = lw_calibration_nearest(&plan->calibration, &target, &exact);
+    if (record != NULL) {
+        rates = record->rates; // what its predictions were made with
+        rates.per_node = plan->rates.per_node;
+        rates.cores = plan->rates.cores;
+    }
+    lw_device_rates shared = lw_device_rates_shared(&rates, w->ranks, l->threads);
+    l->step = lw_predict_step(&shared, w);
+    for (int64_t j = 0; j < plan->job.llm_count; j++) {
+        teacher_s += lw_predict_teacher(&shared, w->configs[j], samples, read * plan->teacher[phase][j].tokens,
+                                        LW_TEACHER_PASS_ROWS, LW_TEACHER_CHUNK_SAMPLES, w->ranks);
+    }
+    if (record != NULL) {
+        double predicted_s = l->step.total_s;
+        l->step = lw_calibration_apply(record, &l->step);
+        l->step.total_s = exact ? record->step_s : l->step.total_s;
+        teacher_s *= l->step.total_s / predicted_s; // the passes are of the same kind
+        l->measured = exact;
+        l->calibrated = !exact;
+        snprintf(l->record, sizeof l->record, "%s", record->file);
+    }
+    l->teacher_s += teacher_s;
+}
+
+static double rows_of(const lw_workload *w)
+{
+    double rows = 0.0;
+    for (int64_t j = 0; j < w->wire->llm_count; j++) {
+        rows += lw_llm_share(&w->shape) * w->shape.rows[j];
+    }
+    return rows;
+}
+
+// The mean of the run's steps, out of the sums over them.
+static void mean_step(const lw_step_time *sum, double steps, lw_step_time *out)
+{
+    for (int p = 0; p < LW_PHASE_COUNT; p++) {
+        out->phase_s[p] = sum->phase_s[p] / steps;
+    }
+    out->total_s = sum->total_s / steps;
+}
+
+static void fill_times(const lw_plan *plan, const changed_job *changed, const lw_plan_change *change,
+                       const lw_course *course, lw_plan_layout *l)
+{
+    const lw_hf_config *configs[LW_MAX_MODELS];
+    lw_step_time sum = {0};
+    double row_steps = 0.0;
+    double epoch_steps = 0.0;
+    for (int64_t i = 0; i < course->count; i++) {
+        lw_workload w = workload(plan, changed, change, course, i, l->gpus, configs);
+        double steps = (double)lw_course_overlap(course, i, 0, course->total_steps);
+        time_step(plan, i, &w, (double)course->legs[i].schedule.samples, l);
+        l->phase_step_s[i] = l->step.total_s;
+        l->phase_steps[i] = (int64_t)steps;
+        for (int p = 0; p < LW_PHASE_COUNT; p++) {
+            sum.phase_s[p] += steps * l->step.phase_s[p];
+        }
+        sum.total_s += steps * l->step.total_s;
+        row_steps += steps * rows_of(&w);
+        epoch_steps += (double)course->legs[i].schedule.samples / (double)course->global * l->step.total_s;
+    }
+    l->steps = course->total_steps;
+    if (course->count > 1) { // else it is the step of the only phase
+        mean_step(&sum, (double)l->steps, &l->step);
+    }
+    l->samples_per_s = (double)course->global / l->step.total_s;
+    l->tokens_per_s = row_steps / (double)l->steps * l->samples_per_s;
+    l->epoch_s = epoch_steps; // once through the data of every phase
+    l->total_s = (double)l->steps * l->step.total_s + l->teacher_s;
+    l->gpu_hours = l->total_s / 3600.0 * (double)l->gpus;
+}
+
+lw_status lw_plan_layout_make(const lw_plan *plan, const lw_plan_change *change, int64_t gpus, lw_error *err,
+                              lw_plan_layout *out)
+{
+    changed_job changed = {0};
+    int64_t samples[LW_MAX_PHASES];
+    lw_course course;
+    lw_error refusal;
+    lw_plan_layout l = {.gpus = gpus, .threads = plan->cpu != NULL ? lw_plan_threads(plan, gpus) : 0};
+    lw_status status = LW_OK;
+    LW_TRY_GOTO(change_job(plan, change, err, &changed));
+    for (int64_t i = 0; i < lw_config_phase_count(plan->config); i++) {
+        samples[i] = plan->samples[i] * change->samples;
+    }
+    if (lw_course_make(&changed.config, samples, (int)gpus, &refusal, &course) != LW_OK) {
+        snprintf(l.why_not, sizeof l.why_not, "%.255s", refusal.text);
+        *out = l;
+        goto done;
+    }
+    status = lw_plan_memory_measure(plan, &changed.job, change->answer, course.micro, gpus, err, &l.memory);
+    if (status == LW_ERR_CONFIG && !is_same(change)) { // longer than the models can take
+        snprintf(l.why_not, sizeof l.why_not, "%.255s", err->text);
+        *out = l;
+        status = LW_OK;
+        goto done;
+    }
+    LW_TRY_GOTO(status);
+    fill_times(plan, &changed, change, &course, &l);
+    double sharers = plan->cpu != NULL ? (double)gpus : 1.0; // ranks of a machine share its memory
+    l.fits = (double)l.memory.total * sharers <= plan->rates.memory_bytes * lw_device_memory_margin();
+    *out = l;
+done:
+    lw_wire_free(&changed.job.wire);
+    return status;
+}
