@@ -7,6 +7,7 @@
 #include "cli/command.h"
 #include "cli/options.h"
 #include "cli/wire_end.h"
+#include "data/prompt.h"
 #include "data/sample.h"
 #include "io/json.h"
 #include "job/job_internal.h"

@@ -1,6 +1,7 @@
 // utf8.c: checks and repairs of UTF-8, and text made safe for a terminal.
 #include "core/utf8.h"
 
+#include <ctype.h>
 #include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
@@ -68,6 +69,19 @@ static size_t printable_bytes(const char *text, size_t left)
     }
     bool c1 = c[0] == 0xc2 && c[1] < 0xa0;
     return c1 || (bytes == 3 && reorders(c)) ? 0 : bytes;
+}
+
+size_t lw_skip_space(const char *text, size_t at, size_t bytes)
+{
+    while (at < bytes && isspace((unsigned char)text[at])) {
+        at++;
+    }
+    return at;
+}
+
+bool lw_is_blank(const char *text, size_t bytes)
+{
+    return lw_skip_space(text, 0, bytes) == bytes;
 }
 
 bool lw_is_printable(const char *text)

@@ -14,6 +14,11 @@ size_t lw_utf8_floor(const char *text, size_t bytes, size_t limit);
 // The smallest cut >= limit that does not split a character of valid text; at most `bytes`.
 size_t lw_utf8_ceiling(const char *text, size_t bytes, size_t limit);
 
+// Offset of the first byte at or after `at` that is not white space (isspace); `bytes` where there is none.
+size_t lw_skip_space(const char *text, size_t at, size_t bytes);
+// Whether text[0 .. bytes) is white space alone, or empty.
+bool lw_is_blank(const char *text, size_t bytes);
+
 // The text is what lw_printable makes of it.
 bool lw_is_printable(const char *text);
 

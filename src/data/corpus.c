@@ -1,10 +1,12 @@
+// corpus.c: reads and tokenises a data file, and makes the views that the step takes.
 #include "data/corpus.h"
 
 #include <stdlib.h>
 
 #include "core/random.h"
+#include "data/prompt.h"
 
-// The tokens of one text in the encoder's alphabet.
+// Appends the tokens of one text in the encoder's alphabet.
 static lw_status append_source(const lw_tokenizer *encoder, lw_tokenizer_scratch *scratch, const char *text,
                                int64_t bytes, lw_error *err, lw_ids *ids)
 {
@@ -66,7 +68,7 @@ static lw_tokens tokens_of(const lw_token_list *list, int64_t i)
     return (lw_tokens){list->ids + list->start[i], list->start[i + 1] - list->start[i]};
 }
 
-// To be repeated are the first target_tokens of the window's own tokens.
+// A window that is repeated has the first target_tokens of its own tokens as its answer.
 static lw_token_sample view_of(const lw_corpus *c, int64_t i, lw_task task)
 {
     lw_token_sample s = {.task = task, .source = tokens_of(&c->source, i)};

@@ -1,5 +1,7 @@
+// order.c: the order of the samples of an epoch, a keyed permutation.
+#include "data/order.h"
+
 #include "core/random.h"
-#include "data/dataset.h"
 
 enum { ROUNDS = 8, LEAST_HALF_BITS = 3 };
 

@@ -1,11 +1,13 @@
-// Templates filled in: the texts that the encoder and the LLMs read.
+// prompt.c: fills in the templates: the texts that the encoder and the LLMs read.
+#include "data/prompt.h"
+
 #include <stdlib.h>
 #include <string.h>
 
 #include "core/utf8.h"
-#include "data/dataset.h"
 
-// `template` up to its placeholder, then `value`, then the rest. The configuration was checked to hold it once.
+// A template up to its placeholder, then the value, then the rest of the template. The configuration check has made sure
+// that the placeholder occurs once.
 typedef struct filled {
     const char *head;
     size_t head_bytes;
@@ -66,7 +68,7 @@ static char *put(char *at, filled part)
     return at + tail_bytes;
 }
 
-// a, b and `end` one after the other.
+// Concatenates a, b and `end`.
 static lw_status join(filled a, filled b, const char *end, lw_error *err, char **out)
 {
     size_t end_bytes = strlen(end);

@@ -1,12 +1,14 @@
-// HotpotQA (Yang et al. 2018), distractor and full-wiki files: an array of items, {"_id", "question", "answer",
-// "context": [[title, [sentence, ...]], ...], ...}, and the layout of the Hugging Face data set, {"id", ..., "context":
-// {"title": [...], "sentences": [[...], ...]}}. The training file has half a gigabyte: an item is parsed at a time.
+// read_hotpot.c: format `hotpot`: HotpotQA (Yang et al. 2018), distractor and full-wiki files.
+//
+// These are an array of items, {"_id", "question", "answer", "context": [[title, [sentence, ...]], ...], ...}, or have
+// the layout of the Hugging Face data set, {"id", ..., "context": {"title": [...], "sentences": [[...], ...]}}. The
+// training file has half a gigabyte, so it is parsed one item at a time.
 #include <ctype.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
-#include "data/dataset_internal.h"
+#include "data/builder_internal.h"
 #include "io/files.h"
 
 // --- the context of an item as one text
@@ -143,12 +145,10 @@ typedef struct scanner {
 
 static void skip_space(scanner *s)
 {
-    while (s->at < s->bytes && isspace((unsigned char)s->text[s->at])) {
-        s->at++;
-    }
+    s->at = lw_skip_space(s->text, s->at, s->bytes);
 }
 
-// The end of the value at s->at: the next comma, bracket or newline outside of strings and of brackets within it.
+// The end of the value at s->at: the next comma, bracket or newline that is outside of its strings and brackets.
 static size_t value_end(const scanner *s)
 {
     int64_t depth = 0;
@@ -187,7 +187,7 @@ static bool next_item(scanner *s, size_t *begin, size_t *end)
     return true;
 }
 
-// What has to be between an item of an array and the next one, or behind the last one.
+// Steps over the comma between two items of an array; after the last one the bracket is left for check_end.
 static lw_status pass_separator(scanner *s, const char *where, lw_error *err)
 {
     skip_space(s);

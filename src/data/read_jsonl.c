@@ -1,9 +1,9 @@
-// JSONL rows: {"context", "question"} or {"prompt"}, with "answers" or "answer".
+// read_jsonl.c: format `jsonl`: rows {"context", "question"} or {"prompt"}, with "answers" or "answer".
 #include <stdlib.h>
 
-#include "data/dataset_internal.h"
+#include "data/builder_internal.h"
 
-// "answers": a list of strings, or "answer": one. *list is to be freed by the caller, not its strings.
+// Reads "answers", a list of strings, or "answer", one string. The caller frees *list, whose strings are borrowed.
 static lw_status row_answers(const lw_json *row, lw_error *err, const char ***list, int64_t *count)
 {
     const json_t *array = NULL;

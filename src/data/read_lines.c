@@ -8,7 +8,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#include "data/dataset_internal.h"
+#include "data/builder_internal.h"
 
 enum { BLOCK_BYTES = 1 << 18, MAX_LINE_BYTES = 64 << 20 };
 

@@ -1,3 +1,4 @@
+// token_cache.c: reads and writes the file of a data set's tokens.
 #include "data/token_cache.h"
 
 #include <stdio.h>
@@ -43,7 +44,7 @@ static size_t file_bytes(const header *h)
     return sizeof *h + starts + ids + sizeof(uint64_t);
 }
 
-// The sizes are bounded before they are added or multiplied.
+// Bounds the sizes before anything is added or multiplied, so that nothing overflows.
 static bool header_is_good(const header *h, uint64_t key, int64_t count, size_t bytes)
 {
     int64_t most = (int64_t)(bytes / sizeof(int32_t));
@@ -53,7 +54,7 @@ static bool header_is_good(const header *h, uint64_t key, int64_t count, size_t 
            h->ids[2] <= most && h->cut_prompts >= 0 && h->cut_answers >= 0 && file_bytes(h) == bytes;
 }
 
-// *used: at least one more than the largest id.
+// Raises *used to the largest id plus one.
 static bool list_is_good(const lw_token_list *list, int64_t count, int64_t ids, int64_t vocab, int64_t *used)
 {
     if (list->start[0] != 0 || list->start[count] != ids) {
@@ -108,12 +109,12 @@ static bool parse(const char *data, size_t bytes, uint64_t key, int64_t count, i
     set->cut_answers = h.cut_answers;
     set->vocab = h.vocab;
     set->from_cache = true;
-    return h.vocab == used; // what is checked against the models
+    return h.vocab == used; // this figure is what gets checked against the models
 }
 
 bool lw_token_cache_read(const char *dir, uint64_t key, int64_t count, int64_t vocab, lw_token_set *out)
 {
-    lw_error ignored; // no cache is no failure: the tokens are made again
+    lw_error ignored; // a missing cache is not a failure: the tokens are made again
     char *path;
     char *data;
     size_t bytes;

@@ -1,3 +1,6 @@
+// token_set.c: tokenises the prompts, suffixes and answers of a data set.
+#include "data/token_set.h"
+
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -5,26 +8,10 @@
 #include "core/hash.h"
 #include "core/signals.h"
 #include "core/utf8.h"
-#include "data/dataset.h"
+#include "data/prompt.h"
 #include "data/token_cache.h"
-#include "io/files.h"
 
-static void free_list(lw_token_list *list)
-{
-    free(list->ids);
-    free(list->start);
-    *list = (lw_token_list){0};
-}
-
-void lw_token_set_free(lw_token_set *set)
-{
-    free_list(&set->prompt);
-    free_list(&set->suffix);
-    free_list(&set->answer);
-    *set = (lw_token_set){0};
-}
-
-// What one call of lw_token_set_make works with.
+// The state of one call of lw_token_set_make.
 typedef struct maker {
     const lw_config *config;
     const lw_tokenizer *tokenizer;
@@ -32,11 +19,11 @@ typedef struct maker {
     int32_t bos, eos;
     int64_t target_tokens;
     lw_ids prompt, suffix, answer; // of all samples so far
-    lw_ids work;                   // of one text
+    lw_ids work;                   // ids of the text at hand
     lw_token_set *set;
 } maker;
 
-// Replaces maker->work by [bos] and the ids of `text`, which is freed.
+// Leaves [bos] and the ids of `text` in m->work; frees `text`.
 static lw_status encode(maker *m, char *text, int32_t bos, lw_error *err)
 {
     m->work.len = 0;
@@ -58,7 +45,7 @@ static lw_status append(lw_ids *all, const lw_ids *more, size_t count, lw_error 
     return LW_OK;
 }
 
-// m->work becomes the prompt with the first `context_bytes` bytes of the context.
+// Leaves the prompt with the first `context_bytes` bytes of the context in m->work.
 static lw_status encode_prompt(maker *m, const lw_sample *sample, size_t context_bytes, lw_error *err)
 {
     char *text;
@@ -66,9 +53,9 @@ static lw_status encode_prompt(maker *m, const lw_sample *sample, size_t context
     return encode(m, text, m->bos, err);
 }
 
-// Bisection over the bytes of the context. The count of tokens grows with the bytes but for a token or so where a cut
-// falls inside a word; `fits` has always been tried, so the result does fit.
-// `fails`: bytes that have been tried and do not fit.
+// Finds by bisection how many bytes of the context fit. The count of tokens grows with the bytes, except for a token or
+// so where a cut falls inside a word; `fits` is always a value that was tried, so the result does fit. `fails`: bytes
+// that have been tried and do not fit.
 static lw_status cut_prompt(maker *m, const lw_sample *sample, size_t fails, lw_error *err)
 {
     size_t most = (size_t)m->config->prompt.max_prompt_tokens;
@@ -100,7 +87,7 @@ static lw_status cut_prompt(maker *m, const lw_sample *sample, size_t fails, lw_
     return encode_prompt(m, sample, fits, err);
 }
 
-// Of a long context only so much is tokenised as may fit: many questions may share one that fills a file.
+// Tokenises only as much of a long context as may fit: many questions may share one context that fills a file.
 static lw_status make_prompt(maker *m, const lw_sample *sample, lw_error *err)
 {
     enum { BYTES_PER_TOKEN = 8 };
@@ -121,7 +108,7 @@ static lw_status make_suffix(maker *m, const lw_sample *sample, lw_error *err)
 {
     char *text;
     if (sample->kind == LW_SAMPLE_TEXT) {
-        return LW_OK; // after the latents comes a learned token alone
+        return LW_OK; // only a learned token follows the latents
     }
     LW_TRY(lw_prompt_suffix(m->config, sample, err, &text));
     LW_TRY(encode(m, text, m->bos, err));
@@ -141,7 +128,7 @@ static lw_status make_answer(maker *m, const lw_sample *sample, lw_error *err)
     if (m->eos >= 0 && !window) {
         LW_TRY(lw_ids_push(&m->work, m->eos, err));
     }
-    m->set->cut_answers += m->work.len > most && !window; // of a document there is always more
+    m->set->cut_answers += m->work.len > most && !window; // there is always more of a document
     return append(&m->answer, &m->work, m->work.len > most ? most : m->work.len, err);
 }
 
@@ -176,7 +163,7 @@ static int64_t count_vocab(const lw_ids *ids, int64_t vocab)
     return vocab;
 }
 
-static void give(lw_ids *ids, lw_token_list *list)
+static void hand_over(lw_ids *ids, lw_token_list *list)
 {
     list->ids = ids->data;
     *ids = (lw_ids){0};
@@ -208,9 +195,9 @@ static lw_status tokenise(const lw_config *config, const lw_dataset *dataset, co
     }
     if (status == LW_OK) {
         set->vocab = count_vocab(&m.answer, count_vocab(&m.suffix, count_vocab(&m.prompt, 0)));
-        give(&m.prompt, &set->prompt);
-        give(&m.suffix, &set->suffix);
-        give(&m.answer, &set->answer);
+        hand_over(&m.prompt, &set->prompt);
+        hand_over(&m.suffix, &set->suffix);
+        hand_over(&m.answer, &set->answer);
     }
     lw_tokenizer_scratch_destroy(&m.scratch);
     lw_ids_free(&m.prompt);
@@ -220,7 +207,7 @@ static lw_status tokenise(const lw_config *config, const lw_dataset *dataset, co
     return status;
 }
 
-// Whatever the tokens depend on.
+// A hash of everything that the tokens depend on.
 static uint64_t cache_key(const lw_config *config, const lw_dataset *dataset, const lw_tokenizer *tokenizer,
                           int32_t bos, int32_t eos)
 {
@@ -235,7 +222,7 @@ static uint64_t cache_key(const lw_config *config, const lw_dataset *dataset, co
                                dataset->target_tokens};
     const char *const texts[] = {config->prompt.context, config->prompt.question, config->prompt.anchor,
                                  config->prompt.answer};
-    // A data set of questions has no target_tokens: its key is the same as before there were windows.
+    // A data set of questions leaves target_tokens out, so that its key is the one it had before windows of text existed.
     size_t used = sizeof numbers - (dataset->target_tokens == 0 ? sizeof numbers[0] : 0);
     uint64_t hash = lw_xxh64(numbers, used, LW_TOKEN_CACHE_VERSION);
     for (size_t i = 0; i < sizeof texts / sizeof texts[0]; i++) {

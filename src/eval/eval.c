@@ -5,6 +5,7 @@
 
 #include "core/clock.h"
 #include "core/signals.h"
+#include "data/prompt.h"
 #include "data/sample.h"
 #include "eval/eval_internal.h"
 #include "eval/score.h"

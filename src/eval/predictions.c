@@ -3,6 +3,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "data/prompt.h"
 #include "eval/eval_internal.h"
 #include "io/atomic_file.h"
 #include "io/json.h"

@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "core/clock.h"
+#include "data/order.h"
 #include "data/sample.h"
 #include "job/ridge.h"
 #include "wire/step.h"

@@ -1,6 +1,6 @@
 #include <math.h>
 
-#include "data/dataset.h"
+#include "data/order.h"
 #include "train/course.h"
 
 lw_status lw_schedule_make(const lw_config *c, int64_t samples, int ranks, lw_error *err, lw_schedule *out)

@@ -7,6 +7,7 @@
 #include <string.h>
 
 #include "core/utf8.h"
+#include "data/prompt.h"
 #include "fuzz.h"
 
 enum { USED_SAMPLES = 8 };

@@ -10,7 +10,7 @@
 #include <cmocka.h>
 
 #include "core/random.h"
-#include "data/dataset.h"
+#include "data/order.h"
 
 static void check_bijection(uint64_t seed, int64_t epoch, int64_t count, unsigned char *seen)
 {

@@ -19,6 +19,7 @@
 #include "core/utf8.h"
 #include "data/dataset.h"
 #include "data/token_cache.h"
+#include "data/tokens.h"
 #include "io/files.h"
 #include "model/hf_config.h"
 #include "run/checkpoint.h"

@@ -11,6 +11,8 @@
 
 #include "core/utf8.h"
 #include "data/dataset.h"
+#include "data/prompt.h"
+#include "data/token_set.h"
 #include "io/atomic_file.h"
 #include "io/files.h"
 

@@ -19,6 +19,7 @@
 #include "cost/calibration.h"
 #include "data/dataset.h"
 #include "data/token_cache.h"
+#include "data/tokens.h"
 #include "io/atomic_file.h"
 #include "io/files.h"
 #include "scratch.h"

@@ -1,14 +1,14 @@
-// dataset_internal.h: what the readers of data files share: a data set while it is read. Local.
-#ifndef LW_DATA_INTERNAL_H
-#define LW_DATA_INTERNAL_H
+// builder_internal.h: a data set while it is read: what the readers of data files share. Local.
+#ifndef LW_BUILDER_INTERNAL_H
+#define LW_BUILDER_INTERNAL_H
 
 #include <stddef.h>
 
 #include "data/dataset.h"
 #include "io/json.h"
 
-enum { LW_WHERE_BYTES = 640 };              // of the name of a place in a file
-#define LW_MAX_DATA_BYTES ((size_t)2 << 30) // of a file that is read whole
+enum { LW_WHERE_BYTES = 640 };              // longest name of a place in a file
+#define LW_MAX_DATA_BYTES ((size_t)2 << 30) // largest file that is read as a whole
 
 typedef struct lw_dataset_builder {
     const lw_data_source *source; // borrowed
@@ -17,26 +17,33 @@ typedef struct lw_dataset_builder {
     bool same_context; // the next sample has the context of the last one: a paragraph with many questions is kept once
 } lw_dataset_builder;
 
+// --- builder.c
+
 bool lw_dataset_full(const lw_dataset_builder *builder);
 
-// Adds a copy of a sample whose texts are checked here: an empty question or answer, or no answer, is a malformed row
-// (LW_ERR_FORMAT with "WHERE: reason"), and so is a blank context where the source needs one. Else context may be "".
+// Adds a copy of a sample, whose texts are checked here: an empty question or answer, or no answer, is a malformed row
+// (LW_ERR_FORMAT with "WHERE: reason"), and so is a blank context where the source needs one. Otherwise the context may
+// be "".
 lw_status lw_dataset_add(lw_dataset_builder *builder, const char *where, const char *id, const char *context,
                          const char *question, const char *const *answers, int64_t answer_count, lw_error *err);
 
-// Adds a copy of a window of text and of what follows it, neither of them empty.
+// Adds a copy of a window of text and of the text that follows it; neither is empty.
 lw_status lw_dataset_add_text(lw_dataset_builder *builder, const char *where, const char *id, const char *window,
                               size_t window_bytes, const char *next, size_t next_bytes, lw_error *err);
 
-// Cuts a document (valid UTF-8 without NUL) into windows and adds them; counts a blank one. A document of one
-// character, which no other follows, is a malformed row.
+// Passes `status` of one row through, except that a malformed row is counted and gives LW_OK while it may be skipped.
+lw_status lw_dataset_tolerate(lw_dataset_builder *builder, lw_status status, lw_error *err);
+
+// --- text_windows.c
+
+// Cuts a document (valid UTF-8 without NUL) into windows and adds them; a blank one is only counted. A document of one
+// character is a malformed row, as nothing follows that character.
 lw_status lw_dataset_add_document(lw_dataset_builder *builder, const char *where, const char *text, size_t bytes,
                                   lw_error *err);
 
-// Passes `status` of one row through: a malformed row is counted and gives LW_OK while it may be passed over.
-lw_status lw_dataset_tolerate(lw_dataset_builder *builder, lw_status status, lw_error *err);
+// --- the formats
 
-// A row as JSON, `where` naming it in messages.
+// Reads one row, a JSON value; `where` names it in messages.
 typedef lw_status lw_dataset_row(const json_t *value, const char *where, lw_dataset_builder *builder, lw_error *err);
 
 // Parses `text` and calls `row`; bad UTF-8 and bad JSON are LW_ERR_FORMAT.
