@@ -63,8 +63,8 @@ int lw_comm_launch_rank(void)
 // Slurm's own steps (batch script, interactive shell, "extern") have ids from this one on: no user ran srun for them.
 static const long long first_reserved_step = 0xfffffff0LL;
 
-// A step that srun started through PMIx is one MPI world: when its size is not the number of tasks, the variables or the
-// MPI library are of another job.
+// A step that srun started through PMIx is one MPI world: when its size is not the number of tasks, the variables or
+// the MPI library are of another job.
 static lw_status check_step(int world_size, lw_error *err)
 {
     const char *space = getenv("PMIX_NAMESPACE");
@@ -118,8 +118,9 @@ lw_status lw_comm_check_launch(int world_size, lw_error *err)
                    tasks, tasks);
 }
 
-// Open MPI and PMIx find their plugins by the folder they were installed in, unless these variables name another. The bundle's
-// mpirun is a script that sets them (cmake/MakeBundle.cmake); a rank that srun started, or a lone one, has no such script.
+// Open MPI and PMIx find their plugins by the folder they were installed in, unless these variables name another. The
+// bundle's mpirun is a script that sets them (cmake/MakeBundle.cmake); a rank that srun started, or a lone one, has no
+// such script.
 static void use_bundled_mpi(void)
 {
     static const char *const places[][2] = {
@@ -148,8 +149,9 @@ void lw_comm_prepare_environment(void)
         setenv("OMPI_MCA_ess_singleton_isolated", "1", 0);
         return;
     }
-    // Open MPI moves large messages on a node with process_vm_readv. Containers may forbid it, and then Open MPI warns at
-    // every message. Reading zero bytes from our parent, another process of the same user, shows whether it is allowed.
+    // Open MPI moves large messages on a node with process_vm_readv. Containers may forbid it, and then Open MPI warns
+    // at every message. Reading zero bytes from our parent, another process of the same user, shows whether it is
+    // allowed.
     char byte = 0;
     struct iovec local = {.iov_base = &byte, .iov_len = 1};
     struct iovec remote = {.iov_base = NULL, .iov_len = 1};

@@ -10,7 +10,7 @@
 #include "io/files.h"
 #include "io/json.h"
 #include "run/checkpoint.h"
-#include "run/checkpoint_internal.h"
+#include "run/checkpoint_store.h"
 #include "run/checkpoint_part.h"
 #include "run/run_dir.h"
 

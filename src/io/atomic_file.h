@@ -8,7 +8,8 @@
 #include "core/status.h"
 
 // The bytes go to a new file "PATH.tmp.SUFFIX" in the same directory; the suffix is unique, so that two writers never
-// share a file. The commit is fsync, rename, fsync of the directory. After a kill a "*.tmp.*" may stay and may be deleted.
+// share a file. The commit is fsync, rename, fsync of the directory. After a kill a "*.tmp.*" may stay and may be
+// deleted.
 typedef struct lw_atomic_file lw_atomic_file;
 
 lw_status lw_atomic_open(const char *path, lw_error *err, lw_atomic_file **out);

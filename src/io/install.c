@@ -1,3 +1,4 @@
+// install.c: finds the program itself and the files that come with it.
 #include "io/install.h"
 
 #include <errno.h>
@@ -26,7 +27,7 @@ lw_status lw_path_program(lw_error *err, char **out)
     return LW_OK;
 }
 
-// DIR/relative/configs/tiny.cfg when it can be read, without ".." where the path can be resolved; else NULL.
+// DIR/relative/configs/tiny.cfg when it can be read, else NULL. Without ".." if the path can be resolved.
 static char *try_below(const char *dir, const char *relative)
 {
     char path[PATH_MAX];

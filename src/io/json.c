@@ -1,3 +1,4 @@
+// json.c: typed reading of JSON values, and printing that cannot lose a value.
 #include "io/json.h"
 
 #include <inttypes.h>
@@ -28,7 +29,7 @@ const char *lw_json_type_name(const json_t *value)
     return "something unknown";
 }
 
-// What a message calls a value that was not expected.
+// What a message calls a value of another type than expected.
 static const char *describe(const json_t *value, char out[DESCRIPTION_BYTES])
 {
     if (json_is_string(value)) {
@@ -49,7 +50,7 @@ static json_t *decode_text(const char *text, size_t bytes, size_t decode, json_e
 {
     json_t *value = json_loadb(text, bytes, decode, error);
     if (value == NULL && json_error_code(error) == json_error_numeric_overflow) {
-        // Tokenizer files hold 1000000000000000019884624838656 for "no limit".
+        // Tokenizer files write 1000000000000000019884624838656 for "no limit".
         value = json_loadb(text, bytes, decode | JSON_DECODE_INT_AS_REAL, error);
     }
     return value;
@@ -68,13 +69,14 @@ lw_status lw_json_parse(const char *where, const char *text, size_t bytes, int f
     json_t *value = decode_text(text, bytes, decode, &error);
     bool memory = error.text[0] == '\0' || json_error_code(&error) == json_error_out_of_memory;
     if (value == NULL && !memory) {
-        // Without memory jansson also calls a string that is fine an invalid token. A text is wrong in one place.
+        // When out of memory, jansson also reports a correct string as an invalid token. A real fault
+        // is found at the same position again.
         int position = error.position;
         value = decode_text(text, bytes, decode, &error);
         memory = error.position != position;
     }
     if (value == NULL && memory) {
-        return lw_fail(err, LW_ERR_MEMORY, "%s: out of memory", where); // every fault of the text has words
+        return lw_fail(err, LW_ERR_MEMORY, "%s: out of memory", where);
     }
     if (value == NULL) {
         char reason[JSON_ERROR_TEXT_LENGTH];

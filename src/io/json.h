@@ -2,8 +2,8 @@
 //
 // Every JSON file is untrusted: sizes are capped, types and ranges are checked, nothing is coerced from a string.
 // Failures are LW_ERR_FORMAT (LW_ERR_IO when a file cannot be read). All functions are Local.
-#ifndef LW_JSON_UTIL_H
-#define LW_JSON_UTIL_H
+#ifndef LW_JSON_H
+#define LW_JSON_H
 
 #include <jansson.h>
 #include <stdbool.h>
@@ -19,18 +19,18 @@ enum {
 };
 
 // Parses `bytes` bytes of UTF-8 text that hold exactly one JSON value. `where` names the text in messages
-// ("config.json", "train.jsonl:17"). An integer beyond int64 is read as a real, as are then all numbers of that text.
-// The caller owns *out: json_decref.
+// ("config.json", "train.jsonl:17"). An integer beyond int64 is read as a real, and then so are all numbers of that
+// text. The caller owns *out: json_decref.
 lw_status lw_json_parse(const char *where, const char *text, size_t bytes, int flags, lw_error *err, json_t **out);
 
 // The same for a whole file of at most max_bytes whose value is an object.
 lw_status lw_json_read_file(const char *path, size_t max_bytes, int flags, lw_error *err, json_t **out);
 
-// One JSON object being read, with the words for messages. All pointers are borrowed.
+// One JSON object that is being read, and how messages name it. All pointers are borrowed.
 typedef struct lw_json {
     const json_t *object;
     const char *where;  // the file (and line)
-    const char *parent; // what the keys below are in, with its trailing dot: "" or "rope_scaling."
+    const char *parent; // path of the object within the file, with a trailing dot: "" or "rope_scaling."
 } lw_json;
 
 // Wraps a value that must be an object.
@@ -51,7 +51,7 @@ lw_status lw_json_text(const lw_json *at, const char *key, lw_error *err, const 
 lw_status lw_json_array(const lw_json *at, const char *key, lw_error *err, const json_t **out);
 lw_status lw_json_child(const lw_json *at, const char *key, lw_error *err, const json_t **out); // an object
 
-// Optional keys: absent or null gives `fallback`; present is checked as above.
+// Optional keys: one that is absent or null gives `fallback`; one that is present is checked as above.
 lw_status lw_json_int_or(const lw_json *at, const char *key, int64_t min, int64_t max, int64_t fallback, lw_error *err,
                          int64_t *out);
 lw_status lw_json_double_or(const lw_json *at, const char *key, double min, double max, double fallback, lw_error *err,
@@ -62,12 +62,12 @@ lw_status lw_json_string_or(const lw_json *at, const char *key, const char *fall
 // A number for a JSON tree: json_real, or null when it is not finite (JSON has no such numbers). New reference.
 json_t *lw_json_number(double value);
 
-// The text of a value, with jansson's JSON_INDENT(n), JSON_COMPACT, JSON_SORT_KEYS. It is read back and compared, as
-// jansson may leave something out where it has no memory for it. NULL is a value that there was no memory for.
-// LW_ERR_MEMORY, also for a string that is not UTF-8. The caller frees *out.
+// The text of a value, with jansson's flags JSON_INDENT(n), JSON_COMPACT, JSON_SORT_KEYS. The text is read back and
+// compared, as jansson leaves members out when it runs out of memory. NULL stands for a value that could not be
+// allocated. LW_ERR_MEMORY, also for a string that is not UTF-8. The caller frees *out.
 lw_status lw_json_print(const json_t *value, size_t flags, lw_error *err, char **out);
 
-// "an object", "a string", "an integer" ... of a value, "nothing" for NULL: for messages.
+// What messages call a value: "an object", "a string", "an integer" ..., "nothing" for NULL.
 const char *lw_json_type_name(const json_t *value);
 
 #endif

@@ -1,4 +1,4 @@
-// Opening, the sharded index, and look-up. The header of each file is read in safetensors_header.c.
+// safetensors.c: opening, the sharded index, and look-up. The header of each file is read in safetensors_header.c.
 #include "io/safetensors.h"
 
 #include <errno.h>
@@ -133,7 +133,7 @@ static lw_status open_shards(lw_safetensors *file, json_t *shards, lw_error *err
     const char *name = NULL;
     json_t *number = NULL;
     json_object_foreach(shards, name, number)
-    { // in order of insertion, so of number
+    { // jansson iterates in order of insertion, which is that of the numbers
         char *path = NULL;
         LW_TRY(lw_path_join(file->path, name, err, &path));
         LW_TRY(add_shard(file, path, err));
@@ -141,7 +141,7 @@ static lw_status open_shards(lw_safetensors *file, json_t *shards, lw_error *err
     return LW_OK;
 }
 
-// Every tensor of the index is in the shard it says.
+// Checks that every tensor is in the shard that the index names for it.
 static lw_status check_index(const lw_safetensors *file, const char *index_path, json_t *map, const json_t *shards,
                              lw_error *err)
 {
@@ -172,7 +172,7 @@ static lw_status open_index(lw_safetensors *file, const char *index_path, lw_err
     const lw_json at = {.object = root, .where = index_path, .parent = ""};
     const json_t *checked = NULL;
     LW_TRY_GOTO(lw_json_child(&at, "weight_map", err, &checked));
-    json_t *map = json_object_get(root, "weight_map"); // the same, but not const: iterating wants that
+    json_t *map = json_object_get(root, "weight_map"); // the same object as above; iterating needs a non-const pointer
     LW_TRY_GOTO(list_shards(index_path, map, err, shards));
     LW_TRY_GOTO(open_shards(file, shards, err));
     LW_TRY_GOTO(sort_entries(file, err));

@@ -33,9 +33,9 @@ typedef struct lw_tensor_view {
 typedef struct lw_safetensors lw_safetensors;
 
 // Opens one file, or, for a directory, DIR/model.safetensors, or the shards that DIR/model.safetensors.index.json
-// names (each tensor found in the shard the index says; a shard's name is a plain name in DIR, which may be a link, as
-// in download caches). A directory shows all tensors
-// of its shards as one file; a name that occurs in two shards is refused.
+// names. Each tensor must be in the shard that the index names for it; a shard's name is a plain name in DIR, which may
+// be a link, as in download caches. A directory shows all tensors of its shards as one file; a name that occurs in two
+// shards is refused.
 lw_status lw_safetensors_open(const char *path, lw_error *err, lw_safetensors **out);
 void lw_safetensors_close(lw_safetensors **file);
 
@@ -60,10 +60,10 @@ typedef struct lw_tensor_source {
     int rank;
     int64_t dims[LW_MAX_DIMS];
     const void *data; // host memory
-    bool bytes;       // dtype is not looked at: opaque bytes, "U8"
+    bool bytes;       // opaque bytes, "U8": dtype is ignored
 } lw_tensor_source;
 
-// Writes `path` through a temporary file beside it (lw_atomic_file of files.h): write, fsync, rename, fsync of the
+// Writes `path` through a temporary file beside it (io/atomic_file.h): write, fsync, rename, fsync of the
 // directory. On failure `path` is as it was and no temporary file is left. metadata: key/value pairs, NULL-terminated,
 // or NULL. The same arguments give the same bytes; data are aligned to the size of their elements. Names that are
 // empty, repeated or not UTF-8, or impossible shapes, are LW_ERR_INTERNAL: the caller's mistake.

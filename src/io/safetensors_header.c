@@ -1,4 +1,4 @@
-// The header of a safetensors file: all checks on untrusted input are here.
+// safetensors_header.c: reads the header of a safetensors file; all checks on untrusted input are here.
 #include <inttypes.h>
 #include <stdlib.h>
 #include <string.h>
@@ -170,8 +170,8 @@ static int by_place(const void *a, const void *b)
     return x->bytes < y->bytes ? -1 : x->bytes > y->bytes;
 }
 
-// The format has no holes: in order of place, every tensor begins where the one before it ended, and the last ends
-// with the file. Reorders the entries.
+// The format allows no gaps: in order of their offsets, every tensor begins where the one before it ended, and the last
+// one ends with the file. Reorders the entries.
 static lw_status check_coverage(const char *path, lw_tensor_entry *entries, int64_t count, const char *data,
                                 size_t data_bytes, lw_error *err)
 {

@@ -1,4 +1,4 @@
-// safetensors_internal.h: the open file, shared by safetensors.c (files, index, look-up) and safetensors_header.c.
+// safetensors_internal.h: the open file, which safetensors.c (files, index, look-up) and safetensors_header.c share.
 #ifndef LW_SAFETENSORS_INTERNAL_H
 #define LW_SAFETENSORS_INTERNAL_H
 

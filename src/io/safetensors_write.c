@@ -1,3 +1,4 @@
+// safetensors_write.c: checks, lays out and writes tensors, to a file or a stream.
 #include <errno.h>
 #include <inttypes.h>
 #include <stdlib.h>

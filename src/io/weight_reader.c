@@ -1,3 +1,4 @@
+// weight_reader.c: the thread that reads and hashes weights ahead of the caller.
 #include "io/weight_reader.h"
 
 #include <stdlib.h>
@@ -11,30 +12,30 @@ enum { AHEAD = 4 }; // chunks between the reading thread and the caller
 
 struct lw_weight_reader {
     lw_worker worker;
-    XXH3_state_t *hash; // the thread's until it has ended
+    XXH3_state_t *hash; // used by the thread until it has ended
     lw_weight_chunk *chunks;
     int64_t count;
     uintptr_t page_bytes;
     // guarded by the mutex:
-    int64_t read;  // chunks in memory, or given back again
+    int64_t read;  // chunks that the thread has read, including those released since
     int64_t taken; // chunks that the caller has asked for
     bool stop;
 };
 
-// Advice is about whole pages. An error means that the kernel knows better, and changes nothing but the speed.
+// madvise works on whole pages. Its errors are ignored, as they change nothing but the speed.
 static void advise(const lw_weight_reader *r, const lw_weight_chunk *c, int advice)
 {
     uintptr_t first = (uintptr_t)c->data & ~(r->page_bytes - 1);
     uintptr_t end = (uintptr_t)c->data + c->bytes;
     if (advice == MADV_DONTNEED) {
-        end &= ~(r->page_bytes - 1); // the last page may be the next chunk's first one
+        end &= ~(r->page_bytes - 1); // the last page may also be the first one of the next chunk
     }
     if (end > first) {
         (void)madvise((void *)first, end - first, advice);
     }
 }
 
-// Whether chunk i is wanted already; waits until it is.
+// Waits until chunk i may be read; false when reading is to stop.
 static bool wait_for_room(lw_weight_reader *r, int64_t i)
 {
     pthread_mutex_lock(&r->worker.mutex);

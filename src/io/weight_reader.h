@@ -1,9 +1,10 @@
 // weight_reader.h: reads large mapped files once, ahead of their use, and hashes them on the way. Local.
 //
 // A thread of its own brings the bytes into memory and hashes them, a few chunks ahead of the caller, who passes them
-// to the device: disk, hash and transfer overlap. Behind the caller the mapping is given back, so that a rank's memory
-// stays small whatever the size of the files. Ranks of a node map the same files: whoever asks for a page first brings
-// it into the kernel's cache, and the others find it there. As all read in the same order, they advance side by side.
+// to the device: disk, hash and transfer overlap. Chunks that the caller has used are released, so that a rank's
+// memory stays small whatever the size of the files. The ranks of a node map the same files: the first that reads a
+// page brings it into the kernel's cache, and the others find it there. As all read in the same order, they advance
+// side by side.
 #ifndef LW_WEIGHT_READER_H
 #define LW_WEIGHT_READER_H
 
@@ -15,12 +16,12 @@
 
 enum { LW_WEIGHT_CHUNK_BYTES = 16 << 20 }; // a multiple of every element's size
 
-typedef struct lw_weight_span { // in a mapped file
+typedef struct lw_weight_span { // a range of a mapped file
     const void *data;
     size_t bytes;
 } lw_weight_span;
 
-typedef struct lw_weight_chunk { // data[0 .. bytes) are `bytes` from `offset` on of span `span`
+typedef struct lw_weight_chunk { // data[0 .. bytes) are the bytes of span `span` from `offset` on
     int64_t span;
     size_t offset, bytes;
     const void *data;
@@ -30,7 +31,7 @@ typedef struct lw_weight_reader lw_weight_reader;
 
 // Begins to read the spans, in order. LW_ERR_MEMORY.
 lw_status lw_weight_reader_start(const lw_weight_span *spans, int64_t count, lw_error *err, lw_weight_reader **out);
-// The next chunk, in memory; the one before is given back. False behind the last.
+// Waits for the next chunk and releases the one before. False when there are no more.
 bool lw_weight_reader_next(lw_weight_reader *reader, lw_weight_chunk *out);
 // XXH3 (64 bits) of all spans in order, once lw_weight_reader_next has returned false.
 uint64_t lw_weight_reader_hash(const lw_weight_reader *reader);

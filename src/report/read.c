@@ -7,7 +7,7 @@
 #include "io/json.h"
 #include "report/report.h"
 #include "run/checkpoint.h"
-#include "run/checkpoint_internal.h"
+#include "run/checkpoint_store.h"
 
 enum { MAX_JSON_BYTES = 64 << 20, MAX_CONFIG_BYTES = 1 << 20, MAX_ROWS = 10000000 };
 

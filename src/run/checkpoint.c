@@ -1,3 +1,4 @@
+// checkpoint.c: writes a checkpoint, and finds and loads the newest that verifies.
 #include "run/checkpoint.h"
 
 #include <errno.h>
@@ -28,7 +29,7 @@ static lw_status tensor_name(int b, const lw_flat_view *view, char out[TENSOR_NA
     return LW_OK;
 }
 
-// The views come from the program, not from a file: an error here is one of ours.
+// The views come from the program and not from a file, so an error here is a defect of the program.
 static lw_status check_views(const lw_flat_state *state, lw_error *err)
 {
     for (int64_t i = 0; i < state->view_count; i++) {
@@ -97,7 +98,7 @@ static lw_status write_state(const char *path, const lw_checkpoint_info *info, c
     return status;
 }
 
-// Everything that goes into the directory; when it returns, all of it is on the disk.
+// Makes and fills the directory; when it returns, all of it is on the disk.
 static lw_status fill(const char *dir, const lw_checkpoint_info *info, const lw_flat_state *state, lw_error *err)
 {
     if (mkdir(dir, LW_DIR_MODE) != 0) {
@@ -115,13 +116,6 @@ static lw_status fill(const char *dir, const lw_checkpoint_info *info, const lw_
     }
     free(path);
     return status;
-}
-
-static void say(lw_checkpoint_warn warn, void *context, const char *message)
-{
-    if (warn != NULL) {
-        warn(context, message);
-    }
 }
 
 static lw_status write_in(const char *checkpoints, const lw_checkpoint_info *info, const lw_flat_state *state,
@@ -193,7 +187,7 @@ lw_status lw_checkpoint_bytes(const lw_flat_state *state, lw_error *err, int64_t
 
 // --- loading
 
-// Where a verified file holds something else than this run, the configuration has changed.
+// The file is verified, so when it does not fit this run, the configuration has changed.
 static lw_status other_shapes(const char *dir, lw_error *err)
 {
     return lw_fail_in(
@@ -214,7 +208,7 @@ static lw_status check_count(const lw_safetensors *file, const lw_flat_state *st
     return LW_OK;
 }
 
-// Both passes over the tensors: the first checks them all, so that the second cannot fail half-way.
+// One pass over the tensors. The first pass checks them all, so that the second, which copies, cannot fail half-way.
 static lw_status visit(const lw_safetensors *file, const lw_flat_state *state, bool copy, lw_error *err)
 {
     for (int b = 0; b < BUFFERS; b++) {
@@ -281,7 +275,7 @@ lw_status lw_checkpoint_describe(const char *checkpoint_dir, lw_error *err, lw_c
     return lw_manifest_read(checkpoint_dir, LW_MANIFEST_ALONE, NULL, err, info_out);
 }
 
-// Tries one of a run's checkpoints; `state` NULL: verifies only.
+// Verifies one of a run's checkpoints and loads it; with `state` NULL it only verifies.
 static lw_status try_one(const char *dir, const lw_checkpoint_entry *entry, const lw_flat_state *state,
                          const lw_checkpoint_reader *reader, lw_error *err, lw_checkpoint_info *info)
 {
@@ -295,7 +289,7 @@ static lw_status try_one(const char *dir, const lw_checkpoint_entry *entry, cons
     return state != NULL ? load_verified(dir, state, err) : LW_OK;
 }
 
-// The newest that is good; *path_out NULL when there is none. *passed: how many were no good.
+// Finds the newest checkpoint that can be used; *path_out is NULL when there is none. *passed: how many could not be.
 static lw_status find_newest(const char *run_dir, const lw_flat_state *state, const lw_checkpoint_reader *reader,
                              lw_error *err, int64_t *passed, lw_checkpoint_info *info_out, char **path_out)
 {
@@ -318,7 +312,9 @@ static lw_status find_newest(const char *run_dir, const lw_flat_state *state, co
                 dir = NULL;
             } else if (status != LW_ERR_CONFIG && status != LW_ERR_MEMORY && status != LW_ERR_INTERNAL) {
                 (void)lw_fail_in(err, status, "checkpoint %s passed over", entries[i].name);
-                say(reader->warn, reader->context, err->text);
+                if (reader->warn != NULL) {
+                    reader->warn(reader->context, err->text);
+                }
                 bad++;
                 status = LW_OK;
             }
@@ -368,7 +364,7 @@ lw_status lw_checkpoint_count(const char *run_dir, lw_error *err, int64_t *out)
     return status;
 }
 
-// RUN/latest or RUN/best: the checkpoint that it names.
+// The checkpoint that RUN/latest or RUN/best names.
 static lw_status resolve_mark(const char *path, lw_error *err, char **out)
 {
     char name[40];
@@ -421,93 +417,4 @@ lw_status lw_checkpoint_resolve(const char *path, lw_checkpoint_warn warn, void 
         *out = newest;
     }
     return status;
-}
-
-static lw_status same_models(const lw_checkpoint_info *found, const lw_checkpoint_info *now, lw_error *err)
-{
-    if (found->model_count != now->model_count) {
-        return lw_fail(err, LW_ERR_CONFIG, "the checkpoint was trained with %d models, there are %d now",
-                       found->model_count, now->model_count);
-    }
-    for (int i = 0; i < now->model_count; i++) {
-        const lw_checkpoint_model *a = &found->models[i];
-        const lw_checkpoint_model *b = &now->models[i];
-        const char *what = strcmp(a->name, b->name) != 0            ? "name"
-                           : a->weights_hash != b->weights_hash     ? "weights"
-                           : a->tokenizer_hash != b->tokenizer_hash ? "tokenizer"
-                                                                    : NULL;
-        if (what != NULL) {
-            return lw_fail(err, LW_ERR_CONFIG, "models[%d] \"%s\": another %s than the checkpoint was trained with", i,
-                           b->name, what);
-        }
-    }
-    return LW_OK;
-}
-
-lw_status lw_checkpoint_same_inputs(const lw_checkpoint_info *found, const lw_checkpoint_info *now, lw_error *err)
-{
-    lw_status status = same_models(found, now, err);
-    if (status == LW_OK && found->data_hash != now->data_hash) {
-        status = lw_fail(err, LW_ERR_CONFIG, "data.train: other samples than the checkpoint was trained with");
-    }
-    if (status != LW_OK) {
-        lw_error why = *err;
-        return lw_fail(err, status, "%s: go on with the old one, or choose another run.dir to start anew", why.text);
-    }
-    return LW_OK;
-}
-
-// NULL where the run's configuration is not beside its checkpoint, or cannot be read. malloc'd.
-static char *wire_differences(const char *checkpoint_dir, const lw_config *config)
-{
-    char *path = NULL;
-    char *list = NULL;
-    lw_error ignored;
-    lw_config *before = NULL;
-    if (lw_path_join(checkpoint_dir, "../../config.cfg", &ignored, &path) == LW_OK &&
-        lw_config_load(path, 0, NULL, &ignored, &before) == LW_OK) {
-        (void)lw_config_wire_differences(before, config, &ignored, &list);
-    }
-    lw_config_destroy(&before);
-    free(path);
-    return list;
-}
-
-static lw_status same_wire(const char *checkpoint_dir, const lw_checkpoint_info *found, const lw_config *config,
-                           lw_error *err)
-{
-    uint64_t now = 0;
-    LW_TRY(lw_config_wire_hash(config, err, &now));
-    if (found->wire_hash == 0 || found->wire_hash == now) {
-        return LW_OK;
-    }
-    char *list = wire_differences(checkpoint_dir, config);
-    bool known = list != NULL && list[0] != '\0';
-    lw_status status = lw_fail(err, LW_ERR_CONFIG, "it was trained with another configuration:\n%s",
-                               known ? list : "  (keys of encoder, pooler, adapter, wire or prompt)\n");
-    free(list);
-    return status;
-}
-
-lw_status lw_checkpoint_same_use(const char *checkpoint_dir, const lw_checkpoint_info *found, const lw_config *config,
-                                 const lw_checkpoint_info *models, lw_checkpoint_warn warn, lw_error *err)
-{
-    lw_status status = models != NULL ? same_models(found, models, err) : LW_OK;
-    if (status == LW_OK) {
-        status = same_wire(checkpoint_dir, found, config, err);
-    }
-    if (status != LW_ERR_CONFIG) {
-        return status;
-    }
-    lw_error why = *err;
-    bool lines = why.text[strlen(why.text) - 1] == '\n';
-    (void)lw_fail(err, status, "%s does not fit: %s%s%s", checkpoint_dir, why.text, lines ? "" : "; ",
-                  config->run.accept_changes
-                      ? "used all the same (run.accept_changes)"
-                      : "give what it was trained with, or run.accept_changes=true to use it all the same");
-    if (!config->run.accept_changes) {
-        return status;
-    }
-    warn(NULL, err->text);
-    return LW_OK;
 }

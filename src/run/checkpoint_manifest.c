@@ -1,3 +1,4 @@
+// checkpoint_manifest.c: manifest.json of a checkpoint: written, read, and checked against the files that it names.
 #include <errno.h>
 #include <inttypes.h>
 #include <math.h>
@@ -17,7 +18,8 @@ enum { FORMAT_VERSION = 1, HASH_DIGITS = 16, MAX_FILES = 1024 };
 
 static const size_t max_manifest_bytes = (size_t)1 << 20;
 static const char format_name[] = "lwmpi checkpoint";
-static const char self_key[] = "manifest_xxh64"; // of all the rest, so that a flipped bit in it is seen too
+static const char self_key[] =
+    "manifest_xxh64"; // hash of the rest of the manifest, so that a flipped bit in it is found too
 
 // --- hashes as text
 
@@ -40,7 +42,7 @@ static lw_status get_hash(const lw_json *at, const char *key, lw_error *err, uin
     return LW_OK;
 }
 
-// Manifests from before it was written have none.
+// Older manifests lack some hashes.
 static lw_status get_hash_or_0(const lw_json *at, const char *key, lw_error *err, uint64_t *out)
 {
     const char *text = NULL;
@@ -53,7 +55,8 @@ static lw_status get_hash_or_0(const lw_json *at, const char *key, lw_error *err
 static lw_status hash_of_rest(const json_t *manifest, lw_error *err, uint64_t *out)
 {
     json_t *rest = json_copy((json_t *)(uintptr_t)manifest); // jansson's copy takes a non-const pointer and only reads
-    bool whole = rest != NULL && json_object_size(rest) == json_object_size(manifest); // jansson does not say
+    bool whole = rest != NULL && json_object_size(rest) ==
+                                     json_object_size(manifest); // jansson drops members when it runs out of memory
     char *text = NULL;
     json_object_del(rest, self_key);
     lw_status status = lw_json_print(whole ? rest : NULL, JSON_COMPACT | JSON_SORT_KEYS, err, &text);
@@ -67,7 +70,7 @@ static lw_status hash_of_rest(const json_t *manifest, lw_error *err, uint64_t *o
 
 // --- writing
 
-// NULL without memory, as the next: a manifest is whole, or it is none.
+// This and the next function return NULL when out of memory: a partial manifest is never written.
 static json_t *models_to_json(const lw_checkpoint_info *info)
 {
     json_t *models = json_array();
@@ -224,7 +227,7 @@ static lw_status check_contents(const char *path, int64_t bytes, uint64_t hash, 
     return LW_OK;
 }
 
-// One row of "files".
+// Checks one row of "files".
 static lw_status check_file(const char *dir, const char *name, const lw_json *at, lw_manifest_depth depth,
                             const lw_beat *beat, lw_error *err, int64_t *total_bytes)
 {
@@ -258,7 +261,7 @@ static lw_status check_files(const char *dir, const lw_json *at, lw_manifest_dep
     json_t *value = NULL;
     *total_bytes = 0;
     json_object_foreach((json_t *)(uintptr_t)files, name, value)
-    { // the macro is not const-correct; it only reads
+    { // the macro takes a non-const pointer and only reads
         if (!lw_path_is_plain_name(name)) {
             char shown[64];
             return lw_fail(err, LW_ERR_FORMAT, "%s: \"files\" names \"%s\", which is not in the checkpoint's directory",
@@ -278,7 +281,7 @@ static lw_status check_manifest(const char *dir, const char *path, const json_t 
     LW_TRY(lw_json_object_at(manifest, path, "", err, &at));
     const char *format = NULL;
     int64_t version = 0;
-    uint64_t said = 0;
+    uint64_t recorded = 0;
     uint64_t hash = 0;
     LW_TRY(lw_json_string(&at, "format", err, &format));
     if (strcmp(format, format_name) != 0) {
@@ -289,14 +292,14 @@ static lw_status check_manifest(const char *dir, const char *path, const json_t 
         return lw_fail(err, LW_ERR_UNSUPPORTED, "%s: format version %lld, this lwmpi reads version %d", path,
                        (long long)version, FORMAT_VERSION);
     }
-    LW_TRY(get_hash(&at, self_key, err, &said));
+    LW_TRY(get_hash(&at, self_key, err, &recorded));
     lw_status status = hash_of_rest(manifest, err, &hash);
     if (status != LW_OK) {
         return lw_fail_in(err, status, "%s", path);
     }
-    if (hash != said) {
+    if (hash != recorded) {
         return lw_fail(err, LW_ERR_FORMAT, "%s is damaged: its hash is %016" PRIx64 ", it says %016" PRIx64, path, hash,
-                       said);
+                       recorded);
     }
     LW_TRY(read_info(&at, err, info));
     return check_files(dir, &at, depth, beat, err, &info->bytes);

@@ -1,3 +1,4 @@
+// checkpoint_part.c: reads some parameters of a checkpoint, and exports all of them.
 #include "run/checkpoint_part.h"
 
 #include <stdlib.h>
@@ -29,7 +30,7 @@ static lw_status load_one(const lw_safetensors *state, const lw_param *p, lw_err
     if (status == LW_OK) {
         status = lw_tensor_to_f32(view, err, out);
     }
-    if (status == LW_ERR_FORMAT) { // the file is whole: it is another configuration's
+    if (status == LW_ERR_FORMAT) { // the file has been verified, so another configuration made it
         status = lw_fail_in(err, LW_ERR_CONFIG, "the checkpoint was made with another configuration");
     }
     return status;

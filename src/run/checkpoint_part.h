@@ -1,5 +1,5 @@
-// checkpoint_part.h: some of a checkpoint's parameters, for programs that hold only a part of the wire: a sender the
-// encoder, a receiver the adapters. Local.
+// checkpoint_part.h: loads some of a checkpoint's parameters, for programs that hold only a part of the wire: a sender
+// needs the encoder, a receiver the adapters. Local.
 #ifndef LW_CHECKPOINT_PART_H
 #define LW_CHECKPOINT_PART_H
 
@@ -10,8 +10,8 @@
 lw_status lw_checkpoint_part_open(const char *checkpoint_dir, lw_error *err, lw_checkpoint_info *info_out,
                                   lw_safetensors **out);
 
-// Copies every declared parameter of `params` (placed) from there to host memory of params->elements; elements that no
-// parameter covers become 0. LW_ERR_CONFIG names the first that is absent or of another shape.
+// Copies every declared parameter of `params` (placed) from `state` to host memory of params->elements; elements that
+// no parameter covers become 0. LW_ERR_CONFIG names the first that is absent or of another shape.
 lw_status lw_checkpoint_part_load(const lw_safetensors *state, const lw_params *params, lw_error *err, float *host_out);
 
 // Names the encoder and pooler by their parameters: equal for checkpoints whose latents mean the same.

@@ -1,4 +1,4 @@
-// What stays of a run's checkpoints, and the two marks for people, RUN/latest and RUN/best.
+// checkpoint_retain.c: which checkpoints of a run stay, and the two marks for people, RUN/latest and RUN/best.
 #include <errno.h>
 #include <math.h>
 #include <stdio.h>
@@ -10,14 +10,12 @@
 #include "io/files.h"
 #include "run/checkpoint_internal.h"
 
-enum { MARK_BYTES = 64 };
-
 typedef struct listener {
     lw_checkpoint_warn warn;
     void *context;
 } listener;
 
-// Warns and goes on: what failed is not the checkpoint.
+// A failure here is a warning and no error, as the checkpoint itself is written.
 static void warn_of(const listener *to, lw_error *err, const char *what)
 {
     (void)lw_fail_in(err, LW_ERR_IO, "%s", what);
@@ -27,24 +25,6 @@ static void warn_of(const listener *to, lw_error *err, const char *what)
 }
 
 // --- marks
-
-void lw_checkpoint_read_mark(const char *run_dir, const char *mark, char out[40])
-{
-    lw_error ignored;
-    char *path = NULL;
-    char *text = NULL;
-    size_t bytes = 0;
-    out[0] = '\0';
-    if (lw_path_join(run_dir, mark, &ignored, &path) == LW_OK &&
-        lw_read_file(path, MARK_BYTES, &ignored, &text, &bytes) == LW_OK) {
-        text[strcspn(text, "\n")] = '\0';
-        if (strlen(text) < 40 && lw_checkpoint_is_name(text)) {
-            memcpy(out, text, strlen(text) + 1);
-        }
-    }
-    free(text);
-    free(path);
-}
 
 static lw_status write_mark(const char *run_dir, const char *mark, const char *name, lw_error *err)
 {
@@ -97,7 +77,7 @@ static lw_checkpoint_verdict *recall(const lw_checkpoint_known *known, int64_t s
     return NULL;
 }
 
-// Without memory it is forgotten, and verified again.
+// When there is no memory the verdict is not kept, and the checkpoint will be verified again.
 static void remember(lw_checkpoint_known *known, int64_t step, bool good)
 {
     lw_checkpoint_verdict *found = recall(known, step);
@@ -119,7 +99,7 @@ static void remember(lw_checkpoint_known *known, int64_t step, bool good)
     }
 }
 
-// Manifest and sizes every time, contents once. Says so where a checkpoint is found to be damaged.
+// Checks manifest and sizes every time, contents once. A damaged checkpoint is a warning.
 static bool is_good(const char *checkpoints, const lw_checkpoint_entry *entry, lw_checkpoint_known *known,
                     const listener *to, lw_checkpoint_info *info)
 {
@@ -146,8 +126,8 @@ static bool is_good(const char *checkpoints, const lw_checkpoint_entry *entry, l
 
 // --- retention
 
-// Index of the one with the least held-out NLL, of equals the oldest; -1 where none was evaluated. Figures of another
-// evaluation than the newest one's say nothing.
+// Index of the checkpoint with the least held-out NLL (among equals the oldest); -1 where none was evaluated. A figure
+// of another evaluation than the newest one's cannot be compared, and does not count.
 static int64_t find_best(const char *checkpoints, const lw_checkpoint_entry *entries, int64_t count,
                          lw_checkpoint_known *known, const listener *to)
 {
@@ -180,9 +160,9 @@ static void mark_best(const char *run_dir, const char *name, const listener *to)
     }
 }
 
-// Of the newest, only those count that a run can go on from soundly: they verify, and no step was skipped just before.
-// Later steps are what a resume passed over or a changed run left behind; were they counted among the newest, the one
-// just written would be the first to go.
+// Among the newest, only those count from which a run can safely continue: they verify, and no step was skipped just
+// before. Later steps are those that a resume passed over or a changed run left behind; if they were counted among the
+// newest, the checkpoint just written would be the first to go.
 static void retire(const char *run_dir, const char *checkpoints, int64_t step, const lw_checkpoint_retention *retention,
                    const listener *to)
 {

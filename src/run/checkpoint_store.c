@@ -1,10 +1,10 @@
-// The directories below RUN/checkpoints, and how they come, are replaced and go, so that a kill between any two system
-// calls leaves every finished checkpoint whole.
+// checkpoint_store.c: makes, replaces and removes the directories below RUN/checkpoints so that a kill between any two
+// system calls leaves every finished checkpoint whole.
 //
-//   step-N       finished
-//   step-N.tmp   being made, or being removed: worth nothing
-//   step-N.old   finished; being replaced by another step-N
-//   step-N.old.tmp   being removed
+//   step-N                     a finished checkpoint
+//   step-N.tmp                 one that is being made or removed; it is worth nothing
+//   step-N.old                 a finished checkpoint that is being replaced by another step-N
+//   step-N.old.tmp             one that is being removed
 //   trial.tmp, trial.old.tmp   a trial write
 #include <dirent.h>
 #include <errno.h>
@@ -18,7 +18,7 @@
 #include "io/files.h"
 #include "run/checkpoint_internal.h"
 
-enum { OPEN_DIRECTORIES = 8 };
+enum { OPEN_DIRECTORIES = 8, MARK_BYTES = 64 };
 
 static const char prefix[] = "step-";
 
@@ -46,6 +46,24 @@ bool lw_checkpoint_is_name(const char *name)
 {
     const char *suffix = "";
     return parse_name(name, &suffix) >= 0 && suffix[0] == '\0';
+}
+
+void lw_checkpoint_read_mark(const char *run_dir, const char *mark, char out[40])
+{
+    lw_error ignored;
+    char *path = NULL;
+    char *text = NULL;
+    size_t bytes = 0;
+    out[0] = '\0';
+    if (lw_path_join(run_dir, mark, &ignored, &path) == LW_OK &&
+        lw_read_file(path, MARK_BYTES, &ignored, &text, &bytes) == LW_OK) {
+        text[strcspn(text, "\n")] = '\0';
+        if (strlen(text) < 40 && lw_checkpoint_is_name(text)) {
+            memcpy(out, text, strlen(text) + 1);
+        }
+    }
+    free(text);
+    free(path);
 }
 
 // --- reading the directory
@@ -80,7 +98,7 @@ static int newest_first(const void *a, const void *b)
     return (int)x->old - (int)y->old;
 }
 
-// Finished ones (step-N, step-N.old) or, with `tmp`, the others.
+// Lists the finished checkpoints (step-N, step-N.old) or, with `tmp`, the others.
 static lw_status read_names(const char *dir, bool tmp, lw_error *err, name_list *names)
 {
     DIR *stream = opendir(dir);
@@ -205,7 +223,7 @@ lw_status lw_checkpoint_install(const char *checkpoints_dir, const char *tmp_nam
         status = lw_remove_tree(p.to, err);
     }
     if (status == LW_OK) {
-        // A directory is not renamed over one that has files. Between these two renames the old one counts.
+        // rename() cannot replace a directory that has files. Between these two renames the old one is the checkpoint.
         moved = rename(p.from, p.to) == 0;
         if (!moved && errno != ENOENT) {
             status = lw_fail_errno(err, LW_ERR_IO, errno, "%s cannot be replaced", p.from);
@@ -214,9 +232,9 @@ lw_status lw_checkpoint_install(const char *checkpoints_dir, const char *tmp_nam
     if (status == LW_OK) {
         status = lw_rename_durable(tmp, p.from, err);
         if (status != LW_OK && moved && !lw_path_is_dir(p.from) && rename(p.to, p.from) != 0) {
-            moved = false; // it stays what it is: reading finds it under this name too
+            moved = false; // it keeps the name step-N.old, under which reading finds it too
         } else if (status == LW_OK && moved) {
-            lw_error ignored; // the new one is in place: what is left of the old goes with the next tidying
+            lw_error ignored; // the new one is in place, and the next write removes the rest of the old one
             lw_remove_tree(p.to, &ignored);
         }
     }

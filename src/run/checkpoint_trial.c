@@ -1,4 +1,4 @@
-// The trial write: what a checkpoint asks of a disk, asked before the run depends on it.
+// checkpoint_trial.c: the trial write, which finds out whether the disk takes a checkpoint before a run depends on it.
 #include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>
@@ -22,7 +22,7 @@ typedef struct trial {
     char *renamed; // checkpoints/trial.old.tmp
 } trial;
 
-// Random bytes: zeros, or the same block again, are not stored by file systems that compress or deduplicate.
+// The bytes are random, as file systems that compress or deduplicate would not store zeros or a repeated block.
 static void fill_block(uint64_t *block, int64_t number)
 {
     for (size_t i = 0; i < BLOCK_BYTES / sizeof *block; i++) {
@@ -60,7 +60,7 @@ static lw_status write_file_in(const char *dir, const char *name, int64_t bytes,
     return status;
 }
 
-// What has been renamed is under its new name alone, and is the newer of the two that had the same name.
+// After the renames the directory must have its new name alone, and the file in it must be the newer of the two.
 static lw_status check_renames(const trial *t, lw_error *err)
 {
     char *path = NULL;
@@ -88,7 +88,7 @@ static lw_status clear(const trial *t, lw_error *err)
 
 static lw_status rehearse(const trial *t, int64_t bytes, lw_error *err)
 {
-    LW_TRY(clear(t, err)); // of an earlier start that was killed
+    LW_TRY(clear(t, err)); // left by an earlier start that was killed
     if (mkdir(t->dir, LW_DIR_MODE) != 0) {
         return lw_fail_errno(err, LW_ERR_IO, errno, "%s: cannot make the directory", t->dir);
     }

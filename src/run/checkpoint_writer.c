@@ -1,50 +1,47 @@
+// checkpoint_writer.c: the thread that writes checkpoints.
 #include "run/checkpoint_writer.h"
 
-#include <errno.h>
 #include <math.h>
-#include <pthread.h>
-#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
 
 #include "core/clock.h"
+#include "core/worker.h"
 
-enum { NOTES = 8 };
+enum { MAX_WARNINGS = 8 };
 
 typedef enum writer_task { TASK_NONE, TASK_TRIAL, TASK_CHECKPOINT } writer_task;
 
 struct lw_checkpoint_writer {
     lw_checkpoint_writer_options options; // never changed once the thread runs
-    int64_t bytes;                        // of a checkpoint, at most; likewise
-    lw_checkpoint_known known;            // the thread's
-    pthread_t thread;
-    pthread_mutex_t mutex; // guards all below
-    pthread_cond_t changed;
+    int64_t bytes;                        // most bytes of a checkpoint; never changed once the thread runs
+    lw_checkpoint_known known;            // used by the thread alone
+    lw_worker worker;                     // its mutex guards all below
     bool stop;
-    writer_task task;        // TASK_NONE: idle, and the state's buffers are the owner's
+    writer_task task;        // TASK_NONE: the writer is idle, and its owner may fill the buffers of the state
     lw_checkpoint_info info; // of the task
-    bool finished;           // and `written` not yet told
+    bool finished;           // a task has ended well, and the owner has not yet taken `written`
     lw_checkpoint_written written;
-    lw_status status; // of the writer, for good
+    lw_status status; // a failure here is final
     lw_error error;
-    char notes[NOTES][sizeof(lw_error)]; // warnings that were not told yet
-    int note_count, lost_notes;
+    char warnings[MAX_WARNINGS][sizeof(lw_error)]; // those that the owner has not yet taken
+    int warning_count, lost_warnings;
 };
 
 // --- the thread
 
-static void note(void *context, const char *message)
+static void keep_warning(void *context, const char *message)
 {
     lw_checkpoint_writer *w = context;
-    pthread_mutex_lock(&w->mutex);
-    if (w->note_count < NOTES) {
-        snprintf(w->notes[w->note_count++], sizeof w->notes[0], "%s", message);
+    pthread_mutex_lock(&w->worker.mutex);
+    if (w->warning_count < MAX_WARNINGS) {
+        snprintf(w->warnings[w->warning_count++], sizeof w->warnings[0], "%s", message);
     } else {
-        w->lost_notes++;
+        w->lost_warnings++;
     }
-    pthread_mutex_unlock(&w->mutex);
+    pthread_mutex_unlock(&w->worker.mutex);
 }
 
 static lw_status perform(lw_checkpoint_writer *w, writer_task task, const lw_checkpoint_info *info, lw_error *err,
@@ -56,7 +53,7 @@ static lw_status perform(lw_checkpoint_writer *w, writer_task task, const lw_che
     }
     lw_checkpoint_retention retention = o->retention;
     retention.known = &w->known;
-    return lw_checkpoint_write(o->run_dir, info, &o->state, &retention, note, w, err);
+    return lw_checkpoint_write(o->run_dir, info, &o->state, &retention, keep_warning, w, err);
 }
 
 static void pause_s(double seconds)
@@ -74,7 +71,7 @@ static lw_status perform_twice(lw_checkpoint_writer *w, writer_task task, const 
     lw_status status = perform(w, task, info, err, out);
     if (status != LW_OK) {
         (void)lw_fail_in(err, status, "trying once more");
-        note(w, err->text);
+        keep_warning(w, err->text);
         pause_s(w->options.retry_pause_s);
         status = perform(w, task, info, err, out);
     }
@@ -85,10 +82,10 @@ static lw_status perform_twice(lw_checkpoint_writer *w, writer_task task, const 
 static void *run(void *context)
 {
     lw_checkpoint_writer *w = context;
-    pthread_mutex_lock(&w->mutex);
+    pthread_mutex_lock(&w->worker.mutex);
     for (;;) {
         while (w->task == TASK_NONE && !w->stop) {
-            pthread_cond_wait(&w->changed, &w->mutex);
+            pthread_cond_wait(&w->worker.changed, &w->worker.mutex);
         }
         if (w->task == TASK_NONE) {
             break;
@@ -97,9 +94,9 @@ static void *run(void *context)
         lw_checkpoint_info info = w->info;
         lw_checkpoint_written written;
         lw_error err;
-        pthread_mutex_unlock(&w->mutex);
+        pthread_mutex_unlock(&w->worker.mutex);
         lw_status status = perform_twice(w, task, &info, &err, &written);
-        pthread_mutex_lock(&w->mutex);
+        pthread_mutex_lock(&w->worker.mutex);
         if (status == LW_OK) {
             w->finished = true;
             w->written = written;
@@ -108,36 +105,13 @@ static void *run(void *context)
             w->error = err;
         }
         w->task = TASK_NONE;
-        pthread_cond_broadcast(&w->changed);
+        pthread_cond_broadcast(&w->worker.changed);
     }
-    pthread_mutex_unlock(&w->mutex);
+    pthread_mutex_unlock(&w->worker.mutex);
     return NULL;
 }
 
 // --- its owner
-
-static lw_status start_thread(lw_checkpoint_writer *w, lw_error *err)
-{
-    pthread_condattr_t clock;
-    sigset_t all;
-    sigset_t before;
-    pthread_mutex_init(&w->mutex, NULL);
-    pthread_condattr_init(&clock);
-    pthread_condattr_setclock(&clock, CLOCK_MONOTONIC);
-    pthread_cond_init(&w->changed, &clock);
-    pthread_condattr_destroy(&clock);
-    // Signals are the main thread's; and a file size limit then fails the write instead of killing the run (SIGXFSZ).
-    sigfillset(&all);
-    pthread_sigmask(SIG_SETMASK, &all, &before);
-    int errnum = pthread_create(&w->thread, NULL, run, w);
-    pthread_sigmask(SIG_SETMASK, &before, NULL);
-    if (errnum != 0) {
-        pthread_cond_destroy(&w->changed);
-        pthread_mutex_destroy(&w->mutex);
-        return lw_fail_errno(err, LW_ERR_MEMORY, errnum, "the thread that writes checkpoints cannot be started");
-    }
-    return LW_OK;
-}
 
 lw_status lw_checkpoint_writer_create(const lw_checkpoint_writer_options *options, lw_error *err,
                                       lw_checkpoint_writer **out)
@@ -150,7 +124,8 @@ lw_status lw_checkpoint_writer_create(const lw_checkpoint_writer_options *option
     }
     w->options = *options;
     w->bytes = bytes;
-    lw_status status = start_thread(w, err);
+    // The worker blocks signals, so that a file size limit fails the write instead of killing the run (SIGXFSZ).
+    lw_status status = lw_worker_start(&w->worker, run, w, "to write checkpoints", err);
     if (status != LW_OK) {
         free(w);
         return status;
@@ -165,13 +140,11 @@ void lw_checkpoint_writer_destroy(lw_checkpoint_writer **writer)
     if (w == NULL) {
         return;
     }
-    pthread_mutex_lock(&w->mutex);
+    pthread_mutex_lock(&w->worker.mutex);
     w->stop = true;
-    pthread_cond_broadcast(&w->changed);
-    pthread_mutex_unlock(&w->mutex);
-    pthread_join(w->thread, NULL);
-    pthread_cond_destroy(&w->changed);
-    pthread_mutex_destroy(&w->mutex);
+    pthread_cond_broadcast(&w->worker.changed);
+    pthread_mutex_unlock(&w->worker.mutex);
+    lw_worker_join(&w->worker);
     lw_checkpoint_known_free(&w->known);
     free(w);
     *writer = NULL;
@@ -179,13 +152,13 @@ void lw_checkpoint_writer_destroy(lw_checkpoint_writer **writer)
 
 static void begin(lw_checkpoint_writer *w, writer_task task, const lw_checkpoint_info *info)
 {
-    pthread_mutex_lock(&w->mutex);
+    pthread_mutex_lock(&w->worker.mutex);
     if (w->task == TASK_NONE && w->status == LW_OK) {
         w->task = task;
         w->info = *info;
-        pthread_cond_broadcast(&w->changed);
+        pthread_cond_broadcast(&w->worker.changed);
     }
-    pthread_mutex_unlock(&w->mutex);
+    pthread_mutex_unlock(&w->worker.mutex);
 }
 
 void lw_checkpoint_writer_start(lw_checkpoint_writer *writer, const lw_checkpoint_info *info)
@@ -201,36 +174,31 @@ void lw_checkpoint_writer_start_trial(lw_checkpoint_writer *writer)
 
 bool lw_checkpoint_writer_wait(lw_checkpoint_writer *w, double seconds)
 {
-    struct timespec until;
-    clock_gettime(CLOCK_MONOTONIC, &until);
-    double at = (double)until.tv_nsec * 1e-9 + seconds;
-    double whole = floor(at);
-    until.tv_sec += (time_t)whole;
-    until.tv_nsec = (long)((at - whole) * 1e9);
+    const struct timespec until = lw_worker_until(seconds);
     int errnum = 0;
-    pthread_mutex_lock(&w->mutex);
+    pthread_mutex_lock(&w->worker.mutex);
     while (w->task != TASK_NONE && errnum == 0 && seconds > 0.0) {
-        errnum = pthread_cond_timedwait(&w->changed, &w->mutex, &until);
+        errnum = pthread_cond_timedwait(&w->worker.changed, &w->worker.mutex, &until);
     }
     bool idle = w->task == TASK_NONE;
-    pthread_mutex_unlock(&w->mutex);
+    pthread_mutex_unlock(&w->worker.mutex);
     return idle;
 }
 
 lw_status lw_checkpoint_writer_poll(lw_checkpoint_writer *w, lw_checkpoint_warn warn, void *context, lw_error *err,
                                     bool *finished, lw_checkpoint_written *out)
 {
-    pthread_mutex_lock(&w->mutex);
-    for (int i = 0; i < w->note_count; i++) {
-        warn(context, w->notes[i]);
+    pthread_mutex_lock(&w->worker.mutex);
+    for (int i = 0; i < w->warning_count; i++) {
+        warn(context, w->warnings[i]);
     }
-    if (w->lost_notes > 0) {
+    if (w->lost_warnings > 0) {
         char more[64];
-        snprintf(more, sizeof more, "and %d more warnings of that checkpoint", w->lost_notes);
+        snprintf(more, sizeof more, "and %d more warnings of that checkpoint", w->lost_warnings);
         warn(context, more);
     }
-    w->note_count = 0;
-    w->lost_notes = 0;
+    w->warning_count = 0;
+    w->lost_warnings = 0;
     *finished = w->finished;
     if (w->finished) {
         *out = w->written;
@@ -240,6 +208,6 @@ lw_status lw_checkpoint_writer_poll(lw_checkpoint_writer *w, lw_checkpoint_warn 
     if (status != LW_OK) {
         *err = w->error;
     }
-    pthread_mutex_unlock(&w->mutex);
+    pthread_mutex_unlock(&w->worker.mutex);
     return status;
 }

@@ -63,7 +63,7 @@ static bool holder_lives(const char *holder)
 static lw_status refuse(const lw_run_dir *run, const char *holder, lw_error *err)
 {
     return lw_fail(err, LW_ERR_CONFIG, "another job is using it: %s (%s/lock); wait for it to end or stop it",
-                   holder[0] != '\0' ? holder : "a process that has not said who it is", run->path);
+                   holder[0] != '\0' ? holder : "a process that has not written its name there", run->path);
 }
 
 // Whether the locked file still has that name: a job that failed at its start removes its lock file.

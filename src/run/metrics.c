@@ -1,4 +1,5 @@
-// metrics.jsonl: rows appended as the steps are logged, and cut back to the step that a run resumes from.
+// metrics.c: metrics.jsonl: rows are appended as the steps are logged, and cut back to the step that a run resumes
+// from.
 #include <errno.h>
 #include <fcntl.h>
 #include <math.h>
@@ -66,7 +67,7 @@ static void add_string(row *r, const char *text)
     add(r, "\"");
 }
 
-// The shortest of the forms that read back as the same bits; always with a point or exponent, so that a column keeps
+// Writes the shortest form that reads back as the same bits, always with a point or exponent, so that a column keeps
 // its type.
 static void add_f64(row *r, double value)
 {
@@ -115,8 +116,8 @@ lw_status lw_run_dir_metrics(lw_run_dir *run, const lw_metric *metrics, int coun
 
 // --- resuming
 
-// The object of a line; NULL for one that is torn. Lack of memory is not mistaken for that. The caller drops the
-// reference.
+// The object of a line; NULL when the line is torn. Being out of memory is an error and not a torn line. The caller
+// drops the reference.
 static lw_status parse_row(const char *line, size_t bytes, lw_error *err, json_t **out)
 {
     json_t *value = NULL;
@@ -190,7 +191,7 @@ static lw_status cut_back(const char *path, int64_t step, lw_error *err, int64_t
     if (status == LW_OK && *dropped > 0) {
         status = lw_atomic_commit(&out, err);
     }
-    lw_atomic_abort(&out); // also where nothing was dropped: the file is right as it is
+    lw_atomic_abort(&out); // where nothing was dropped the file stays as it is
     fclose(in);
     return status;
 }
@@ -222,7 +223,7 @@ static lw_status lacks(const char *line, size_t bytes, int64_t step, const char 
     return LW_OK;
 }
 
-// Copies the lines; the last one, where it lacks the key, with `more` before its brace. *extended: whether it did.
+// Copies the lines. If the last one lacks the key, `more` goes before its closing brace, and *extended is true.
 static lw_status copy_extended(FILE *in, const char *path, int64_t step, const char *key, const row *more,
                                lw_atomic_file *out, lw_error *err, bool *extended)
 {
@@ -289,7 +290,7 @@ lw_status lw_run_dir_extend_metrics(lw_run_dir *run, int64_t step, const lw_metr
     lw_status status = extend_file(path, step, metrics[0].key, &more, err, &extended);
     free(path);
     LW_TRY(status);
-    if (extended) { // what is open is the file from before
+    if (extended) { // metrics_fd is open on the file that has been replaced
         close(run->metrics_fd);
         run->metrics_fd = -1;
     }

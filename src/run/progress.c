@@ -1,3 +1,4 @@
+// progress.c: draws the live line, or prints plain lines, on stderr.
 #include "run/progress.h"
 
 #include <fcntl.h>
@@ -18,7 +19,7 @@ static const double live_every_s = 0.1;
 
 struct lw_progress {
     bool live, off;
-    int terminal_fd; // to ask for the width; -1 where there is none
+    int terminal_fd; // where the width is asked for; -1 where there is none
     double plain_every_s;
     double drawn_s;        // when a line was last written
     bool drawn;            // since the label began
@@ -28,8 +29,8 @@ struct lw_progress {
     double first_s;
 };
 
-// mpirun reads its ranks' stderr through pipes and passes it on to its own. The process that started this one is
-// mpirun when both are on the same node, and its stderr can be looked at.
+// mpirun reads the stderr of its ranks through pipes and passes it on to its own. When mpirun runs on this node it is
+// the process that started this one, and its stderr can be examined.
 static int open_terminal_of_launcher(void)
 {
     if (getenv("OMPI_COMM_WORLD_RANK") == NULL) {
@@ -102,7 +103,7 @@ double lw_progress_interval_s(const lw_progress *progress)
     return progress != NULL ? progress->plain_every_s : default_plain_every_s;
 }
 
-// stderr may be gone (a closed terminal): that is no reason to stop, and there is nobody to tell.
+// stderr may be gone with a closed terminal: that is no reason to stop, and there is no other place to report it.
 static void put(const char *text, size_t bytes)
 {
     while (bytes > 0) {
@@ -244,7 +245,7 @@ void lw_progress_message(lw_progress *progress, const char *format, ...)
     int length = vasprintf(&message, format, args);
     va_end(args);
     if (length < 0) {
-        return; // no memory for a message: the next allocation that matters will say so
+        return; // without memory the message is lost; an allocation that matters will fail with an error
     }
     bool live = progress->line[0] != '\0';
     char *text = NULL;

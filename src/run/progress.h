@@ -1,9 +1,9 @@
-// progress.h: what people see of a running job on stderr.
+// progress.h: progress and messages of a running job on stderr.
 //
-// On a terminal one live line, "step 120/625  loss 1.234  345 samples/s  2:31 left", redrawn at most ten times a
-// second and cut to the width; elsewhere (a file, a pipe, TERM=dumb) a plain line every few seconds. No colour is used.
+// On a terminal there is one live line, "step 120/625  loss 1.234  345 samples/s  2:31 left", redrawn at most ten times
+// a second and cut to the width; elsewhere (a file, a pipe, TERM=dumb) a plain line every few seconds, and no colour.
 // Under mpirun stderr is a pipe to mpirun; where mpirun itself has a terminal the live line is used all the same.
-// LWMPI_PROGRESS = live | plain | off overrides. Rank 0 alone has one: NULL is accepted everywhere and does nothing.
+// LWMPI_PROGRESS = live | plain | off overrides. Only rank 0 has one: NULL is accepted everywhere and does nothing.
 // All functions are Local.
 #ifndef LW_PROGRESS_H
 #define LW_PROGRESS_H

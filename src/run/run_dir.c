@@ -52,7 +52,7 @@ static lw_status open_log(lw_run_dir *run, lw_error *err)
     return LW_OK;
 }
 
-// A kill in the middle of an atomic replacement leaves its temporary behind; whoever has the lock may remove it.
+// A kill in the middle of an atomic replacement leaves a temporary file; the job that holds the lock may remove it.
 static void remove_temporaries(const char *dir)
 {
     static const char *const ours[] = {"config.cfg", "metrics.jsonl",     "summary.json", "eval.json",
@@ -65,7 +65,7 @@ static void remove_temporaries(const char *dir)
         for (size_t i = 0; i < sizeof ours / sizeof ours[0]; i++) {
             size_t length = strlen(ours[i]);
             if (strncmp(found->d_name, ours[i], length) == 0 && strncmp(found->d_name + length, ".tmp.", 5) == 0) {
-                unlinkat(dirfd(stream), found->d_name, 0); // one that stays does no harm
+                unlinkat(dirfd(stream), found->d_name, 0); // a file that stays does no harm
             }
         }
     }
@@ -76,7 +76,7 @@ static lw_status open_all(lw_run_dir *run, lw_error *err)
 {
     run->made = !lw_path_is_dir(run->path);
     LW_TRY(lw_mkdir_p(run->path, err));
-    // Files are replaced in it later: that needs the directory itself to be writable.
+    // Files in it are replaced later, which needs the directory itself to be writable.
     if (access(run->path, W_OK | X_OK) != 0) {
         return lw_fail_errno(err, LW_ERR_IO, errno, "%s cannot be written", run->path);
     }
@@ -105,7 +105,7 @@ lw_status lw_run_dir_open(const char *path, lw_progress *progress, lw_error *err
                     "second job out of the run directory");
     }
     if (run->before[0] != '\0') {
-        lw_log(run, "note: the last job here ended without a word: %s", run->before);
+        lw_log(run, "note: the last job in this directory did not end in order: %s", run->before);
     }
     *out = run;
     return LW_OK;
@@ -159,8 +159,8 @@ const char *lw_run_dir_path(const lw_run_dir *run)
 
 // --- lines
 
-// Formats a message of one or more lines, made safe to print: it may quote files, paths and models. NULL without
-// memory.
+// Formats a message of one or more lines and makes it safe to print, as it may quote files, paths and models. NULL when
+// out of memory.
 __attribute__((format(printf, 1, 0))) static char *format_text(const char *format, va_list args)
 {
     char *raw = NULL;
@@ -172,7 +172,7 @@ __attribute__((format(printf, 1, 0))) static char *format_text(const char *forma
     return text;
 }
 
-// Every line of `text` with the time in front, as one piece.
+// One text with every line of `text` behind a time stamp. NULL when out of memory.
 static char *stamp_lines(const char *text)
 {
     char utc[LW_UTC_BYTES];

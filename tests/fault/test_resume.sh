@@ -196,7 +196,7 @@ kill -KILL "$job"
 ended epoch 137
 says epoch 'continuing .*: step [0-9]+ of 69'
 train epoch 0 data.samples=480 train.epochs=1
-says epoch 'note: the last job here ended without a word: host .*, pid [0-9]+, since'
+says epoch 'note: the last job in this directory did not end in order: host .*, pid [0-9]+, since'
 same_as epoch epoch_ref
 
 train passes_ref 2 batch.micro=2

@@ -117,7 +117,7 @@ static void test_lock(void **state)
     // And the next job says so, once: its own orderly end leaves no name in the file.
     char *text = contents(f, "log.txt");
     snprintf(pid, sizeof pid, "pid %ld", (long)child);
-    assert_non_null(strstr(text, "note: the last job here ended without a word: host "));
+    assert_non_null(strstr(text, "note: the last job in this directory did not end in order: host "));
     assert_non_null(strstr(text, pid));
     size_t bytes = strlen(text);
     free(text);
