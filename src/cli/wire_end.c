@@ -1,13 +1,13 @@
 #include "cli/wire_end.h"
 
-#include <ctype.h>
-#include <errno.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "cli/config_words.h"
+#include "core/utf8.h"
 #include "device/arena.h"
 #include "io/json.h"
+#include "io/json_lines.h"
 #include "job/rank_device.h"
 #include "kernels/devices.h"
 #include "mpi/threads.h"
@@ -180,41 +180,26 @@ static lw_status read_line(const char *where, const char *text, size_t bytes, in
     return status;
 }
 
-static bool is_blank(const char *text, size_t bytes)
-{
-    for (size_t i = 0; i < bytes; i++) {
-        if (!isspace((unsigned char)text[i])) {
-            return false;
-        }
-    }
-    return true;
-}
-
 static lw_status read_all(FILE *in, const char *name, lw_error *err, lw_text_lines *lines)
 {
-    char *line = NULL;
-    size_t capacity = 0;
+    lw_json_lines reader = {.name = name, .fd = fileno(in)};
     lw_status status = LW_OK;
-    for (long long number = 1; status == LW_OK; number++) {
-        char where[300];
-        errno = 0;
-        const ssize_t got = getline(&line, &capacity, in);
-        if (got < 0) {
-            if (!feof(in)) {
-                status = lw_fail_errno(err, errno == ENOMEM ? LW_ERR_MEMORY : LW_ERR_IO, errno,
-                                       "%s:%lld: cannot read the line", name, number);
-            }
+    for (;;) {
+        const char *line;
+        size_t bytes;
+        LW_TRY_GOTO(lw_json_lines_next(&reader, err, &line, &bytes));
+        if (line == NULL) {
             break;
         }
-        snprintf(where, sizeof where, "%s:%lld", name, number);
-        if (!is_blank(line, (size_t)got)) {
-            status = read_line(where, line, (size_t)got, number, err, lines);
+        if (!lw_is_blank(line, bytes)) {
+            LW_TRY_GOTO(read_line(reader.where, line, bytes, reader.number, err, lines));
         }
     }
-    free(line);
-    if (status == LW_OK && lines->count == 0) {
+    if (lines->count == 0) {
         status = lw_fail(err, LW_ERR_FORMAT, "%s is empty: it wants a JSON object a line", name);
     }
+done:
+    lw_json_lines_free(&reader);
     return status;
 }
 

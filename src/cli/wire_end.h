@@ -41,8 +41,8 @@ typedef struct lw_text_lines {
 } lw_text_lines;
 
 // Reads all lines: {"id": ..., "context": ..., "question": ...}, all optional, "prompt" in place of "question"; other
-// keys are passed over, blank lines too. "id" may be a string or an integer. LW_ERR_FORMAT names the line; no line at
-// all is LW_ERR_FORMAT too. The caller frees *out. Local.
+// keys are ignored, and so are blank lines. "id" may be a string or an integer. LW_ERR_FORMAT names the line; no line at
+// all is LW_ERR_FORMAT too. Nothing has been read from `in` yet. The caller frees *out. Local.
 lw_status lw_text_lines_read(FILE *in, const char *name, lw_error *err, lw_text_lines *out);
 void lw_text_lines_free(lw_text_lines *lines);
 

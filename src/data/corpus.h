@@ -28,8 +28,8 @@ typedef struct lw_corpus {
     int64_t llm_count;
     lw_token_set tokens[LW_MAX_MODELS];
     lw_token_sample *samples; // (view_count) views into the lists above
-    // `count`; twice that where windows of text are both continued and repeated: first all windows to be continued, then
-    // all windows to be repeated.
+    // `count`; twice that where windows of text are both continued and repeated: first all windows to be continued,
+    // then all windows to be repeated.
     int64_t view_count;
 } lw_corpus;
 
@@ -43,8 +43,8 @@ void lw_corpus_free(lw_corpus *corpus);
 // is a function of seed and counter, so that it does not depend on the number of ranks or on restarts.
 const lw_token_sample *lw_corpus_sample(const lw_corpus *corpus, int64_t index, uint64_t seed, int64_t counter);
 
-// Appends to *ids what the encoder reads of one sample (lw_prompt_source), in its alphabet: bytes where `encoder` is NULL,
-// else its tokens, made with `scratch`. *cut says whether the text had to be cut.
+// Appends to *ids what the encoder reads of one sample (lw_prompt_source), in its alphabet: bytes where `encoder` is
+// NULL, else its tokens, made with `scratch`. *cut says whether the text had to be cut.
 lw_status lw_corpus_source(const lw_config *config, const lw_sample *sample, const lw_tokenizer *encoder,
                            lw_tokenizer_scratch *scratch, lw_error *err, lw_ids *ids, int64_t *bytes, bool *cut);
 

@@ -6,8 +6,8 @@
 
 #include "core/utf8.h"
 
-// A template up to its placeholder, then the value, then the rest of the template. The configuration check has made sure
-// that the placeholder occurs once.
+// A template up to its placeholder, then the value, then the rest of the template. The configuration check has made
+// sure that the placeholder occurs once.
 typedef struct filled {
     const char *head;
     size_t head_bytes;

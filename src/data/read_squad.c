@@ -1,8 +1,8 @@
 // read_squad.c: format `squad`: SQuAD v1.1 (Rajpurkar et al. 2016).
 //
-// The layout is {"data": [{"paragraphs": [{"context", "qas": [{"id", "question", "answers": [{"text"}]}]}]}]}. A row is a
-// question; where a level above is malformed, everything under it is one malformed row. When the file is read as text,
-// a row is a paragraph and its context is a document.
+// The layout is {"data": [{"paragraphs": [{"context", "qas": [{"id", "question", "answers": [{"text"}]}]}]}]}. A row is
+// a question; where a level above is malformed, everything under it is one malformed row. When the file is read as
+// text, a row is a paragraph and its context is a document.
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>

@@ -1,8 +1,8 @@
 // token_cache.h: the tokens of a data set on disk, DIR/tokens-KEY.bin. Local.
 //
-// The file holds a header (native byte order, marked), then for prompt, suffix and answer in turn the starts (count + 1,
-// i64) and the ids (i32), then the XXH64 of everything before it. Everything read is checked; a file that is not exactly
-// right, or that another user made, is not used, and is written again.
+// The file holds a header (native byte order, marked), then for prompt, suffix and answer in turn the starts (count +
+// 1, i64) and the ids (i32), then the XXH64 of everything before it. Everything read is checked; a file that is not
+// exactly right, or that another user made, is not used, and is written again.
 #ifndef LW_TOKEN_CACHE_H
 #define LW_TOKEN_CACHE_H
 

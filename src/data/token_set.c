@@ -222,7 +222,8 @@ static uint64_t cache_key(const lw_config *config, const lw_dataset *dataset, co
                                dataset->target_tokens};
     const char *const texts[] = {config->prompt.context, config->prompt.question, config->prompt.anchor,
                                  config->prompt.answer};
-    // A data set of questions leaves target_tokens out, so that its key is the one it had before windows of text existed.
+    // A data set of questions leaves target_tokens out, so that its key is the one it had before windows of text
+    // existed.
     size_t used = sizeof numbers - (dataset->target_tokens == 0 ? sizeof numbers[0] : 0);
     uint64_t hash = lw_xxh64(numbers, used, LW_TOKEN_CACHE_VERSION);
     for (size_t i = 0; i < sizeof texts / sizeof texts[0]; i++) {

@@ -1,3 +1,4 @@
+// against.c: an evaluation compared with the predictions of another run, sample by sample.
 #include "eval/against.h"
 
 #include <inttypes.h>
@@ -8,6 +9,7 @@
 #include "eval/eval_internal.h"
 #include "io/files.h"
 #include "io/json.h"
+#include "io/json_lines.h"
 
 static const char latent_key[] = "latent";
 
@@ -25,11 +27,9 @@ struct lw_predictions {
 
 // --- reading
 
-static lw_status parse(const char *path, const char *text, size_t bytes, line *out, lw_error *err)
+static lw_status parse(const char *where, const char *text, size_t bytes, line *out, lw_error *err)
 {
-    char where[512];
     lw_json at;
-    snprintf(where, sizeof where, "%s:%" PRId64, path, out->number);
     LW_TRY(lw_json_parse(where, text, bytes, LW_JSON_ALLOW_NUL, err, &out->row));
     LW_TRY(lw_json_object_at(out->row, where, "", err, &at));
     LW_TRY(lw_json_string(&at, "id", err, &out->id));
@@ -37,25 +37,33 @@ static lw_status parse(const char *path, const char *text, size_t bytes, line *o
     return lw_json_string(&at, "context_id", err, &out->context_id);
 }
 
-static lw_status parse_all(lw_predictions *p, const char *text, size_t bytes, lw_error *err)
+static int64_t count_lines(const char *text, size_t bytes)
 {
-    int64_t most = 0;
-    for (const char *at = text; at != NULL && at < text + bytes; most++) {
-        at = memchr(at, '\n', (size_t)(text + bytes - at));
-        at = at != NULL ? at + 1 : NULL;
+    int64_t count = bytes > 0 && text[bytes - 1] != '\n'; // a last line without its newline
+    for (size_t at = 0; at < bytes; at++) {
+        count += text[at] == '\n';
     }
+    return count;
+}
+
+static lw_status parse_all(lw_predictions *p, lw_json_lines *lines, lw_error *err)
+{
+    int64_t most = count_lines(lines->buffer, lines->end);
     p->lines = calloc((size_t)most + 1, sizeof *p->lines);
     if (p->lines == NULL) {
         return lw_fail(err, LW_ERR_MEMORY, "no memory for the %" PRId64 " lines of %s", most, p->path);
     }
-    for (const char *at = text; at < text + bytes;) {
-        const char *end = memchr(at, '\n', (size_t)(text + bytes - at));
-        end = end != NULL ? end : text + bytes;
-        p->lines[p->count].number = p->count + 1;
-        LW_TRY(parse(p->path, at, (size_t)(end - at), &p->lines[p->count++], err));
-        at = end + 1;
+    for (;;) {
+        const char *text;
+        size_t bytes;
+        LW_TRY(lw_json_lines_next(lines, err, &text, &bytes));
+        if (text == NULL) {
+            return LW_OK;
+        }
+        line *l = &p->lines[p->count++];
+        l->number = lines->number;
+        LW_TRY(parse(lines->where, text, bytes - (text[bytes - 1] == '\n'), l, err));
     }
-    return LW_OK;
 }
 
 static int by_id(const void *a, const void *b)
@@ -75,27 +83,29 @@ static lw_status sort_lines(lw_predictions *p, lw_error *err)
     return LW_OK;
 }
 
-lw_status lw_predictions_read(const char *path, lw_error *err, lw_predictions **out)
+static lw_status read_lines(lw_predictions *p, const char *path, lw_error *err)
 {
     const size_t most_bytes = (size_t)4 << 30;
-    lw_predictions *p = calloc(1, sizeof *p);
+    bool is_dir = lw_path_is_dir(path);
     char *text = NULL;
     size_t bytes = 0;
+    lw_json_lines lines;
+    LW_TRY(lw_path_join(is_dir ? path : "", is_dir ? "predictions.jsonl" : path, err, &p->path));
+    LW_TRY(lw_read_file(p->path, most_bytes, err, &text, &bytes));
+    lw_json_lines_of_text(&lines, p->path, text, bytes);
+    lw_status status = parse_all(p, &lines, err);
+    lw_json_lines_free(&lines);
+    LW_TRY(status);
+    return sort_lines(p, err);
+}
+
+lw_status lw_predictions_read(const char *path, lw_error *err, lw_predictions **out)
+{
+    lw_predictions *p = calloc(1, sizeof *p);
     if (p == NULL) {
         return lw_fail(err, LW_ERR_MEMORY, "no memory for the predictions of another run");
     }
-    lw_status status = lw_path_join(lw_path_is_dir(path) ? path : "", lw_path_is_dir(path) ? "predictions.jsonl" : path,
-                                    err, &p->path);
-    if (status == LW_OK) {
-        status = lw_read_file(p->path, most_bytes, err, &text, &bytes);
-    }
-    if (status == LW_OK) {
-        status = parse_all(p, text, bytes, err);
-    }
-    if (status == LW_OK) {
-        status = sort_lines(p, err);
-    }
-    free(text);
+    lw_status status = read_lines(p, path, err);
     if (status != LW_OK) {
         lw_predictions_free(&p);
         return status;

@@ -1,8 +1,8 @@
 // lines.c: JSON lines of text -> JSON lines of ids.
 #include <errno.h>
-#include <stdlib.h>
 
 #include "io/json.h"
+#include "io/json_lines.h"
 #include "tokenizer/tokenizer.h"
 
 static lw_status encode_line(const lw_tokenizer *tokenizer, lw_tokenizer_scratch *scratch, bool parse_special,
@@ -30,7 +30,7 @@ static lw_status write_ids(const lw_ids *ids, FILE *out, lw_error *err)
     char digits[16];
     fputs("{\"ids\": [", out);
     for (size_t i = 0; i < ids->len; i++) {
-        // Half of the time would go to printf.
+        // printf would take half of the time.
         char *first = digits + sizeof digits;
         uint32_t rest = (uint32_t)ids->data[i];
         do {
@@ -51,33 +51,27 @@ static lw_status write_ids(const lw_ids *ids, FILE *out, lw_error *err)
 lw_status lw_tokenizer_encode_lines(const lw_tokenizer *tokenizer, bool parse_special, FILE *in, const char *name,
                                     FILE *out, lw_error *err)
 {
+    lw_json_lines lines = {.name = name, .fd = fileno(in)};
     lw_tokenizer_scratch *scratch = NULL;
     lw_ids ids = {0};
-    char *line = NULL;
-    size_t cap = 0;
     lw_status status;
     LW_TRY_GOTO(lw_tokenizer_scratch_create(tokenizer, err, &scratch));
-    for (long long number = 1;; number++) {
-        char where[300];
-        errno = 0;
-        const ssize_t got = getline(&line, &cap, in);
-        if (got < 0) {
-            if (!feof(in)) {
-                status = lw_fail_errno(err, errno == ENOMEM ? LW_ERR_MEMORY : LW_ERR_IO, errno,
-                                       "%s:%lld: cannot read the line", name, number);
-            }
+    for (;;) {
+        const char *line;
+        size_t bytes;
+        LW_TRY_GOTO(lw_json_lines_next(&lines, err, &line, &bytes));
+        if (line == NULL) {
             break;
         }
-        snprintf(where, sizeof where, "%s:%lld", name, number);
         ids.len = 0;
-        LW_TRY_GOTO(encode_line(tokenizer, scratch, parse_special, where, line, (size_t)got, err, &ids));
+        LW_TRY_GOTO(encode_line(tokenizer, scratch, parse_special, lines.where, line, bytes, err, &ids));
         LW_TRY_GOTO(write_ids(&ids, out, err));
     }
-    if (status == LW_OK && fflush(out) != 0) {
+    if (fflush(out) != 0) {
         status = lw_fail_errno(err, LW_ERR_IO, errno, "cannot write the ids");
     }
 done:
-    free(line);
+    lw_json_lines_free(&lines);
     lw_ids_free(&ids);
     lw_tokenizer_scratch_destroy(&scratch);
     return status;
