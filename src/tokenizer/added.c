@@ -1,7 +1,7 @@
-// added.c: added tokens are cut out of the text before anything else sees it.
+// added.c: cuts added tokens out of a text before it is pre-tokenised.
 //
-// As in Hugging Face's AddedVocabulary: the leftmost longest matches of the tokens that are not "normalized" are found
-// in the text as it came; what is left between them is normalised, and the other tokens are found there.
+// This follows Hugging Face's AddedVocabulary: the leftmost longest matches of the tokens that are not "normalized" are
+// found in the original text; the text between them is normalised, and the other tokens are searched there.
 #include <stdlib.h>
 #include <string.h>
 
@@ -39,7 +39,7 @@ static lw_status new_node(lw_trie *trie, unsigned char byte, int32_t sibling, lw
     return LW_OK;
 }
 
-static int32_t among(const lw_trie *trie, int32_t node, unsigned char byte)
+static int32_t find_sibling(const lw_trie *trie, int32_t node, unsigned char byte)
 {
     while (node >= 0 && trie->nodes[node].byte != byte) {
         node = trie->nodes[node].sibling;
@@ -53,7 +53,7 @@ lw_status lw_trie_insert(lw_trie *trie, const char *text, size_t len, int32_t va
     for (size_t i = 0; i < len; i++) {
         const unsigned char byte = (unsigned char)text[i];
         const int32_t first = i == 0 ? trie->root[byte] : trie->nodes[node].child;
-        int32_t next = i == 0 ? first : among(trie, first, byte);
+        int32_t next = i == 0 ? first : find_sibling(trie, first, byte);
         if (next < 0) {
             LW_TRY(new_node(trie, byte, i == 0 ? -1 : first, err, &next));
             if (i == 0) {
@@ -80,7 +80,7 @@ int32_t lw_trie_longest(const lw_trie *trie, const char *text, size_t len, size_
             found = trie->nodes[node].value;
             *out_end = at;
         }
-        node = at < len ? among(trie, trie->nodes[node].child, (unsigned char)text[at]) : -1;
+        node = at < len ? find_sibling(trie, trie->nodes[node].child, (unsigned char)text[at]) : -1;
     }
     return found;
 }
@@ -116,11 +116,11 @@ static size_t strip_right(const char *text, size_t len, size_t end)
 
 typedef lw_status (*lw_gap_handler)(const lw_encoding *encoding, const char *text, size_t len);
 
-// Appends the ids of the tokens of one tree, and gives the text between them to `gap`, in order.
+// Appends the ids of the tokens of one tree, and passes the text between them to `gap`, in order.
 static lw_status cut(const lw_encoding *encoding, const lw_trie *trie, const char *text, size_t len, lw_gap_handler gap)
 {
     const lw_added *added = &encoding->tokenizer->added;
-    size_t done = 0; // the text before this is dealt with
+    size_t done = 0; // the text before this offset has been encoded
     size_t at = 0;
     while (trie->count > 0 && at < len) {
         size_t end = 0;
@@ -131,7 +131,7 @@ static lw_status cut(const lw_encoding *encoding, const lw_trie *trie, const cha
         }
         const lw_added_token *token = &added->tokens[index];
         size_t start = at;
-        // Whatever becomes of this match, the next search begins behind it.
+        // Whether this match counts or not, the next search begins after it.
         at = end;
         if ((token->special && !encoding->parse_special) ||
             (token->single_word && touches_word(text, len, start, end))) {
@@ -144,7 +144,7 @@ static lw_status cut(const lw_encoding *encoding, const lw_trie *trie, const cha
             end = strip_right(text, len, end);
         }
         if (start >= end) {
-            continue; // the token before took all of its text as white space
+            continue; // the previous token has taken all of its text as white space
         }
         if (start > done) {
             LW_TRY(gap(encoding, text + done, start - done));

@@ -13,7 +13,7 @@ enum { SHORT_SYMBOLS = 48 };
 #define NO_MERGE UINT32_MAX
 #define NOWHERE UINT32_MAX
 
-// Bytes -> the ids that merging starts from; at most len of them. Returns how many.
+// Bytes -> the ids that merging starts from. Returns how many there are, at most len.
 static size_t initial_symbols(const lw_vocab *vocab, const char *word, size_t len, int32_t *symbols)
 {
     size_t count = 0;
@@ -162,7 +162,7 @@ static size_t merge_long(const lw_vocab *vocab, lw_long_word *word, size_t count
         if (right == NOWHERE) {
             continue;
         }
-        // A rank names one pair, so a candidate whose symbols have changed since is known by its rank.
+        // A rank belongs to one pair, so it reveals candidates whose symbols have changed since they were pushed.
         const lw_merge *merge = lw_merge_find(vocab, word->symbol[left], word->symbol[right]);
         if (!merge || merge->rank != (uint32_t)(top >> 32)) {
             continue;
@@ -194,7 +194,7 @@ static lw_status encode_word(const lw_encoding *encoding, const char *word, size
     const int32_t *ids = few;
     size_t count = 1;
     if (vocab->ignore_merges && (few[0] = lw_id_map_find(vocab, &vocab->by_raw, word, len)) >= 0) {
-        // The whole word is a token: no merging, even if merging would not arrive there.
+        // The whole word is a token and is not merged, even if merging would not lead to that token.
     } else if (len <= SHORT_SYMBOLS) {
         count = initial_symbols(vocab, word, len, few);
         count = merge_short(vocab, few, count);

@@ -1,4 +1,4 @@
-// bpe_load.c: what byte-level BPE reads from `model` of tokenizer.json beside its vocabulary.
+// bpe_load.c: reads what byte-level BPE needs from `model` of tokenizer.json beside its vocabulary.
 #include <stdlib.h>
 #include <string.h>
 
@@ -38,7 +38,7 @@ typedef struct lw_merge_text {
     size_t left_len, right_len;
 } lw_merge_text;
 
-// "a b", or ["a", "b"] (which can hold spaces).
+// A merge is "a b", or ["a", "b"], whose parts may hold spaces.
 static lw_status split_merge(const char *path, size_t index, const json_t *value, lw_error *err, lw_merge_text *out)
 {
     if (json_is_string(value)) {
@@ -110,7 +110,7 @@ static void find_bytes(lw_vocab *vocab)
     }
 }
 
-// Bytes that UTF-8 never uses (C0, C1, F5..FF) cannot be missed.
+// Bytes that UTF-8 never uses (C0, C1, F5..FF) need not be there.
 static bool lacks_a_byte(const lw_vocab *vocab)
 {
     for (int byte = 0; byte < 0xF5; byte++) {

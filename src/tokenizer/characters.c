@@ -41,8 +41,8 @@ lw_status lw_text_append(lw_text_buffer *buffer, const char *data, size_t len, l
     return LW_OK;
 }
 
-// The Unicode standard, table 3-7 and "maximal subpart": the second byte's range is what excludes overlong forms,
-// surrogates and more than U+10FFFF.
+// Follows the Unicode standard, table 3-7 and "maximal subpart": the range of the second byte excludes overlong forms,
+// surrogates and code points beyond U+10FFFF.
 size_t lw_utf8_bad_part(const char *s, size_t left)
 {
     const unsigned char *u = (const unsigned char *)s;

@@ -1,5 +1,5 @@
-// load.c: tokenizer.json -> vocabulary and added tokens. (Pipeline: pipeline.c; what else a model needs: its own
-// files.)
+// load.c: tokenizer.json -> vocabulary and added tokens. pipeline.c reads the pipeline; what else a model needs is read
+// in its own files.
 #include <stdlib.h>
 #include <string.h>
 #include <sys/random.h>
@@ -11,7 +11,7 @@
 
 enum { MAX_FILE_BYTES = 256 << 20, MAX_CONTENT_BYTES = 1 << 16 };
 
-// Of an added token, which is compared with the text at every place where its beginning stands.
+// The limit of an added token is lower, as it is compared with the text wherever its first byte occurs.
 enum { MAX_ADDED_BYTES = 1024 };
 
 // --- vocabulary
@@ -35,7 +35,7 @@ static lw_status check_entry(const char *path, const char *content, size_t len, 
     return LW_OK;
 }
 
-// Sizes of the tables, with every entry and added token checked.
+// The sizes of the tables, known once every entry and added token has been checked.
 typedef struct lw_vocab_size {
     size_t token_count, content_bytes;
     int32_t id_count;
@@ -46,7 +46,7 @@ static lw_status measure(const char *path, const json_t *vocab, const json_t *ad
     lw_vocab_size size = {0};
     const char *key;
     json_t *value;
-    // jansson's iteration macros take no const.
+    // The iteration macros of jansson do not accept const.
     json_t *entries = (json_t *)(uintptr_t)vocab;
     json_object_foreach(entries, key, value)
     {
@@ -80,7 +80,7 @@ static lw_status measure(const char *path, const json_t *vocab, const json_t *ad
     return LW_OK;
 }
 
-// Places a token: its content and raw bytes go to *end, which is moved.
+// Enters a token: copies its content and raw bytes to *end and advances that.
 static void place(lw_vocab *vocab, int32_t id, const char *content, size_t len, char **end)
 {
     lw_token *token = &vocab->tokens[id];
@@ -118,8 +118,8 @@ static lw_status read_vocab(const char *path, const json_t *entries, lw_vocab *v
 
 // --- added tokens
 
-// Hugging Face ignores the id in the file: a content of the vocabulary keeps its id there, others are numbered from the
-// size of the vocabulary. `next` is what it would give now.
+// Hugging Face ignores the id in the file: a token of the vocabulary keeps its id, other tokens are numbered from the
+// size of the vocabulary. *next is the id that it would assign now.
 static lw_status place_added(const char *path, size_t index, int64_t file_id, const char *content, int32_t *next,
                              lw_vocab *vocab, lw_error *err, char **end, int32_t *out)
 {
@@ -177,7 +177,7 @@ static lw_status read_added_token(const char *path, size_t index, const json_t *
     return LW_OK;
 }
 
-// Special tokens first: of two that normalise to the same text, the first one in the tree stays.
+// Inserts special tokens first: of two tokens that normalise to the same text, the one inserted first stays.
 static lw_status build_tries(lw_tokenizer *tokenizer, lw_error *err)
 {
     lw_added *added = &tokenizer->added;
@@ -222,7 +222,7 @@ static lw_status read_added(const char *path, const json_t *array, lw_tokenizer 
 
 // --- the file
 
-// The table of tokens is as long as the highest id: a small file must not ask for a large one.
+// The table of tokens is as long as the highest id, and a small file must not cause a large allocation.
 static lw_status check_ids(const char *path, const lw_vocab_size *size, size_t file_bytes, lw_error *err)
 {
     if ((size_t)size->id_count > file_bytes) {
@@ -233,7 +233,7 @@ static lw_status check_ids(const char *path, const lw_vocab_size *size, size_t f
     return LW_OK;
 }
 
-// Of the hash tables: nobody can make a file whose tokens all collide.
+// The seed of the hash tables is random, so that nobody can make a file whose tokens all collide.
 static uint64_t random_seed(uint64_t fingerprint)
 {
     uint64_t seed = 0;

@@ -1,7 +1,8 @@
-// nfc.c: Unicode normalisation forms C and D in linear time.
+// nfc.c: Unicode normalisation forms C and D in linear time, by the tables of Unicode 9.
 //
-// utf8proc does decomposition and composition; its own canonical ordering is a bubble sort, quadratic on long runs of
-// marks, so the ordering is done here.
+// utf8proc does decomposition and composition. utf8proc_NFC as a whole would not do: its canonical ordering is a bubble
+// sort, quadratic on long runs of marks, and its Unicode version cannot be chosen. So the ordering is done here, and
+// characters newer than Unicode 9 are left out.
 #include <stdlib.h>
 #include <string.h>
 
@@ -131,8 +132,9 @@ static lw_status normalise_span(lw_nfc *nfc, const char *span, size_t len, lw_er
     return LW_OK;
 }
 
-// Hugging Face `tokenizers` normalises by Unicode 9 (in 0.20 as in 0.23). What came later and has a combining class or
-// a decomposition is to it a starter that goes with nothing. Up to Unicode 16; none of these was assigned in Unicode 9.
+// Hugging Face `tokenizers` normalises by Unicode 9 (0.20 and 0.23). It treats characters that came later and have a
+// combining class or a decomposition as starters that combine with nothing. These are the ones up to Unicode 16; none
+// of them was assigned in Unicode 9.
 static const struct {
     int32_t first, last;
 } after_unicode_9[] = {
@@ -163,9 +165,9 @@ static bool is_after_unicode_9(int32_t c)
     return low < sizeof after_unicode_9 / sizeof *after_unicode_9 && c >= after_unicode_9[low].first;
 }
 
-// INERT: starters that are their own NFC and compose with nothing before them, but perhaps with what follows.
-// ISOLATED: goes with nothing on either side. A span to normalise begins with an inert character, if there is one, and
-// ends before the next that is not ACTIVE.
+// INERT: a starter that is its own NFC and composes with nothing before it, but perhaps with what follows. ISOLATED: a
+// character that combines with nothing on either side. A span to normalise begins with an inert character, if there is
+// one, and ends before the next character that is not ACTIVE.
 typedef enum lw_nfc_kind { NFC_INERT, NFC_ISOLATED, NFC_ACTIVE } lw_nfc_kind;
 
 static lw_nfc_kind kind_of(int32_t c)
@@ -179,7 +181,7 @@ static lw_nfc_kind kind_of(int32_t c)
 lw_status lw_nfc_apply(lw_nfc *nfc, const char *text, size_t len, lw_error *err, const char **out, size_t *out_len)
 {
     nfc->text.len = 0;
-    size_t copied = 0; // text before this offset is in nfc->text, once there was a span
+    size_t copied = 0; // text before this offset is in nfc->text, once a span has been normalised
     size_t begin = 0;  // where a span would begin
     size_t at = 0;
     while (at < len) {
@@ -213,11 +215,11 @@ lw_status lw_nfd_points(lw_nfc *nfc, const char *text, size_t len, lw_error *err
 {
     const int options = UTF8PROC_STABLE | UTF8PROC_DECOMPOSE;
     size_t count = 0;
-    size_t first = 0;             // of what may have to be put in order
-    LW_TRY(reserve(nfc, 1, err)); // a text of nothing has points too
+    size_t first = 0;             // from here on, marks may have to be put in order
+    LW_TRY(reserve(nfc, 1, err)); // an empty text also needs an array
     for (size_t at = 0, step; at < len; at += step) {
         const int32_t c = lw_utf8_at(text + at, &step);
-        if (c < 0xC0) { // nothing to decompose, and a starter
+        if (c < 0xC0) { // a starter with nothing to decompose
             LW_TRY(reserve(nfc, count + 1, err));
             nfc->points[count++] = c;
         } else if (is_after_unicode_9(c)) {

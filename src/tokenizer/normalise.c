@@ -1,6 +1,6 @@
-// normalise.c: BertNormalizer, and the punctuation of BertPreTokenizer.
+// normalise.c: applies a tokenizer's normalizer; BertNormalizer, and the punctuation of BertPreTokenizer.
 //
-// Categories come from utf8proc, which knows Unicode 15. Those of Hugging Face `tokenizers` (0.20 as 0.23) are of
+// Categories come from utf8proc, which knows Unicode 15. Hugging Face `tokenizers` (0.20 and 0.23) uses those of
 // Unicode 8: the tables below name the characters that differ, so that ids are equal for every character.
 #include <string.h>
 
@@ -29,7 +29,7 @@ static bool in_ranges(const lw_char_range *ranges, size_t count, int32_t c)
 
 #define IN_RANGES(ranges, c) in_ranges(ranges, sizeof(ranges) / sizeof *(ranges), c)
 
-// Now of category Mn, and not then.
+// Characters that belong to category Mn now, but not in Unicode 8.
 static const lw_char_range later_marks[] = {
     {0x7FD, 0x7FD},     {0x898, 0x89F},     {0x8CA, 0x8E1},     {0x9FE, 0x9FE},     {0xAFA, 0xAFF},
     {0xB55, 0xB55},     {0xC04, 0xC04},     {0xC3C, 0xC3C},     {0xD00, 0xD00},     {0xD3B, 0xD3C},
@@ -52,7 +52,7 @@ static const lw_char_range later_marks[] = {
     {0x1E944, 0x1E94A},
 };
 
-// Now of a category of punctuation, and not then.
+// Characters that belong to a category of punctuation now, but not in Unicode 8.
 static const lw_char_range later_punctuation[] = {
     {0x61D, 0x61D},     {0x9FD, 0x9FD},     {0xA76, 0xA76},     {0xC77, 0xC77},     {0xC84, 0xC84},
     {0x1B7D, 0x1B7E},   {0x2E43, 0x2E4F},   {0x2E52, 0x2E54},   {0x2E55, 0x2E55},   {0x2E56, 0x2E56},
@@ -65,7 +65,7 @@ static const lw_char_range later_punctuation[] = {
     {0x1E95E, 0x1E95F},
 };
 
-// Now of category Cf, and not then.
+// Characters that belong to category Cf now, but not in Unicode 8.
 static const lw_char_range later_formats[] = {{0x890, 0x891}, {0x8E2, 0x8E2}, {0x110CD, 0x110CD}, {0x13430, 0x1343F}};
 
 // CJK ideographs as the original BERT lists them.
@@ -103,7 +103,7 @@ bool lw_bert_is_punctuation(int32_t c)
     }
 }
 
-// Tab and line ends are white space, not control characters; unassigned code points are neither.
+// Tab and line ends count as white space, not as control characters; unassigned code points are neither.
 static bool is_removed(int32_t c)
 {
     if (c == '\t' || c == '\n' || c == '\r') {
@@ -120,7 +120,7 @@ static bool is_removed(int32_t c)
     }
 }
 
-// The first two steps: text -> nfc->cleaned.
+// Performs the first two steps: text -> nfc->cleaned.
 static lw_status clean(const lw_bert_normalizer *bert, lw_nfc *nfc, const char *text, size_t len, lw_error *err)
 {
     nfc->cleaned.len = 0;
@@ -151,7 +151,7 @@ static lw_status append_char(lw_text_buffer *text, int32_t c, bool lowercase, lw
 {
     LW_TRY(lw_text_reserve(text, 8, err));
     utf8proc_uint8_t *end = (utf8proc_uint8_t *)text->data + text->len;
-    if (lowercase && c == 0x130) { // the one character whose lower case is two
+    if (lowercase && c == 0x130) { // the only character whose lower case has two
         memcpy(end, "i\xCC\x87", 3);
         text->len += 3;
         return LW_OK;
@@ -184,5 +184,20 @@ lw_status lw_bert_normalise(const lw_bert_normalizer *bert, lw_nfc *nfc, const c
     }
     *out = nfc->text.len > 0 ? nfc->text.data : "";
     *out_len = nfc->text.len;
+    return LW_OK;
+}
+
+// --- the normalizer that the tokenizer has
+
+lw_status lw_normalise(const lw_tokenizer *tokenizer, lw_nfc *nfc, const char *text, size_t len, lw_error *err,
+                       const char **out, size_t *out_len)
+{
+    switch (tokenizer->normalizer) {
+    case LW_NORMALIZER_NFC: return lw_nfc_apply(nfc, text, len, err, out, out_len);
+    case LW_NORMALIZER_BERT: return lw_bert_normalise(&tokenizer->bert, nfc, text, len, err, out, out_len);
+    case LW_NORMALIZER_NONE: break;
+    }
+    *out = text;
+    *out_len = len;
     return LW_OK;
 }

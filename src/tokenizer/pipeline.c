@@ -1,4 +1,4 @@
-// pipeline.c: normalizer, pre-tokenizer, decoder, post-processor and model flags of tokenizer.json.
+// pipeline.c: reads normalizer, pre-tokenizer, decoder, post-processor and model flags of tokenizer.json.
 #include "tokenizer/tokenizer_json.h"
 
 #include <stdio.h>
@@ -7,8 +7,8 @@
 // --- model
 
 // Files of early versions of Hugging Face tokenizers do not name the model. Only BPE has merges, and only WordPiece has
-// a longest word; a prefix of pieces has either of them.
-static const char *untold_type(const lw_json *model)
+// a longest word; both may have a prefix of pieces.
+static const char *guess_type(const lw_json *model)
 {
     bool words = lw_json_has(model, "max_input_chars_per_word") || lw_json_has(model, "continuing_subword_prefix");
     return words && !lw_json_has(model, "merges") ? "WordPiece" : "BPE";
@@ -18,7 +18,7 @@ lw_status lw_tokenizer_read_model(const lw_json *model, lw_error *err, lw_tokeni
 {
     static const lw_token_model *const models[] = {&lw_model_bpe, &lw_model_wordpiece};
     const char *type;
-    LW_TRY(lw_json_string_or(model, "type", untold_type(model), err, &type));
+    LW_TRY(lw_json_string_or(model, "type", guess_type(model), err, &type));
     for (size_t i = 0; i < sizeof models / sizeof *models; i++) {
         if (strcmp(type, models[i]->type) == 0) {
             tokenizer->model = models[i];
@@ -97,7 +97,7 @@ static lw_status read_normalizer(const lw_json *item, const char *type, lw_error
     } else {
         return unsupported(item, type, "NFC and BertNormalizer", err);
     }
-    // NFC twice is the same as once.
+    // A second NFC changes nothing.
     if (before != LW_NORMALIZER_NONE && (before != tokenizer->normalizer || before == LW_NORMALIZER_BERT)) {
         return lw_fail(err, LW_ERR_UNSUPPORTED, "%s: normalizer has a BertNormalizer among others; it must be alone",
                        item->where);
@@ -105,7 +105,7 @@ static lw_status read_normalizer(const lw_json *item, const char *type, lw_error
     return LW_OK;
 }
 
-// Another decoder does not keep a tokenizer from encoding: decoding will refuse.
+// Any other decoder is accepted here, as the tokenizer can still encode; decoding then fails.
 static lw_status read_decoder(const lw_json *item, const char *type, lw_error *err, lw_tokenizer *tokenizer)
 {
     const bool only = ++tokenizer->decoder_steps == 1;
@@ -196,7 +196,7 @@ static lw_status read_pre_tokenizer(const lw_json *item, const char *type, lw_er
         return lw_fail(err, LW_ERR_UNSUPPORTED, "%s: pre_tokenizer has a %.60s behind %s; that must be the last",
                        item->where, type, stage_names[tokenizer->stages[count - 1].kind]);
     }
-    // Counted first, so that whatever is compiled into it is freed with the tokenizer.
+    // The stage is counted first, so that what is compiled into it is freed with the tokenizer, also after a failure.
     lw_stage *stage = &tokenizer->stages[tokenizer->stage_count++];
     if (strcmp(type, "Split") == 0) {
         stage->kind = LW_STAGE_SPLIT;

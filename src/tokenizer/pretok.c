@@ -1,18 +1,16 @@
-// pretok.c: pre-tokenizers, a chain of stages each of which cuts the pieces of the one before.
+// pretok.c: pre-tokenizers: a chain of stages, each of which cuts the pieces of the previous one.
 #include "core/clock.h"
 #include "tokenizer/tokenizer_internal.h"
 
-#include <string.h>
-
-// Cuts one piece. Segments (matches and the gaps between them) arrive in order; what the behaviour makes of them goes
-// to the next stage. One segment is held back, since the next may be joined to it.
+// Cuts one piece. Segments (matches and the gaps between them) arrive in order; the behaviour decides how they are
+// joined, and the result goes to the next stage. One segment is held back, since the next may be joined to it.
 typedef struct lw_splitter {
     const lw_encoding *encoding;
     int stage;
     const char *text;
     size_t start, end; // the segment held back
     bool holds, is_match;
-    bool previous_match; // of the last segment as it arrived
+    bool previous_match; // whether the last segment was a match when it arrived
 } lw_splitter;
 
 static lw_status run_stage(const lw_encoding *encoding, int stage, const char *text, size_t len);
@@ -59,7 +57,7 @@ static lw_status segment(lw_splitter *s, size_t start, size_t end, bool is_match
     return LW_OK;
 }
 
-// One match at or after `at`: *out_start, *out_end, or false.
+// Finds the first match at or after `at`, if there is one.
 static lw_status match(const lw_encoding *encoding, const pcre2_code *code, const char *text, size_t len, size_t at,
                        bool *found, size_t *out_start, size_t *out_end)
 {
@@ -70,10 +68,10 @@ static lw_status match(const lw_encoding *encoding, const pcre2_code *code, cons
                        "the pre-tokenizer's pattern takes too long: it was given up %zu bytes into a piece of %zu", at,
                        len);
     }
-    // The text has been checked as a whole: checking it again at every match would make the time quadratic.
+    // The whole text has been checked already: checking it again at every match would take quadratic time.
     int rc = pcre2_match(code, (PCRE2_SPTR)text, len, at, PCRE2_NO_UTF_CHECK, scratch->match, scratch->match_context);
     if (rc == PCRE2_ERROR_JIT_STACKLIMIT) {
-        // The interpreter keeps its frames on the heap.
+        // The interpreter can go on, as it keeps its frames on the heap.
         rc = pcre2_match(code, (PCRE2_SPTR)text, len, at, PCRE2_NO_UTF_CHECK | PCRE2_NO_JIT, scratch->match,
                          scratch->match_context);
     }
@@ -94,7 +92,7 @@ static lw_status match(const lw_encoding *encoding, const pcre2_code *code, cons
     return LW_OK;
 }
 
-// The segments of Hugging Face's find_iter: an empty match directly behind a match does not count.
+// Makes the segments of Hugging Face's find_iter, in which an empty match directly after a match does not count.
 static lw_status split_by_pattern(lw_splitter *s, const pcre2_code *code, size_t len)
 {
     size_t done = 0; // end of the last match: segments cover the text up to here
@@ -142,10 +140,10 @@ static lw_status split_by_digits(lw_splitter *s, size_t len)
     return done < len ? segment(s, done, len, false) : LW_OK;
 }
 
-// BertPreTokenizer: white space goes, each punctuation character is a piece of its own.
+// BertPreTokenizer drops white space and makes each punctuation character a piece of its own.
 static lw_status split_for_bert(const lw_encoding *encoding, int index, const char *text, size_t len)
 {
-    size_t begin = 0; // of the piece at work
+    size_t begin = 0; // of the current piece
     for (size_t at = 0, step; at < len; at += step) {
         const int32_t c = lw_utf8_at(text + at, &step);
         const bool punctuation = lw_bert_is_punctuation(c);

@@ -1,8 +1,8 @@
 // regex.c: the patterns of tokenizer.json, written for Oniguruma (Ruby's syntax), compiled by PCRE2.
 //
-// Both agree on most of what such patterns use. What they read differently is rewritten where PCRE2 can say the same
-// (\s, \v, \u, scripts, {,n}) and refused by name where it cannot: a pattern that matched something else would give
-// wrong ids in silence.
+// Both agree on most of what such patterns use. What they read differently is rewritten where PCRE2 can express it
+// (\s, \v, \u, scripts, {,n}) and refused by name where it cannot: a pattern that matched something else would silently
+// give wrong ids.
 #include <ctype.h>
 #include <stdlib.h>
 #include <string.h>
@@ -23,7 +23,7 @@ typedef struct lw_translation {
     size_t at, len;
     int depth;
     bool caseless[MAX_DEPTH];
-    char literal; // the ASCII letter just before, in lower case, inside (?i: ); 0 otherwise
+    char literal; // inside (?i: ) the ASCII letter just before, in lower case; 0 otherwise
     lw_error *err;
     lw_text_buffer *out;
 } lw_translation;
@@ -49,7 +49,7 @@ static lw_status copy(lw_translation *t, size_t count)
     return LW_OK;
 }
 
-// The byte `ahead` of the current one, 0 behind the end.
+// The byte `ahead` bytes after the current one, 0 past the end.
 static char peek(const lw_translation *t, size_t ahead)
 {
     return ahead < t->len - t->at ? t->pattern[t->at + ahead] : '\0';
@@ -178,7 +178,7 @@ static lw_status open_group(lw_translation *t)
 {
     static const char *const same[] = {"(?:", "(?=", "(?!", "(?<=", "(?<!", "(?>"};
     if (starts(t, "(?i)")) {
-        // Oniguruma lets it reach over the alternatives that follow; at the very start both agree.
+        // In Oniguruma such a flag extends over the alternatives that follow; at the very start both agree.
         if (t->at > 0) {
             return refuse(t, t->at, "(?i) not at the start");
         }
@@ -193,7 +193,7 @@ static lw_status open_group(lw_translation *t)
         caseless = peek(t, 2) == 'i';
         LW_TRY(copy(t, caseless ? 4 : 5));
     } else if (peek(t, 1) != '?') {
-        // Nothing can refer to it, so it need not capture.
+        // Nothing can refer to the group, so it need not capture.
         t->at++;
         LW_TRY(put(t, "(?:"));
     } else {
@@ -210,7 +210,7 @@ static lw_status open_group(lw_translation *t)
     return LW_OK;
 }
 
-// {n}, {n,}, {n,m}, {,m}; a brace that is none of these is itself.
+// Translates {n}, {n,}, {n,m}, {,m}; any other brace stands for itself.
 static lw_status interval(lw_translation *t)
 {
     size_t end = t->at + 1;
@@ -328,7 +328,7 @@ lw_status lw_regex_compile(const char *where, const char *pattern, bool literal,
                     where, translated.data, reason, (size_t)offset);
         goto done;
     }
-    // Where machine code is not allowed or not available, matching falls back to the interpreter by itself.
+    // A failure is ignored: where machine code is not allowed or not available, matching falls back to the interpreter.
     (void)pcre2_jit_compile(compiled, PCRE2_JIT_COMPLETE);
     *out = compiled;
     status = LW_OK;

@@ -4,7 +4,7 @@
 // Ids equal those of Hugging Face `tokenizers` on the same file, or the file is refused with the name of what is not
 // implemented. Read from it: normalizer (none, NFC, a Sequence of these; BertNormalizer), pre_tokenizer (ByteLevel or
 // BertPreTokenizer, or a Sequence of Split and Digits ending in it), model (BPE; dropout, subword prefixes and
-// byte_fallback only where they change nothing; WordPiece, behind BertPreTokenizer), added_tokens, the first and the
+// byte_fallback only where they change nothing; WordPiece, after BertPreTokenizer), added_tokens, the first and the
 // last token of the post_processor, decoder. Not read: truncation and padding (transformers resets both at every call),
 // offsets.
 //
@@ -12,6 +12,11 @@
 // `tokenizers` 0.20; later versions (0.23: Unicode 16) cut at some characters newer than that differently. Digits and
 // the single_word flag of added tokens go by utf8proc (2.8: Unicode 15). NFC is Unicode 9's, as in all of these
 // versions.
+//
+// Which file does what: open.c the life of a tokenizer; load.c, pipeline.c, bpe_load.c read tokenizer.json; encode.c
+// begins the way from text to ids, which goes on through added.c (added tokens), normalise.c and nfc.c, pretok.c and
+// regex.c (pre-tokenizers), words.c, bpe.c or wordpiece.c; decode.c leads back; lines.c serves `lwmpi tokenize`;
+// vocab.c and characters.c hold the tables.
 //
 // A loaded tokenizer never changes and may be used by any number of threads; a scratch belongs to one at a time.
 // All functions are Local.
@@ -28,7 +33,7 @@
 
 typedef struct lw_tokenizer lw_tokenizer;
 
-// Working memory and word cache of encoding: about 1.5 MiB, and more while a long text needs it.
+// Working memory and word cache of encoding: about 1.5 MiB, and more where a long text needs it.
 typedef struct lw_tokenizer_scratch lw_tokenizer_scratch;
 
 // `path` is a tokenizer.json. Failures name it: LW_ERR_IO (unreadable), LW_ERR_FORMAT (not JSON, missing or mistyped
@@ -49,7 +54,7 @@ void lw_tokenizer_scratch_destroy(lw_tokenizer_scratch **scratch);
 lw_status lw_tokenizer_encode_with(const lw_tokenizer *tokenizer, lw_tokenizer_scratch *scratch, const char *text,
                                    size_t bytes, bool parse_special, lw_error *err, lw_ids *out);
 
-// The same with a scratch of its own: for a text now and then.
+// The same with a scratch of its own: for an occasional text.
 lw_status lw_tokenizer_encode(const lw_tokenizer *tokenizer, const char *text, size_t bytes, bool parse_special,
                               lw_error *err, lw_ids *out);
 
@@ -60,24 +65,24 @@ lw_status lw_tokenizer_encode(const lw_tokenizer *tokenizer, const char *text, s
 lw_status lw_tokenizer_decode(const lw_tokenizer *tokenizer, const int32_t *ids, size_t count, bool skip_special,
                               lw_error *err, char **out, size_t *out_bytes);
 
-// Highest id + 1, added tokens included: what a model's embedding table must at least have.
+// Highest id + 1, added tokens included: the least number of rows of a model's embedding table.
 int64_t lw_tokenizer_vocab_size(const lw_tokenizer *tokenizer);
 
 // Id of a token by its content as tokenizer.json writes it ("<|im_end|>", "\u0120the"); -1 if there is none.
 int32_t lw_tokenizer_token_id(const lw_tokenizer *tokenizer, const char *content);
 
-// The token that the post-processor puts in front of a single text; -1 if it adds none.
+// The token that the post-processor puts before a single text; -1 if it adds none.
 int32_t lw_tokenizer_bos_id(const lw_tokenizer *tokenizer);
 
-// The token that the post-processor puts behind a single text ([SEP]); -1 if it adds none.
+// The token that the post-processor puts after a single text ([SEP]); -1 if it adds none.
 int32_t lw_tokenizer_end_id(const lw_tokenizer *tokenizer);
 
 // XXH64 of the bytes of tokenizer.json: for cache keys.
 uint64_t lw_tokenizer_fingerprint(const lw_tokenizer *tokenizer);
 
-// One JSON object a line: {"text": "..."} from `in` becomes {"ids": [1, 2]} on `out`, in order. `name` is `in`'s in
-// messages ("standard input"). LW_ERR_FORMAT names the first bad line (an empty one is bad); what came before it has
-// been written. LW_ERR_IO if reading or writing fails.
+// One JSON object per line: {"text": "..."} from `in` becomes {"ids": [1, 2]} on `out`, in order. `name` names `in` in
+// messages ("standard input"); nothing has been read from `in` yet. LW_ERR_FORMAT names the first bad line (an empty
+// one is bad); the ids of the lines before it have been written. LW_ERR_IO if reading or writing fails.
 lw_status lw_tokenizer_encode_lines(const lw_tokenizer *tokenizer, bool parse_special, FILE *in, const char *name,
                                     FILE *out, lw_error *err);
 

@@ -1,4 +1,4 @@
-// tokenizer_internal.h: what the files tokenizer*.c share. Not for other modules.
+// tokenizer_internal.h: what the files of the tokenizer share.
 #ifndef LW_TOKENIZER_INTERNAL_H
 #define LW_TOKENIZER_INTERNAL_H
 
@@ -25,8 +25,8 @@ typedef struct lw_text_buffer {
 lw_status lw_text_reserve(lw_text_buffer *buffer, size_t more, lw_error *err);
 lw_status lw_text_append(lw_text_buffer *buffer, const char *data, size_t len, lw_error *err);
 
-// Bytes (1..3) at s that a lossy decoder replaces by a single U+FFFD, where no valid sequence begins: the longest part
-// that could have begun one.
+// How many bytes (1..3) at s a lossy decoder replaces by a single U+FFFD, where no valid sequence begins: the longest
+// part that could have begun one.
 size_t lw_utf8_bad_part(const char *s, size_t left);
 
 // The code point at s, which is valid UTF-8, and its length.
@@ -68,18 +68,18 @@ int lw_char_to_byte(int32_t code_point);
 
 // --- normalisers (nfc.c, normalise.c)
 
-// Their working memory.
+// The working memory of the normalisers.
 typedef struct lw_nfc {
-    int32_t *points; // code points of the span at work
-    int32_t *sorted; // room to sort a run of marks
+    int32_t *points; // code points of the span that is normalised
+    int32_t *sorted; // scratch to sort a run of marks
     size_t cap;      // of both
     lw_text_buffer text;
-    lw_text_buffer cleaned; // BertNormalizer's first half
+    lw_text_buffer cleaned; // the text after the first two steps of BertNormalizer
 } lw_nfc;
 
 void lw_nfc_free(lw_nfc *nfc);
 
-// *out, *out_len is the NFC of valid UTF-8: `text` itself or memory of *nfc, good until the next call.
+// *out, *out_len is the NFC of valid UTF-8: `text` itself, or memory of *nfc that is good until the next call.
 lw_status lw_nfc_apply(lw_nfc *nfc, const char *text, size_t len, lw_error *err, const char **out, size_t *out_len);
 
 // nfc->points[0 .. *count) is the NFD of valid UTF-8.
@@ -87,13 +87,13 @@ lw_status lw_nfd_points(lw_nfc *nfc, const char *text, size_t len, lw_error *err
 
 // BertNormalizer, in the order of its steps.
 typedef struct lw_bert_normalizer {
-    bool clean;            // control characters go, white space becomes a space
-    bool space_ideographs; // a space on both sides of each
+    bool clean;            // control characters are removed, white space becomes a space
+    bool space_ideographs; // each gets a space on both sides
     bool strip_accents;    // NFD without non-spacing marks
     bool lowercase;
 } lw_bert_normalizer;
 
-// *out, *out_len as of lw_nfc_apply.
+// *out, *out_len as for lw_nfc_apply.
 lw_status lw_bert_normalise(const lw_bert_normalizer *bert, lw_nfc *nfc, const char *text, size_t len, lw_error *err,
                             const char **out, size_t *out_len);
 
@@ -109,7 +109,7 @@ typedef struct lw_token {
     uint32_t content_len, raw_len;
     bool in_model; // in the model's vocabulary
     bool added;    // in added_tokens
-    bool mapped;   // all characters of `content` are of the byte alphabet
+    bool mapped;   // all characters of `content` belong to the byte alphabet
     bool special;
 } lw_token;
 
@@ -139,12 +139,12 @@ typedef struct lw_vocab {
     int32_t model_count; // tokens of the model's vocabulary
     char *bytes;         // what the tokens point into
     lw_id_map by_content;
-    lw_id_map by_raw; // tokens of the model with mapped content; filled only for ignore_merges
+    lw_id_map by_raw; // the model's tokens with mapped content; filled only for ignore_merges
     lw_merge *merges;
     size_t merge_mask;
-    uint64_t seed;        // of the hashes, random: no file can be made of collisions only
+    uint64_t seed;        // of the hashes; random, so that no file can be made of collisions only
     int32_t byte_id[256]; // -1: the vocabulary lacks this byte
-    int32_t unk_id;       // -1: bytes that the vocabulary lacks vanish, as with Hugging Face
+    int32_t unk_id;       // -1: bytes that the vocabulary lacks are dropped, as Hugging Face does
     bool fuse_unk;
     bool ignore_merges;
 } lw_vocab;
@@ -195,7 +195,7 @@ typedef struct lw_added_token {
 
 typedef struct lw_trie_node {
     int32_t child, sibling; // -1: none
-    int32_t value;          // of the text that ends here, or -1
+    int32_t value;          // belongs to the text that ends here; -1: none does
     unsigned char byte;
 } lw_trie_node;
 
@@ -214,16 +214,16 @@ typedef struct lw_added {
 
 void lw_added_free(lw_added *added);
 void lw_trie_init(lw_trie *trie);
-// The first of two equal texts stays. value >= 0.
+// Of two equal texts the first one stays. value >= 0.
 lw_status lw_trie_insert(lw_trie *trie, const char *text, size_t len, int32_t value, lw_error *err);
-// The longest text of the tree that stands at `at` < len: its value and its end, or -1.
+// The longest text of the tree that begins at `at` < len: returns its value and sets its end; -1 if there is none.
 int32_t lw_trie_longest(const lw_trie *trie, const char *text, size_t len, size_t at, size_t *out_end);
 
 // --- pre-tokenizers (pretok.c, regex.c)
 
 enum { LW_MAX_STAGES = 16 };
 
-// From ByteLevel on: these can only be the last.
+// ByteLevel and the stages after it in this list can only come last.
 typedef enum lw_stage_kind { LW_STAGE_SPLIT, LW_STAGE_DIGITS, LW_STAGE_BYTE_LEVEL, LW_STAGE_BERT } lw_stage_kind;
 
 typedef enum lw_split_behavior {
@@ -237,17 +237,17 @@ typedef enum lw_split_behavior {
 typedef struct lw_stage {
     lw_stage_kind kind;
     lw_split_behavior behavior;
-    bool invert;           // matches and gaps change places
+    bool invert;           // matches and gaps are swapped
     bool add_prefix_space; // ByteLevel
     pcre2_code *code;      // NULL: Digits, and ByteLevel without its pattern
 } lw_stage;
 
-extern const char lw_gpt2_pattern[]; // of ByteLevel with use_regex
+extern const char lw_gpt2_pattern[]; // what ByteLevel splits by with use_regex
 
 // Compiles a pattern of Oniguruma's (Ruby's) syntax, or a literal string. `where` begins the messages.
 lw_status lw_regex_compile(const char *where, const char *pattern, bool literal, lw_error *err, pcre2_code **out);
 
-// Rewrites an Oniguruma pattern for PCRE2 with UTF, UCP and MULTILINE so that it matches the same, or refuses it.
+// Rewrites an Oniguruma pattern for PCRE2 with UTF, UCP and MULTILINE so that it matches the same text, or refuses it.
 lw_status lw_regex_translate(const char *where, const char *pattern, lw_error *err, lw_text_buffer *out);
 
 // --- models
@@ -255,12 +255,12 @@ lw_status lw_regex_translate(const char *where, const char *pattern, lw_error *e
 struct lw_json;
 struct lw_encoding;
 
-// What makes ids of a word.
+// How a model makes ids of a word.
 typedef struct lw_token_model {
     const char *type;         // model.type of tokenizer.json
     lw_stage_kind last_stage; // of its pre-tokenizer
     lw_status (*read_options)(const struct lw_json *model, lw_error *err, lw_tokenizer *tokenizer);
-    // Everything behind the vocabulary, before the added tokens.
+    // Reads everything that needs the vocabulary; the added tokens come later.
     lw_status (*read_rest)(const struct lw_json *model, lw_error *err, lw_tokenizer *tokenizer);
     // Appends the ids of word[0 .. len), len > 0.
     lw_status (*encode_word)(const struct lw_encoding *encoding, const char *word, size_t len);
@@ -301,7 +301,7 @@ struct lw_tokenizer {
     uint64_t fingerprint;
 };
 
-// *out, *out_len: `text` as the tokenizer's normalizer leaves it; memory as of lw_nfc_apply.
+// *out, *out_len: `text` as the tokenizer's normalizer leaves it; memory as for lw_nfc_apply.
 lw_status lw_normalise(const lw_tokenizer *tokenizer, lw_nfc *nfc, const char *text, size_t len, lw_error *err,
                        const char **out, size_t *out_len);
 
@@ -309,7 +309,7 @@ lw_status lw_tokenizer_read(const char *path, lw_error *err, lw_tokenizer *token
 
 // --- encoding
 
-// One cache line: a word of at most 30 bytes and its at most 8 ids.
+// One cache line: a word of at most 30 bytes and its ids, at most 8.
 enum { LW_CACHE_KEY_BYTES = 30, LW_CACHE_IDS = 8, LW_CACHE_SLOTS = 1 << 14 };
 typedef struct lw_cached_word {
     uint8_t len; // 0: empty
@@ -330,12 +330,12 @@ struct lw_tokenizer_scratch {
     const lw_tokenizer *tokenizer;
     pcre2_match_data *match;
     pcre2_match_context *match_context;
-    uint64_t matches; // tried since the scratch was made
-    double cpu_end_s; // of the thread's time: the text at work has had its share then
+    uint64_t matches; // matches tried since the scratch was made
+    double cpu_end_s; // thread time at which the current text is given up
     lw_cached_word *cache;
     lw_long_word word;
     lw_nfc nfc;
-    lw_text_buffer prefixed; // a piece with ByteLevel's space in front
+    lw_text_buffer prefixed; // a piece after the space that ByteLevel adds
 };
 
 // What one call of encode carries through the stages.

@@ -8,16 +8,17 @@
 #include "io/json.h"
 #include "tokenizer/tokenizer_internal.h"
 
-// Which model it is, and its flags; to be read before its tokens.
+// Reads which model it is, and its flags. Comes before its tokens.
 lw_status lw_tokenizer_read_model(const lw_json *model, lw_error *err, lw_tokenizer *tokenizer);
 
-// Normalizer, pre-tokenizer and decoder; the model is known. What was made before a failure is the tokenizer's to free.
+// Reads normalizer, pre-tokenizer and decoder; the model is known by then. What was made before a failure belongs to
+// the tokenizer, which frees it.
 lw_status lw_tokenizer_read_pipeline(const lw_json *root, lw_error *err, lw_tokenizer *tokenizer);
 
-// The tokens that the post-processor puts first and last; to be called with the tokens read.
+// Reads the tokens that the post-processor puts first and last. Comes after the tokens.
 lw_status lw_tokenizer_read_template(const lw_json *root, lw_error *err, lw_tokenizer *tokenizer);
 
-// lw_token_model's functions of BPE (bpe_load.c).
+// The functions of lw_token_model for BPE (bpe_load.c).
 lw_status lw_bpe_read_options(const lw_json *model, lw_error *err, lw_tokenizer *tokenizer);
 lw_status lw_bpe_read_rest(const lw_json *model, lw_error *err, lw_tokenizer *tokenizer);
 

@@ -1,4 +1,4 @@
-// vocab.c: tokens by content, by bytes and by id; the table of merges.
+// vocab.c: finds tokens by content, by bytes and by id; the table of merges.
 #include <stdlib.h>
 #include <string.h>
 
@@ -74,7 +74,7 @@ int32_t lw_id_map_find(const lw_vocab *vocab, const lw_id_map *map, const char *
     return -1;
 }
 
-// A token with any character outside of the byte alphabet stands for its own UTF-8, as in Hugging Face's decoder.
+// A token with any character outside the byte alphabet stands for its own UTF-8, as in Hugging Face's decoder.
 void lw_token_unmap(lw_token *token, char *raw)
 {
     token->raw = raw;
@@ -95,7 +95,7 @@ void lw_token_unmap(lw_token *token, char *raw)
 
 lw_status lw_merges_create(lw_vocab *vocab, size_t count, lw_error *err)
 {
-    // Up to two thirds full: lookups are what new words cost, and a smaller table stays in cache better.
+    // The table is up to two thirds full: lookups dominate the cost of new words, and a smaller table stays in cache.
     const size_t size = table_size(count - count / 4);
     vocab->merges = malloc(size * sizeof *vocab->merges);
     if (!vocab->merges) {
@@ -108,7 +108,7 @@ lw_status lw_merges_create(lw_vocab *vocab, size_t count, lw_error *err)
     return LW_OK;
 }
 
-// A pair named twice keeps the later rank: what collecting into a map does in Hugging Face's reader.
+// A pair that is named twice keeps the later rank, as in Hugging Face's reader, which collects pairs into a map.
 void lw_merges_set(lw_vocab *vocab, int32_t left, int32_t right, uint32_t rank, int32_t id)
 {
     const uint64_t pair = lw_pair(left, right);

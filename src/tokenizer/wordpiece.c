@@ -1,13 +1,14 @@
 // wordpiece.c: the WordPiece model (Wu et al. 2016, arXiv:1609.08144, as BERT uses it).
 //
-// A word is cut from the left into the longest pieces of the vocabulary; those behind the first carry a prefix ("##")
-// there. A word with a place where no piece fits, or with too many characters, is one unknown token.
+// A word is cut from the left into the longest pieces of the vocabulary; in the vocabulary, pieces after the first
+// carry a prefix ("##"). A word in which at some place no piece fits, or which has too many characters, is one unknown
+// token.
 #include <stdlib.h>
 #include <string.h>
 
 #include "tokenizer/tokenizer_json.h"
 
-// A place costs at most the length of the rest of its word: words that are cut at all stay short. BERT's limit is 100.
+// The search at each place may read the rest of the word, so words that are cut must be short. BERT's limit is 100.
 enum { MOST_CHARS_PER_WORD = 1000 };
 
 void lw_wordpiece_free(lw_wordpiece *wordpiece)
@@ -103,7 +104,7 @@ const lw_token_model lw_model_wordpiece = {
 
 // --- decoding
 
-// text[from ..) with every `what` made `with`, which is not longer.
+// Replaces every `what` in text[from ..) by `with`, which is not longer.
 static void replace(lw_text_buffer *text, size_t from, const char *what, const char *with)
 {
     const size_t what_len = strlen(what);
@@ -121,7 +122,7 @@ static void replace(lw_text_buffer *text, size_t from, const char *what, const c
     text->len = kept;
 }
 
-// Of each token on its own, in this order: `cleanup` of Hugging Face's WordPiece decoder.
+// `cleanup` of Hugging Face's WordPiece decoder: applied to each token on its own, in this order.
 static const struct {
     const char *what, *with;
 } cleanups[] = {{" .", "."},   {" ?", "?"},           {" !", "!"},   {" ,", ","},     {" ' ", "'"},   {" n't", "n't"},
