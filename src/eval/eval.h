@@ -1,4 +1,7 @@
-// eval.h: what the wire carries, measured: answers from latents beside answers from text and from controls.
+// eval.h: measures what the wire carries: answers from latents beside answers from text and from controls.
+//
+// Implemented by layout.c (buffers, life time), run.c (the rounds of all ranks), chunk.c and show.c (one pass), joint.c
+// (one answer for all LLMs), clusters.c and figures.c (sums and intervals), predictions.c and print.c (output).
 #ifndef LW_EVAL_H
 #define LW_EVAL_H
 
@@ -7,35 +10,9 @@
 
 #include "core/signals.h"
 #include "eval/bootstrap.h"
+#include "eval/systems.h"
 #include "job/job.h"
 #include "model/generate.h"
-
-// What a model reads before the anchor. X(name, key, meaning)
-#define LW_EVAL_MODES(X)                                                                   \
-    X(LW_EVAL_TEXT, "text", "the full text prompt")                                        \
-    X(LW_EVAL_LATENT, "latent", "the latents of the sample")                               \
-    X(LW_EVAL_NO_CONTEXT, "no_context", "the suffix alone")                                \
-    X(LW_EVAL_SHUFFLED, "shuffled", "the latents of another sample, with another context") \
-    X(LW_EVAL_TRUNCATED, "truncated", "the first M tokens of the text prompt, M being the latents, and the suffix")
-
-typedef enum lw_eval_mode {
-#define LW_EVAL_ENUM(name, key, meaning) name,
-    LW_EVAL_MODES(LW_EVAL_ENUM)
-#undef LW_EVAL_ENUM
-        LW_EVAL_MODE_COUNT
-} lw_eval_mode;
-
-const char *lw_eval_mode_key(lw_eval_mode mode);
-
-// What answers come from: the modes, in their order, then those that eval.quantise and eval.curve ask for.
-enum { LW_EVAL_SYSTEMS = 24 };
-typedef struct lw_eval_system {
-    lw_eval_mode mode;
-    int64_t bits;    // of a number of the wire (src/wire/quantise.h); 0: as the encoder leaves it
-    int64_t latents; // so many of a fixed number; 0: all
-    int64_t ratio;   // a larger wire.ratio; 0: that of the configuration
-    char key[40];    // "latent", "latent_4bit", "latent_m8", "latent_ratio16"
-} lw_eval_system;
 
 // Sums over the samples.
 typedef struct lw_eval_sums {

@@ -1,4 +1,4 @@
-// eval_internal.h: what the files of an evaluation share. Internal to eval*.c.
+// eval_internal.h: what the files of an evaluation share.
 #ifndef LW_EVAL_INTERNAL_H
 #define LW_EVAL_INTERNAL_H
 
@@ -53,9 +53,6 @@ struct lw_eval {
     bool started;
 };
 
-// Leaves the records of the whole task on every rank. LW_REQUEUE or LW_INTERRUPTED: *signal says why. Collective.
-lw_status lw_eval_run_task(lw_job *job, lw_eval *e, const lw_eval_task *task, lw_error *err, lw_signal *signal);
-
 // Whether the samples are windows of text: what follows them is scored, and nothing is generated.
 static inline bool lw_eval_is_text(const lw_job *job)
 {
@@ -87,44 +84,45 @@ static inline const int32_t *lw_eval_all_ids(const lw_job *job, const lw_eval *e
     return e->all_ids[slot] + at * job->config->eval.max_new_tokens;
 }
 
-// --- systems (systems.c)
-// Those of a whole evaluation; out (LW_EVAL_SYSTEMS). Returns how many.
-int lw_eval_systems(const lw_config *config, lw_eval_system *out);
-// Latents that `system` reads of a text of `tokens` tokens.
-int64_t lw_eval_latents(const lw_config *config, const lw_eval_system *system, int64_t tokens);
-// Whether one pass of encoder and adapters serves both.
-bool lw_eval_same_latents(const lw_config *config, const lw_eval_system *a, const lw_eval_system *b);
-
-// --- joint choice (joint.c)
+// --- joint.c
 // Scores the answers that LLM `author` gave to the chunk through its latents with every LLM; the latents of the chunk
 // are in e->latents.
 lw_status lw_eval_joint_chunk(lw_job *job, lw_eval *e, int64_t first, int64_t count, lw_error *err);
 // The author whose answer has the largest sum over the readers, the first one of equals.
 int64_t lw_eval_joint_choice(const lw_job *job, const lw_eval *e, int64_t i);
 
+// --- run.c
+// Leaves the records of the whole task on every rank. LW_REQUEUE or LW_INTERRUPTED: *signal says why. Collective.
+lw_status lw_eval_run_task(lw_job *job, lw_eval *e, const lw_eval_task *task, lw_error *err, lw_signal *signal);
+
+// --- chunk.c
 // Leaves the latents that `system` reads of samples which[0 .. count - 1], at most e->chunk of them, in e->latents.
 // Queries give all of theirs, of which the first are read. After lw_eval_start.
 lw_status lw_eval_encode(lw_job *job, lw_eval *e, const int64_t *which, int64_t count, const lw_eval_system *system,
                          lw_error *err);
-
 // Runs e->task on samples first .. + count - 1, at most e->chunk of them, and leaves their records. After
 // lw_eval_start.
 lw_status lw_eval_chunk(lw_job *job, lw_eval *e, int64_t first, int64_t count, lw_error *err);
 
+// --- show.c
 // Appends sample `at` of the chunk as `system` shows it to LLM j, with `answer` to be scored. False beyond the limits.
 bool lw_eval_add(lw_job *job, lw_eval *e, int64_t j, const lw_eval_system *system, const lw_token_sample *s, int64_t at,
                  lw_tokens answer);
 
-// --- predictions (predictions.c)
+// --- predictions.c
 // What names sample i. One without an id of its own is "FILE:LINE", and the folder of the file is no part of that.
 const char *lw_eval_sample_id(const lw_job *job, int64_t i);
 enum { LW_EVAL_CONTEXT_ID_BYTES = 24 };
 void lw_eval_context_id(const lw_eval *e, int64_t i, char *out);
 
-// --- figures (figures.c)
-lw_status lw_eval_clusters(const lw_job *job, lw_eval *e, lw_error *err); // fills context_hash, cluster, clusters
-const char *lw_eval_cluster_name(const lw_job *job);                      // what these are: "contexts", "documents"
-// Sums, and on rank 0 the intervals.
+// --- clusters.c
+// Fills context_hash, cluster and clusters. LW_ERR_MEMORY.
+lw_status lw_eval_clusters(const lw_job *job, lw_eval *e, lw_error *err);
+// What the clusters are: "contexts" or "documents".
+const char *lw_eval_cluster_name(const lw_job *job);
+
+// --- figures.c
+// Computes the sums, and on rank 0 the intervals.
 lw_status lw_eval_figures(const lw_job *job, const lw_eval *e, lw_error *err, lw_eval_result *out);
 lw_eval_sums lw_eval_sum_up(const lw_job *job, const lw_eval *e, int64_t j, int slot);
 

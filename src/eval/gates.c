@@ -1,7 +1,6 @@
+// gates.c: runs the gates in turn; their results as JSON and as a table.
 #include "eval/gates.h"
 
-#include <math.h>
-#include <stdarg.h>
 #include <stdio.h>
 
 #include "data/sample.h"
@@ -15,30 +14,6 @@ static const struct gate_words {
     LW_GATES(LW_GATE_WORDS)
 #undef LW_GATE_WORDS
 };
-
-// f32: sums in another order. 16-bit operands are rounded in each product, and other shapes are other products.
-double lw_gate_tolerance(const lw_job *job)
-{
-    return job->dev->frozen_type == LW_F32 ? 1e-4 : 2e-2;
-}
-
-void lw_gate_note(lw_gate_result *out, bool passed, double value, double limit, const char *format, ...)
-{
-    va_list args;
-    *out = (lw_gate_result){.passed = passed, .value = value, .limit = limit};
-    va_start(args, format);
-    vsnprintf(out->text, sizeof out->text, format, args);
-    va_end(args);
-}
-
-void lw_gate_skip(lw_gate_result *out, const char *format, ...)
-{
-    va_list args;
-    *out = (lw_gate_result){.skipped = true, .value = NAN, .limit = NAN};
-    va_start(args, format);
-    vsnprintf(out->text, sizeof out->text, format, args);
-    va_end(args);
-}
 
 lw_status lw_gates_run(lw_job *job, lw_eval *eval, lw_error *err, lw_gates *out)
 {

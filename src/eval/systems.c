@@ -1,7 +1,7 @@
-// systems.c: what an evaluation gets answers from.
-#include <stdio.h>
+// systems.c: lists what an evaluation gets answers from.
+#include "eval/systems.h"
 
-#include "eval/eval_internal.h"
+#include <stdio.h>
 
 const char *lw_eval_mode_key(lw_eval_mode mode)
 {
