@@ -1,3 +1,4 @@
+// check.c: resolves keys that depend on others, and checks keys against each other.
 #include <stdlib.h>
 #include <string.h>
 
@@ -11,7 +12,6 @@ static lw_config_where where(const lw_config_loader *loader, const char *key)
 static lw_status check_models(const lw_config_loader *loader, lw_error *err)
 {
     const lw_config *config = loader->config;
-    static const char allowed[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_-";
     if (config->model_count == 0) {
         return lw_fail(err, LW_ERR_CONFIG, "%s: no models: add  models = ( { name = \"NAME\"; path = \"DIR\"; } );",
                        loader->path);
@@ -23,8 +23,7 @@ static lw_status check_models(const lw_config_loader *loader, lw_error *err)
                            "%s: models.[%lld] has no %s: write { name = \"NAME\"; path = \"DIR\"; }", loader->path,
                            (long long)i, model->name == NULL ? "name" : "path");
         }
-        size_t length = strlen(model->name);
-        if (length == 0 || length > LW_MODEL_NAME_MAX || strspn(model->name, allowed) != length) {
+        if (!lw_config_is_name(model->name)) {
             return lw_fail(err, LW_ERR_CONFIG,
                            "%s: models.[%lld].name = \"%.80s\": a name is 1 to 64 of A-Z a-z 0-9 _ -, as it names "
                            "metrics and tensors",
@@ -191,15 +190,6 @@ static lw_status check_template(const lw_config_loader *loader, const char *key,
     return LW_OK;
 }
 
-bool lw_config_reads_text(const lw_config *config)
-{
-    bool reads = config->data.format == LW_DATA_TEXT;
-    for (int64_t i = 0; i < config->phase_count; i++) {
-        reads = reads || config->phases[i].view->data.format == LW_DATA_TEXT;
-    }
-    return reads;
-}
-
 static lw_status resolve(lw_config *config, lw_error *err)
 {
     if (config->encoder.kind == LW_ENCODER_BYTE && config->encoder.layers < 0) {
@@ -230,7 +220,7 @@ static lw_status resolve(lw_config *config, lw_error *err)
     return LW_OK;
 }
 
-// What has to hold in every phase.
+// Checks what has to hold in every phase.
 static lw_status check_phase(const lw_config_loader *loader, lw_error *err)
 {
     const lw_config *config = loader->config;

@@ -1,137 +1,45 @@
+// config.c: what a configuration owns, and questions that its keys answer together.
 #include "config/config.h"
 
 #include <stdlib.h>
-#include <string.h>
 
 #include "config/config_internal.h"
-#include "core/utf8.h"
-#include "io/files.h"
 
-enum { MAX_CONFIG_BYTES = 64 << 10 }; // libconfig compares every name of a group with every other
-
-lw_status lw_config_set_defaults(lw_config *config, lw_error *err)
+void lw_config_free_models(lw_config *config)
 {
-    for (int i = 0; i < lw_key_count(); i++) {
-        const lw_key *key = lw_key_at(i);
-        void *field = lw_key_field(config, key);
-        switch (key->type) {
-        case LW_KEY_INT:
-        case LW_KEY_AUTO_INT: *(int64_t *)field = key->int_default; break;
-        case LW_KEY_FLOAT: *(double *)field = key->float_default; break;
-        case LW_KEY_BOOL: *(bool *)field = key->int_default != 0; break;
-        case LW_KEY_CHOICE: {
-            unsigned value = (unsigned)key->int_default;
-            memcpy(field, &value, sizeof value);
-            break;
+    for (int64_t i = 0; i < config->model_count; i++) {
+        free(config->models[i].name);
+        free(config->models[i].path);
+    }
+    free(config->models);
+    config->models = NULL;
+    config->model_count = 0;
+}
+
+// Everything but the phases, which have configurations of their own.
+static void free_contents(lw_config *config)
+{
+    lw_config_free_models(config);
+    lw_config_free_keys(config);
+    free(config->path);
+    free(config->dir);
+    free(config->name);
+}
+
+void lw_config_free_phases(lw_config *config)
+{
+    for (int64_t i = 0; i < config->phase_count; i++) {
+        lw_phase_config *phase = &config->phases[i];
+        if (phase->view != NULL) {
+            free_contents(phase->view);
         }
-        case LW_KEY_STRING:
-        case LW_KEY_PATH: {
-            char *copy = strdup(key->text_default);
-            if (copy == NULL) {
-                return lw_fail(err, LW_ERR_MEMORY, "no memory for the configuration");
-            }
-            *(char **)field = copy;
-            break;
-        }
-        }
+        free(phase->view);
+        free(phase->given);
+        free(phase->name);
     }
-    return LW_OK;
-}
-
-static lw_status set_names(lw_config *config, const char *path, lw_error *err)
-{
-    if (!lw_is_printable(path)) { // it ends up in logs, job scripts and JSON
-        return lw_fail(err, LW_ERR_CONFIG, "%s: the path of the configuration holds control characters or is not UTF-8",
-                       path);
-    }
-    const char *slash = strrchr(path, '/');
-    const char *base = slash == NULL ? path : slash + 1;
-    size_t length = strlen(base);
-    if (length > 4 && strcmp(base + length - 4, ".cfg") == 0) {
-        length -= 4;
-    }
-    config->path = strdup(path);
-    config->name = strndup(base, length);
-    if (config->path == NULL || config->name == NULL) {
-        return lw_fail(err, LW_ERR_MEMORY, "no memory for the configuration");
-    }
-    return lw_path_parent(path, err, &config->dir);
-}
-
-static lw_status apply_file(lw_config_loader *loader, const char *text, size_t bytes, lw_error *err)
-{
-    char *prepared;
-    LW_TRY(lw_config_prepare(text, bytes, loader->path, err, &prepared));
-    config_t parsed;
-    config_init(&parsed);
-    lw_status status;
-    if (config_read_string(&parsed, prepared) == CONFIG_TRUE) {
-        status = lw_config_apply(loader, "", config_root_setting(&parsed), err);
-    } else {
-        status = lw_fail(err, LW_ERR_CONFIG,
-                         "%s:%d: %s (libconfig: settings are  key = value;  groups are  train: { lr = 1e-4; } )",
-                         loader->path, config_error_line(&parsed), config_error_text(&parsed));
-    }
-    config_destroy(&parsed);
-    free(prepared);
-    return status;
-}
-
-static lw_status load_into(lw_config_loader *loader, const char *text, size_t bytes, int64_t override_count,
-                           const char *const *overrides, lw_error *err)
-{
-    LW_TRY(lw_config_set_defaults(loader->config, err));
-    LW_TRY(set_names(loader->config, loader->path, err));
-    LW_TRY(apply_file(loader, text, bytes, err));
-    loader->overriding = true;
-    for (int64_t i = 0; i < override_count; i++) {
-        LW_TRY(lw_config_override(loader, overrides[i], err));
-    }
-    return lw_config_finish(loader, err);
-}
-
-lw_status lw_config_parse(const char *text, size_t text_bytes, const char *path, int64_t override_count,
-                          const char *const *overrides, lw_error *err, lw_config **out)
-{
-    lw_config *config = calloc(1, sizeof *config);
-    if (config == NULL) {
-        return lw_fail(err, LW_ERR_MEMORY, "no memory for the configuration");
-    }
-    lw_config_loader loader = {.config = config, .path = path};
-    lw_status status = load_into(&loader, text, text_bytes, override_count, overrides, err);
-    free(loader.phases);
-    if (status != LW_OK) {
-        lw_config_destroy(&config);
-        return status;
-    }
-    *out = config;
-    return LW_OK;
-}
-
-lw_status lw_config_load(const char *path, int64_t override_count, const char *const *overrides, lw_error *err,
-                         lw_config **out)
-{
-    char *text;
-    size_t bytes;
-    lw_status status = lw_read_file(path, MAX_CONFIG_BYTES, err, &text, &bytes);
-    if (status != LW_OK) {
-        // A wrong path on the command line is the user's to correct, like a wrong key.
-        return lw_fail_in(err, status == LW_ERR_MEMORY ? status : LW_ERR_CONFIG,
-                          "cannot read the configuration; give the path of a .cfg file");
-    }
-    status = lw_config_parse(text, bytes, path, override_count, overrides, err, out);
-    free(text);
-    return status;
-}
-
-void lw_config_free_keys(lw_config *config)
-{
-    for (int i = 0; i < lw_key_count(); i++) {
-        const lw_key *key = lw_key_at(i);
-        if (key->type == LW_KEY_STRING || key->type == LW_KEY_PATH) {
-            free(*(char **)lw_key_field(config, key));
-        }
-    }
+    free(config->phases);
+    config->phases = NULL;
+    config->phase_count = 0;
 }
 
 void lw_config_destroy(lw_config **config)
@@ -140,11 +48,7 @@ void lw_config_destroy(lw_config **config)
         return;
     }
     lw_config_free_phases(*config);
-    lw_config_free_models(*config);
-    lw_config_free_keys(*config);
-    free((*config)->path);
-    free((*config)->dir);
-    free((*config)->name);
+    free_contents(*config);
     free(*config);
     *config = NULL;
 }
@@ -156,4 +60,28 @@ int64_t lw_config_latents(const lw_config *config, int64_t tokens)
         return config->wire.latents;
     }
     return tokens > ratio ? (tokens + ratio - 1) / ratio : 1;
+}
+
+bool lw_config_reads_text(const lw_config *config)
+{
+    bool reads = config->data.format == LW_DATA_TEXT;
+    for (int64_t i = 0; i < config->phase_count; i++) {
+        reads = reads || config->phases[i].view->data.format == LW_DATA_TEXT;
+    }
+    return reads;
+}
+
+int64_t lw_config_phase_count(const lw_config *config)
+{
+    return config->phase_count > 0 ? config->phase_count : 1;
+}
+
+const lw_config *lw_config_phase(const lw_config *config, int64_t i)
+{
+    return config->phase_count > 0 ? config->phases[i].view : config;
+}
+
+const char *lw_config_phase_name(const lw_config *config, int64_t i)
+{
+    return config->phase_count > 0 ? config->phases[i].name : "";
 }

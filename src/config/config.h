@@ -1,8 +1,9 @@
 // config.h: a libconfig file and `key=value` overrides as one validated struct.
 //
-// The fields mirror the key paths: `train.lr` in the file is config->train.lr. One table (keys.c) drives
-// parsing, ranges, the dump, the hash, comparison and the reference in `--help`. A key that is not in the file has the
-// table's default. All functions are Local.
+// The fields mirror the key paths: `train.lr` in the file is config->train.lr. One table (keys.c) drives parsing,
+// ranges, the dump, the hash, comparison and the reference in `--help`. A key that is not in the file has the table's
+// default. Implemented by read.c (load, parse), config.c (destroy, questions), write.c (text, hashes, differences),
+// help.c and keys.c (words). All functions are Local.
 #ifndef LW_CONFIG_H
 #define LW_CONFIG_H
 
@@ -13,19 +14,32 @@
 #include "core/limits.h"
 #include "core/status.h"
 
-typedef enum lw_device_kind { LW_DEVICE_AUTO, LW_DEVICE_CPU, LW_DEVICE_CUDA } lw_device_kind;
-typedef enum lw_comm_backend { LW_COMM_AUTO, LW_COMM_NCCL, LW_COMM_MPI } lw_comm_backend;
-typedef enum lw_compress { LW_COMPRESS_PROMPT, LW_COMPRESS_CONTEXT } lw_compress;
-typedef enum lw_encoder_kind { LW_ENCODER_BYTE, LW_ENCODER_BERT, LW_ENCODER_LLM } lw_encoder_kind;
-typedef enum lw_pooler_kind { LW_POOLER_QUERIES, LW_POOLER_MEAN } lw_pooler_kind;
-typedef enum lw_adapter_start { LW_ADAPTER_RANDOM, LW_ADAPTER_EMBEDDINGS } lw_adapter_start;
-typedef enum lw_turns { LW_SCHEDULE_ALL, LW_SCHEDULE_ALTERNATE } lw_turns;
-typedef enum lw_bos { LW_BOS_AUTO, LW_BOS_YES, LW_BOS_NO } lw_bos;
-typedef enum lw_data_format { LW_DATA_JSONL, LW_DATA_SQUAD, LW_DATA_HOTPOT, LW_DATA_TEXT } lw_data_format;
-typedef enum lw_model_init {
-    LW_MODEL_INIT_LOAD,  // weights of `path`
-    LW_MODEL_INIT_RANDOM // shapes of `path`/config.json, random weights: for benchmarks
-} lw_model_init;
+// The values of the keys that choose among words: X(constant, word), in the order of the enumeration.
+#define LW_DEVICE_KINDS(X) X(LW_DEVICE_AUTO, auto) X(LW_DEVICE_CPU, cpu) X(LW_DEVICE_CUDA, cuda)
+#define LW_COMM_BACKENDS(X) X(LW_COMM_AUTO, auto) X(LW_COMM_NCCL, nccl) X(LW_COMM_MPI, mpi)
+#define LW_COMPRESS_KINDS(X) X(LW_COMPRESS_PROMPT, prompt) X(LW_COMPRESS_CONTEXT, context)
+#define LW_ENCODER_KINDS(X) X(LW_ENCODER_BYTE, byte) X(LW_ENCODER_BERT, bert) X(LW_ENCODER_LLM, llm)
+#define LW_POOLER_KINDS(X) X(LW_POOLER_QUERIES, queries) X(LW_POOLER_MEAN, mean)
+#define LW_ADAPTER_STARTS(X) X(LW_ADAPTER_RANDOM, random) X(LW_ADAPTER_EMBEDDINGS, embeddings)
+#define LW_TURNS(X) X(LW_SCHEDULE_ALL, all) X(LW_SCHEDULE_ALTERNATE, alternate)
+#define LW_BOS_KINDS(X) X(LW_BOS_AUTO, auto) X(LW_BOS_YES, yes) X(LW_BOS_NO, no)
+#define LW_DATA_FORMATS(X) \
+    X(LW_DATA_JSONL, jsonl) X(LW_DATA_SQUAD, squad) X(LW_DATA_HOTPOT, hotpot) X(LW_DATA_TEXT, text)
+// load: weights of `path`. random: shapes of `path`/config.json and random weights, for benchmarks.
+#define LW_MODEL_INITS(X) X(LW_MODEL_INIT_LOAD, load) X(LW_MODEL_INIT_RANDOM, random)
+
+#define LW_CHOICE(constant, word) constant,
+typedef enum lw_device_kind { LW_DEVICE_KINDS(LW_CHOICE) } lw_device_kind;
+typedef enum lw_comm_backend { LW_COMM_BACKENDS(LW_CHOICE) } lw_comm_backend;
+typedef enum lw_compress { LW_COMPRESS_KINDS(LW_CHOICE) } lw_compress;
+typedef enum lw_encoder_kind { LW_ENCODER_KINDS(LW_CHOICE) } lw_encoder_kind;
+typedef enum lw_pooler_kind { LW_POOLER_KINDS(LW_CHOICE) } lw_pooler_kind;
+typedef enum lw_adapter_start { LW_ADAPTER_STARTS(LW_CHOICE) } lw_adapter_start;
+typedef enum lw_turns { LW_TURNS(LW_CHOICE) } lw_turns;
+typedef enum lw_bos { LW_BOS_KINDS(LW_CHOICE) } lw_bos;
+typedef enum lw_data_format { LW_DATA_FORMATS(LW_CHOICE) } lw_data_format;
+typedef enum lw_model_init { LW_MODEL_INITS(LW_CHOICE) } lw_model_init;
+#undef LW_CHOICE
 
 enum { LW_GPUS_ALL = -1 };
 
@@ -35,10 +49,10 @@ typedef struct lw_model_config {
     lw_model_init init;
 } lw_model_config;
 
-// A phase of the training: keys of its own over the common ones.
+// A phase of the training: it sets some keys, and has the common values of the others.
 typedef struct lw_phase_config {
     char *name;             // [A-Za-z0-9_-]+, distinct
-    bool *given;            // of each key of the table: whether the phase says it itself
+    bool *given;            // (lw_key_count()): whether the phase sets the key itself
     struct lw_config *view; // the whole configuration as it is in this phase; see lw_config_phase
 } lw_phase_config;
 
@@ -165,26 +179,26 @@ static inline bool lw_config_joint(const lw_config *config)
     return config->eval.joint && config->model_count > 1;
 }
 
-// Latents of a text of `tokens` tokens: wire.latents, or one for every wire.ratio tokens, the last share begun counting
-// whole.
+// Number of latents of a text of `tokens` tokens: wire.latents, or one for every wire.ratio tokens, rounded up.
 int64_t lw_config_latents(const lw_config *config, int64_t tokens);
 
-// The most tokens that an evaluation puts behind what a model reads: its own answer, or that of another model, which
-// may need more of them and an end token.
+// The most tokens that an evaluation appends to what a model reads: its own answer, or the answer of another model,
+// which may need more tokens and an end token.
 static inline int64_t lw_config_new_tokens(const lw_config *config)
 {
     return lw_config_joint(config) ? 2 * config->eval.max_new_tokens + 1 : config->eval.max_new_tokens;
 }
 
 // Reads `path`, applies overrides in order ("train.lr=1e-3", "models.[0].path=DIR", "models.NAME.path=DIR",
-// "models=({...})", "phases.NAME.steps=10" likewise), checks, and returns a config to be destroyed by the caller.
+// "models=({...})", "phases.NAME.steps=10", "phases.[0].steps=10"), checks, and returns a config to be destroyed by the
+// caller.
 //
-// An override's value is a libconfig value; what is not one is taken as a bare string, without escapes. Setting
+// An override's value is a libconfig value; any other text is taken as a bare string, without escapes. Setting
 // batch.per_rank by override drops the file's batch.global, and the other way round. Relative paths (models.path,
 // data.train, data.eval, encoder.path) start at the file's directory, in an override at the working directory; run.dir
-// always at the working directory. `@include` is refused: one file says all that a run was.
+// always at the working directory. `@include` is refused, so that one file describes the whole run.
 //
-// LW_ERR_CONFIG (with file:line or "override KEY"), LW_ERR_UNSUPPORTED for what is known but not in this build,
+// LW_ERR_CONFIG (with file:line or "override KEY"), LW_ERR_UNSUPPORTED for a value that this build does not support,
 // LW_ERR_MEMORY.
 lw_status lw_config_load(const char *path, int64_t override_count, const char *const *overrides, lw_error *err,
                          lw_config **out);
@@ -204,37 +218,34 @@ lw_status lw_config_write(const lw_config *config, FILE *file, lw_error *err);
 
 // xxHash64 over the keys that influence results (marked in the reference), paths by their last component.
 lw_status lw_config_hash(const lw_config *config, lw_error *err, uint64_t *out);
-// The same over the keys alone that say what trained parameters compute of a text: encoder, pooler, wire, adapters,
-// prompt.
+// The same over the keys alone that decide what trained parameters compute from a text: encoder, pooler, wire,
+// adapters, prompt.
 lw_status lw_config_wire_hash(const lw_config *config, lw_error *err, uint64_t *out);
 
 // Keys that may not differ when `now` continues the run of `before`: one line each, "  train.lr: 0.0001 before, 0.001
 // now\n" ("" where there is none). Paths are compared by their last component: a moved directory is the same data, and
-// what is in the files is the checkpoint's to compare. malloc'd.
+// the checkpoint compares the contents of the files. malloc'd.
 lw_status lw_config_differences(const lw_config *before, const lw_config *now, lw_error *err, char **out);
-// Those among them that lw_config_wire_hash is of.
+// The same for the keys that lw_config_wire_hash covers.
 lw_status lw_config_wire_differences(const lw_config *before, const lw_config *now, lw_error *err, char **out);
 
-// Phases that a run goes through: at least one.
+// Number of phases of a run: at least one.
 int64_t lw_config_phase_count(const lw_config *config);
-// The configuration as it is in phase i: the phase's keys, and for all others those of `config`. Its train.max_steps
-// are the phase's own steps (0: what its epochs give); train.max_steps of `config` is the end of the whole run.
-// Borrowed; without `phases` it is `config` itself.
+// The configuration as it is in phase i: the keys that the phase sets, and the common values of all others. Its
+// train.max_steps is the number of steps of the phase (0: what its epochs give); train.max_steps of `config` is the end
+// of the whole run. Borrowed; without `phases` it is `config` itself.
 const lw_config *lw_config_phase(const lw_config *config, int64_t i);
 const char *lw_config_phase_name(const lw_config *config, int64_t i); // "" without `phases`
 
 // Reference of all keys: type, default, range, meaning.
 void lw_config_help(FILE *file);
 
-// Whether windows of text are trained on, which takes learned tokens for the tasks.
+// Whether some phase trains on windows of text, which needs learned tokens for the tasks.
 bool lw_config_reads_text(const lw_config *config);
 
 // Words as they are written in the file: "cpu", "queries", ...
-const char *lw_device_kind_name(lw_device_kind value);
-const char *lw_comm_backend_name(lw_comm_backend value);
 const char *lw_compress_name(lw_compress value);
 const char *lw_encoder_kind_name(lw_encoder_kind value);
 const char *lw_pooler_kind_name(lw_pooler_kind value);
-const char *lw_data_format_name(lw_data_format value);
 
 #endif

@@ -1,23 +1,25 @@
+// keys.c: the table of configuration keys.
 #include "config/keys.h"
 
-#include <float.h>
 #include <stdlib.h>
 #include <string.h>
 
-static const char *const device_words[] = {"auto", "cpu", "cuda", NULL};
-static const char *const backend_words[] = {"auto", "nccl", "mpi", NULL};
-static const char *const compress_words[] = {"prompt", "context", NULL};
-static const char *const encoder_words[] = {"byte", "bert", "llm", NULL};
-static const char *const pooler_words[] = {"queries", "mean", NULL};
-static const char *const start_words[] = {"random", "embeddings", NULL};
-static const char *const schedule_words[] = {"all", "alternate", NULL};
-static const char *const bos_words[] = {"auto", "yes", "no", NULL};
-static const char *const format_words[] = {"jsonl", "squad", "hotpot", "text", NULL};
-const char *const lw_model_init_words[] = {"load", "random", NULL};
+#define WORD(constant, word) #word,
+
+static const char *const device_words[] = {LW_DEVICE_KINDS(WORD) NULL};
+static const char *const backend_words[] = {LW_COMM_BACKENDS(WORD) NULL};
+static const char *const compress_words[] = {LW_COMPRESS_KINDS(WORD) NULL};
+static const char *const encoder_words[] = {LW_ENCODER_KINDS(WORD) NULL};
+static const char *const pooler_words[] = {LW_POOLER_KINDS(WORD) NULL};
+static const char *const start_words[] = {LW_ADAPTER_STARTS(WORD) NULL};
+static const char *const schedule_words[] = {LW_TURNS(WORD) NULL};
+static const char *const bos_words[] = {LW_BOS_KINDS(WORD) NULL};
+static const char *const format_words[] = {LW_DATA_FORMATS(WORD) NULL};
+const char *const lw_model_init_words[] = {LW_MODEL_INITS(WORD) NULL};
 
 _Static_assert(sizeof(lw_device_kind) == sizeof(unsigned), "choices are stored as unsigned");
 
-#define BIG (INT64_C(1) << 40)
+#define BIG LW_KEY_NO_MAX
 
 // The _Generic has no default: a row whose type is not the field's does not compile.
 #define FIELD(key, c_type) \
@@ -139,7 +141,7 @@ static const lw_key keys[] = {
         "passes over the training samples; may be raised to go on longer: the learning rate then follows the curve of "
         "the longer run from the step that it is at, and so jumps up"),
     INT(train.max_steps, 0, 0, BIG, LW_KEY_LONGER | LW_KEY_PHASE,
-        "end after N steps even if epochs are left; 0: no limit; may be raised likewise"),
+        "end after N steps even if epochs are left; 0: no limit; may be raised to go on longer"),
     CHOICE(
         train.schedule, lw_turns, LW_SCHEDULE_ALL, schedule_words, LW_KEY_PHASE,
         "all: every model in every step; alternate: one a step in turn, whose side of the wire alone then learns, with "
@@ -235,7 +237,7 @@ int lw_key_find(const char *path)
     return -1;
 }
 
-static const char *last_part(const char *path)
+const char *lw_key_last_part(const char *path)
 {
     const char *dot = strrchr(path, '.');
     return dot == NULL ? path : dot + 1;
@@ -245,7 +247,7 @@ const char *lw_key_phase_name(const lw_key *key)
 {
     return strcmp(key->path, "data.train") == 0        ? "data"
            : strcmp(key->path, "train.max_steps") == 0 ? "steps"
-                                                       : last_part(key->path);
+                                                       : lw_key_last_part(key->path);
 }
 
 int lw_key_find_phase(const char *name)
@@ -269,215 +271,58 @@ bool lw_key_is_group(const char *path)
     return false;
 }
 
-enum { LONGEST_WORD = 48 };
-
-int lw_edit_distance(const char *a, const char *b)
-{
-    size_t na = strlen(a);
-    size_t nb = strlen(b);
-    if (na > LONGEST_WORD || nb > LONGEST_WORD) {
-        return LONGEST_WORD;
-    }
-    int d[LONGEST_WORD + 1][LONGEST_WORD + 1];
-    for (size_t i = 0; i <= na; i++) {
-        d[i][0] = (int)i;
-    }
-    for (size_t j = 0; j <= nb; j++) {
-        d[0][j] = (int)j;
-    }
-    for (size_t i = 1; i <= na; i++) {
-        for (size_t j = 1; j <= nb; j++) {
-            int best = d[i - 1][j - 1] + (a[i - 1] == b[j - 1] ? 0 : 1);
-            best = d[i - 1][j] + 1 < best ? d[i - 1][j] + 1 : best;
-            best = d[i][j - 1] + 1 < best ? d[i][j - 1] + 1 : best;
-            if (i > 1 && j > 1 && a[i - 1] == b[j - 2] && a[i - 2] == b[j - 1] && d[i - 2][j - 2] + 1 < best) {
-                best = d[i - 2][j - 2] + 1;
-            }
-            d[i][j] = best;
-        }
-    }
-    return d[na][nb];
-}
-
-// Keeps `candidate` when it is nearer than what is in `best`.
-static void consider(const char *wrong, const char *candidate, size_t length, char *best, size_t size, int *nearest)
-{
-    char word[LONGEST_WORD + 1];
-    if (length > LONGEST_WORD || length >= size) {
-        return;
-    }
-    memcpy(word, candidate, length);
-    word[length] = '\0';
-    int distance = lw_edit_distance(wrong, word);
-    if (distance < *nearest) {
-        *nearest = distance;
-        memcpy(best, word, length + 1);
-    }
-}
-
-bool lw_key_suggest(const char *wrong, char *out, size_t size)
-{
-    int too_far = strlen(wrong) > LONGEST_WORD ? 0 : (int)strlen(wrong) / 3 + 1;
-    int nearest = too_far < 3 ? 3 : too_far;
-    bool top_level = strchr(wrong, '.') == NULL;
-    out[0] = '\0';
-    for (int i = 0; i < KEY_COUNT; i++) {
-        const char *path = keys[i].path;
-        consider(wrong, path, strlen(path), out, size, &nearest);
-        if (top_level && strchr(path, '.') != NULL) {
-            consider(wrong, path, (size_t)(strchr(path, '.') - path), out, size, &nearest);
-        }
-    }
-    if (top_level) {
-        consider(wrong, "models", strlen("models"), out, size, &nearest);
-        consider(wrong, "phases", strlen("phases"), out, size, &nearest);
-    }
-    // The right name in the wrong group ("epochs", "run.seed") says more than a word of similar letters.
-    for (int i = 0; i < KEY_COUNT && (out[0] == '\0' || nearest > 1); i++) {
-        if (strcmp(last_part(wrong), last_part(keys[i].path)) == 0) {
-            snprintf(out, size, "%s", keys[i].path);
-            break;
-        }
-    }
-    return out[0] != '\0';
-}
-
-void lw_format_double(double value, char *out, size_t size)
-{
-    for (int digits = 15; digits <= 17; digits++) {
-        snprintf(out, size, "%.*g", digits, value);
-        if (strtod(out, NULL) == value) {
-            break;
-        }
-    }
-    size_t used = strlen(out);
-    if (strspn(out, "-0123456789") == used && used + 3 <= size) {
-        memcpy(out + used, ".0", 3);
-    }
-}
-
-static void describe_words(const char *const *words, char *out, size_t size)
-{
-    size_t used = (size_t)snprintf(out, size, "one of");
-    for (int i = 0; words[i] != NULL && used < size; i++) {
-        used += (size_t)snprintf(out + used, size - used, "%s \"%s\"", i == 0 ? "" : ",", words[i]);
-    }
-}
-
-void lw_key_describe(const lw_key *key, char *out, size_t size)
-{
-    switch (key->type) {
-    case LW_KEY_INT:
-    case LW_KEY_AUTO_INT: {
-        const char *word = key->type == LW_KEY_INT          ? ""
-                           : (key->flags & LW_KEY_ALL) != 0 ? "\"all\", \"auto\" or "
-                                                            : "\"auto\" or ";
-        if (key->int_max >= BIG) {
-            snprintf(out, size, "%san integer of at least %lld", word, (long long)key->int_min);
-        } else {
-            snprintf(out, size, "%san integer from %lld to %lld", word, (long long)key->int_min,
-                     (long long)key->int_max);
-        }
-        break;
-    }
-    case LW_KEY_FLOAT:
-        snprintf(out, size, "a number in %c%g, %g%c", (key->flags & LW_KEY_OPEN_LO) != 0 ? '(' : '[', key->float_min,
-                 key->float_max, (key->flags & LW_KEY_OPEN_HI) != 0 ? ')' : ']');
-        break;
-    case LW_KEY_BOOL: snprintf(out, size, "true or false"); break;
-    case LW_KEY_STRING: snprintf(out, size, "a string"); break;
-    case LW_KEY_PATH: snprintf(out, size, "a path"); break;
-    case LW_KEY_CHOICE: describe_words(key->words, out, size); break;
-    }
-}
-
-// The default as it would be written in a file.
-static void describe_default(const lw_key *key, char *out, size_t size)
-{
-    switch (key->type) {
-    case LW_KEY_INT: snprintf(out, size, "%lld", (long long)key->int_default); break;
-    case LW_KEY_AUTO_INT: snprintf(out, size, (key->flags & LW_KEY_ALL) != 0 ? "\"all\"" : "\"auto\""); break;
-    case LW_KEY_FLOAT: snprintf(out, size, "%g", key->float_default); break;
-    case LW_KEY_BOOL: snprintf(out, size, "%s", key->int_default != 0 ? "true" : "false"); break;
-    case LW_KEY_CHOICE: snprintf(out, size, "\"%s\"", key->words[key->int_default]); break;
-    case LW_KEY_STRING:
-    case LW_KEY_PATH: {
-        size_t used = (size_t)snprintf(out, size, "\"");
-        for (const char *c = key->text_default; *c != '\0' && used + 4 < size; c++) {
-            used += (size_t)snprintf(out + used, size - used, *c == '\n' ? "\\n" : "%c", *c);
-        }
-        snprintf(out + used, size - used, "\"");
-        break;
-    }
-    }
-}
-
-// In lines as wide as the text around them.
-static void print_phase_keys(FILE *file)
-{
-    size_t column = 0;
-    for (int i = 0; i < KEY_COUNT; i++) {
-        if ((keys[i].flags & LW_KEY_PHASE) != 0) {
-            const char *name = lw_key_phase_name(&keys[i]);
-            bool wraps = column + strlen(name) + 2 > 110;
-            fputs(column == 0 ? "      " : wraps ? ",\n      " : ", ", file);
-            fputs(name, file);
-            column = (column == 0 || wraps ? 6 : column + 2) + strlen(name);
-        }
-    }
-    fputs("\n", file);
-}
-
-void lw_config_help(FILE *file)
-{
-    fputs(
-        "Keys of the configuration (libconfig), also as overrides KEY=VALUE. Those marked * say what is\n"
-        "computed: a run is not continued when one of them differs, but with run.accept_changes=true. The others say\n"
-        "where it runs, what is measured and kept: they may change, and the result is the same but for rounding.\n\n"
-        "  models *\n"
-        "      a list of { name = \"NAME\"; path = \"DIR\"; init = \"load\"; }: the frozen models, Hugging Face\n"
-        "      directories. init = \"random\" takes only the shapes from DIR. Override: models.NAME.path=DIR\n"
-        "  phases *\n"
-        "      a list of { name = \"NAME\"; data = \"FILE\"; steps = N; lr = X; ... }: the run goes through them in "
-        "turn,\n"
-        "      each with a learning rate that rises and falls anew. What a phase does not say it has from the common\n"
-        "      keys; one with steps and no epochs goes round its data as often as that takes. train.max_steps ends\n"
-        "      the run as a whole. Override: phases.NAME.steps=N. No list: one phase, of the common keys. A phase "
-        "has\n",
-        file);
-    print_phase_keys(file);
-    for (int i = 0; i < KEY_COUNT; i++) {
-        char wanted[256];
-        char value[128];
-        lw_key_describe(&keys[i], wanted, sizeof wanted);
-        describe_default(&keys[i], value, sizeof value);
-        bool unset = (keys[i].flags & LW_KEY_UNSET) != 0;
-        fprintf(file, "  %s%s%s%s\n      %s; %s\n", keys[i].path, unset ? "" : " = ", unset ? "" : value,
-                (keys[i].flags & LW_KEY_FREE) != 0 ? "" : " *", wanted, keys[i].help);
-    }
-}
-
-const char *lw_device_kind_name(lw_device_kind value)
-{
-    return device_words[value];
-}
-const char *lw_comm_backend_name(lw_comm_backend value)
-{
-    return backend_words[value];
-}
 const char *lw_compress_name(lw_compress value)
 {
     return compress_words[value];
 }
+
 const char *lw_encoder_kind_name(lw_encoder_kind value)
 {
     return encoder_words[value];
 }
+
 const char *lw_pooler_kind_name(lw_pooler_kind value)
 {
     return pooler_words[value];
 }
-const char *lw_data_format_name(lw_data_format value)
+
+// --- the fields
+
+lw_status lw_config_set_defaults(lw_config *config, lw_error *err)
 {
-    return format_words[value];
+    for (int i = 0; i < lw_key_count(); i++) {
+        const lw_key *key = lw_key_at(i);
+        void *field = lw_key_field(config, key);
+        switch (key->type) {
+        case LW_KEY_INT:
+        case LW_KEY_AUTO_INT: *(int64_t *)field = key->int_default; break;
+        case LW_KEY_FLOAT: *(double *)field = key->float_default; break;
+        case LW_KEY_BOOL: *(bool *)field = key->int_default != 0; break;
+        case LW_KEY_CHOICE: {
+            unsigned value = (unsigned)key->int_default;
+            memcpy(field, &value, sizeof value);
+            break;
+        }
+        case LW_KEY_STRING:
+        case LW_KEY_PATH: {
+            char *copy = strdup(key->text_default);
+            if (copy == NULL) {
+                return lw_fail(err, LW_ERR_MEMORY, "no memory for the configuration");
+            }
+            *(char **)field = copy;
+            break;
+        }
+        }
+    }
+    return LW_OK;
+}
+
+void lw_config_free_keys(lw_config *config)
+{
+    for (int i = 0; i < lw_key_count(); i++) {
+        const lw_key *key = lw_key_at(i);
+        if (key->type == LW_KEY_STRING || key->type == LW_KEY_PATH) {
+            free(*(char **)lw_key_field(config, key));
+        }
+    }
 }

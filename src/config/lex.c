@@ -1,3 +1,4 @@
+// lex.c: rewrites the text of a configuration so that libconfig reads it without surprises.
 #include <ctype.h>
 #include <errno.h>
 #include <stdlib.h>
@@ -6,7 +7,7 @@
 #include "config/config_internal.h"
 #include "core/utf8.h"
 
-// A reader over the text and the copy that grows from it.
+// The text being read, and the end of the copy that is made of it.
 typedef struct lexer {
     const char *at, *end;
     char *out;
@@ -54,7 +55,7 @@ static lw_status copy_string(lexer *lex, lw_error *err)
     return LW_OK;
 }
 
-// Length of the number that starts here, with its suffix; *is_integer says which kind.
+// Length of the number that starts here, with its suffix; *is_integer: whether it is an integer.
 static size_t scan_number(const lexer *lex, bool *is_integer)
 {
     const char *c = lex->at;
@@ -162,7 +163,8 @@ lw_status lw_config_prepare(const char *text, size_t bytes, const char *what, lw
         text += 3;
         bytes -= 3;
     }
-    // The lexer looks one character ahead, so it wants a NUL at the end; each added L follows ten digits or more.
+    // The lexer looks one character ahead, so it needs a NUL at the end; each L that it adds follows ten digits or
+    // more.
     char *copy = malloc(2 * bytes + 2);
     char *source = malloc(bytes + 1);
     lw_status status;

@@ -1,11 +1,12 @@
+// override.c: applies one KEY=VALUE of the command line.
 #include <ctype.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "config/config_internal.h"
 
-// The value as libconfig sees it; *out NULL when it is a bare word: the text is not a value, or it holds more than one
-// setting, or what would be a comment (a path with "//", say). `parsed` owns the result. LW_ERR_MEMORY.
+// The value as libconfig reads it. *out is NULL for a bare word: a text that is no value, that holds more than one
+// setting, or that holds what would be a comment (a path with "//", say). `parsed` owns the result. LW_ERR_MEMORY.
 static lw_status parse_value(config_t *parsed, const char *value, lw_error *err, const config_setting_t **out)
 {
     bool quoted = value[0] == '"' || value[0] == '(' || value[0] == '[' || value[0] == '{';
@@ -30,7 +31,7 @@ static lw_status parse_value(config_t *parsed, const char *value, lw_error *err,
     return status == LW_ERR_MEMORY ? status : LW_OK;
 }
 
-// The string that a text value stands for: a quoted string without its quotes, anything else as it is.
+// The string that a value stands for: a quoted string without its quotes, any other text as it is.
 static const char *text_of(const config_setting_t *setting, const char *value)
 {
     return setting != NULL && config_setting_type(setting) == CONFIG_TYPE_STRING ? config_setting_get_string(setting)
@@ -42,13 +43,14 @@ static const char *entry_name(const lw_config *config, bool phases, int64_t i)
     return phases ? config->phases[i].name : config->models[i].name;
 }
 
-// Splits "models.[1].path" or "models.NAME.path" (phases likewise): which entry of the list, and *field = "path".
+// Splits "models.[1].path" or "models.NAME.path", and the same with phases, into the index in the list and the field
+// ("path").
 static lw_status find_entry(const lw_config_loader *loader, const char *key, lw_error *err, int64_t *out,
                             const char **field)
 {
     bool phases = strncmp(key, "phases.", 7) == 0;
     const char *what = phases ? "phase" : "model";
-    const char *rest = key + 7; // of either word
+    const char *rest = key + 7; // "models." and "phases." have the same length
     const char *dot = strrchr(rest, '.');
     if (dot == NULL) {
         const char *example = phases ? "steps=N" : "path=DIR";
@@ -105,7 +107,7 @@ static void drop_other_batch(lw_config_loader *loader)
     }
 }
 
-// What a key, a group or a list wants instead of a word that is no libconfig value.
+// Reports what a key, a group or a list needs instead of a word that is no libconfig value.
 static lw_status bare_word(const lw_config_loader *loader, const char *key, int index, const char *value, lw_error *err)
 {
     char wanted[256] = "a group { ... }";
@@ -120,7 +122,7 @@ static lw_status bare_word(const lw_config_loader *loader, const char *key, int 
                    wanted, value);
 }
 
-// Key number `index` of the loader's configuration.
+// Sets key number `index` of the loader's configuration.
 static lw_status override_value(lw_config_loader *loader, int index, const config_setting_t *setting, const char *value,
                                 lw_error *err)
 {

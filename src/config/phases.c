@@ -1,48 +1,35 @@
-// The phases of a training: a list of groups, each of which has some keys of its own.
+// phases.c: reads the list `phases`: groups, each of which has some keys of its own.
 #include <stdlib.h>
 #include <string.h>
 
 #include "config/config_internal.h"
-
-int64_t lw_config_phase_count(const lw_config *config)
-{
-    return config->phase_count > 0 ? config->phase_count : 1;
-}
-
-const lw_config *lw_config_phase(const lw_config *config, int64_t i)
-{
-    return config->phase_count > 0 ? config->phases[i].view : config;
-}
-
-const char *lw_config_phase_name(const lw_config *config, int64_t i)
-{
-    return config->phase_count > 0 ? config->phases[i].name : "";
-}
-
-void lw_config_free_phases(lw_config *config)
-{
-    for (int64_t i = 0; i < config->phase_count; i++) {
-        lw_phase_config *phase = &config->phases[i];
-        if (phase->view != NULL) {
-            lw_config_free_keys(phase->view);
-        }
-        free(phase->view);
-        free(phase->given);
-        free(phase->name);
-    }
-    free(config->phases);
-    config->phases = NULL;
-    config->phase_count = 0;
-}
-
-// --- reading
 
 static lw_status no_memory(lw_error *err)
 {
     return lw_fail(err, LW_ERR_MEMORY, "no memory for the configuration's phases");
 }
 
-// Phases without a key of their own yet; the loader's are there for what follows.
+// --- reading
+
+// The configuration of a phase, with every key at its default; `dir` is where its paths start.
+static lw_status make_view(const lw_config *common, lw_phase_config *phase, lw_error *err)
+{
+    lw_config *view = calloc(1, sizeof *view);
+    phase->view = view;
+    phase->given = calloc((size_t)lw_key_count(), sizeof *phase->given);
+    if (view == NULL || phase->given == NULL) {
+        return no_memory(err);
+    }
+    view->path = strdup(common->path);
+    view->dir = strdup(common->dir);
+    view->name = strdup(common->name);
+    if (view->path == NULL || view->dir == NULL || view->name == NULL) {
+        return no_memory(err);
+    }
+    return lw_config_set_defaults(view, err);
+}
+
+// Makes the phases and their loaders, without any key of their own yet.
 static lw_status make_phases(lw_config_loader *loader, int64_t count, lw_error *err)
 {
     lw_config *config = loader->config;
@@ -55,15 +42,8 @@ static lw_status make_phases(lw_config_loader *loader, int64_t count, lw_error *
     }
     config->phase_count = count;
     for (int64_t i = 0; i < count; i++) {
-        lw_phase_config *phase = &config->phases[i];
-        phase->view = calloc(1, sizeof *phase->view);
-        phase->given = calloc((size_t)lw_key_count(), sizeof *phase->given);
-        if (phase->view == NULL || phase->given == NULL) {
-            return no_memory(err);
-        }
-        LW_TRY(lw_config_set_defaults(phase->view, err));
-        phase->view->dir = config->dir; // where its paths start
-        loader->phases[i] = (lw_config_loader){.config = phase->view, .path = loader->path};
+        LW_TRY(make_view(config, &config->phases[i], err));
+        loader->phases[i] = (lw_config_loader){.config = config->phases[i].view, .path = loader->path};
         snprintf(loader->phases[i].phase, sizeof loader->phases[i].phase, "phases.[%lld]", (long long)i);
     }
     return LW_OK;
@@ -71,9 +51,7 @@ static lw_status make_phases(lw_config_loader *loader, int64_t count, lw_error *
 
 lw_status lw_config_name_phase(lw_config_loader *loader, int64_t i, int line, const char *name, lw_error *err)
 {
-    static const char allowed[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_-";
-    size_t length = strlen(name);
-    if (length == 0 || length > 64 || strspn(name, allowed) != length) {
+    if (!lw_config_is_name(name)) {
         return lw_fail(err, LW_ERR_CONFIG, "%s = \"%.80s\": a name is 1 to 64 of A-Z a-z 0-9 _ -",
                        lw_config_at(&loader->phases[i], line, "name").text, name);
     }
@@ -131,6 +109,7 @@ lw_status lw_config_apply_phases(lw_config_loader *loader, const config_setting_
 
 // --- completing
 
+// Copies one key of the common configuration.
 static lw_status inherit(lw_config *view, const lw_config *common, const lw_key *key, lw_error *err)
 {
     void *field = lw_key_field(view, key);
@@ -147,7 +126,24 @@ static lw_status inherit(lw_config *view, const lw_config *common, const lw_key 
     return LW_OK;
 }
 
-// What a phase does not say, but for its length: a number of steps and a number of epochs are two ways to say it.
+static lw_status copy_models(const lw_config *common, lw_config *view, lw_error *err)
+{
+    view->models = calloc((size_t)common->model_count, sizeof *view->models);
+    if (view->models == NULL) {
+        return no_memory(err);
+    }
+    view->model_count = common->model_count;
+    for (int64_t i = 0; i < common->model_count; i++) {
+        const lw_model_config *model = &common->models[i];
+        view->models[i].init = model->init;
+        LW_TRY(lw_config_replace_text(&view->models[i].name, model->name, err));
+        LW_TRY(lw_config_replace_text(&view->models[i].path, model->path, err));
+    }
+    return LW_OK;
+}
+
+// Gives a phase the common value of every key that it does not set itself. Its length is an exception, as a number of
+// steps and a number of epochs are two ways to set it.
 static lw_status complete(lw_config_loader *loader, int64_t i, lw_error *err)
 {
     lw_phase_config *phase = &loader->config->phases[i];
@@ -166,12 +162,7 @@ static lw_status complete(lw_config_loader *loader, int64_t i, lw_error *err)
     if (phase->given[steps] && phase->view->train.max_steps > 0 && !phase->given[epochs]) {
         phase->view->train.epochs = lw_key_at(epochs)->int_max;
     }
-    phase->view->path = loader->config->path; // borrowed, with the next four
-    phase->view->dir = loader->config->dir;
-    phase->view->name = loader->config->name;
-    phase->view->models = loader->config->models;
-    phase->view->model_count = loader->config->model_count;
-    return LW_OK;
+    return copy_models(loader->config, phase->view, err);
 }
 
 lw_status lw_config_finish_phases(lw_config_loader *loader, lw_error *err)

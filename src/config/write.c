@@ -1,4 +1,4 @@
-// The configuration written out: as a file that reads back to the same, as a hash, as differences.
+// write.c: a configuration as a file that reads back to the same, as a hash, and as a list of differences.
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
@@ -7,8 +7,8 @@
 #include "config/config_internal.h"
 #include "core/hash.h"
 
-// How paths are written: in full for a file that may be read from anywhere; by their last component where they stand
-// for the thing they name.
+// How paths are written: in full in a file that may be read from anywhere, by their last component in hashes and
+// differences, where the directory does not matter.
 typedef struct style {
     const char *cwd; // NULL: last component only
 } style;
@@ -40,7 +40,7 @@ static void print_string(FILE *file, const char *text)
     fputc('"', file);
 }
 
-// Piece by piece: a path made in memory would have to be written as something where there is no memory.
+// Prints piece by piece, as a path joined in memory could fail, and a printing function has no way to report that.
 static void print_path(FILE *file, const char *path, style how)
 {
     size_t length = strlen(path);
@@ -64,6 +64,20 @@ static void print_path(FILE *file, const char *path, style how)
     }
     print_escaped(file, path + start, length - start);
     fputc('"', file);
+}
+
+void lw_format_double(double value, char *out, size_t size)
+{
+    for (int digits = 15; digits <= 17; digits++) {
+        snprintf(out, size, "%.*g", digits, value);
+        if (strtod(out, NULL) == value) {
+            break;
+        }
+    }
+    size_t used = strlen(out);
+    if (strspn(out, "-0123456789") == used && used + 3 <= size) {
+        memcpy(out + used, ".0", 3);
+    }
 }
 
 static void print_integer(FILE *file, int64_t value)
@@ -118,7 +132,8 @@ static void print_models(FILE *file, const lw_config *config, style how)
     fputs("\n);\n", file);
 }
 
-// The phases' own keys. Nothing where there is none, so that the hash of such a configuration is as it was without.
+// Prints the keys that the phases set themselves. Without phases it prints nothing, so that such a configuration has
+// the hash that it had before phases existed.
 static void print_phases(FILE *file, const lw_config *config, style how)
 {
     if (config->phase_count == 0) {
@@ -140,7 +155,7 @@ static void print_phases(FILE *file, const lw_config *config, style how)
     fputs("\n);\n", file);
 }
 
-// A string that grows: open_memstream, and its closing checked.
+// A string that grows (open_memstream).
 typedef struct text_stream {
     FILE *file;
     char *text;
@@ -220,7 +235,7 @@ lw_status lw_config_write(const lw_config *config, FILE *file, lw_error *err)
     return failed ? lw_fail_errno(err, LW_ERR_IO, errno, "the configuration cannot be written") : LW_OK;
 }
 
-// Of the keys whose flags `among` are `wanted`, behind what `stream` holds already.
+// Hashes what `stream` holds already and the keys whose flags, masked by `among`, are `wanted`.
 static lw_status hash_keys(const lw_config *config, unsigned among, unsigned wanted, text_stream *stream, lw_error *err,
                            uint64_t *out)
 {
@@ -294,7 +309,7 @@ static lw_status print_difference(FILE *file, const char *name, const lw_key *ke
     return status;
 }
 
-// A run may go on longer than it was meant to.
+// Whether the key only makes the run longer than before, which is always allowed.
 static bool is_longer(const lw_config *before, const lw_config *now, const lw_key *key)
 {
     if ((key->flags & LW_KEY_LONGER) == 0) {
@@ -305,7 +320,7 @@ static bool is_longer(const lw_config *before, const lw_config *now, const lw_ke
     return is == 0 || (was != 0 && is >= was);
 }
 
-// The list itself: names in their order.
+// Compares the lists of phases: their names in order.
 static lw_status print_phase_names(FILE *file, const lw_config *before, const lw_config *now, lw_error *err, bool *same)
 {
     const lw_config *both[] = {before, now};
@@ -332,8 +347,8 @@ static lw_status print_phase_names(FILE *file, const lw_config *before, const lw
     return status;
 }
 
-// What a phase is in the end, whether it says so itself or has it from the common keys. Only the last one may be made
-// longer: what follows another would be moved.
+// Compares the resolved values of each phase, whether it sets a key itself or has the common value. Only the last phase
+// may be made longer, as the phases behind any other one would move.
 static lw_status print_phase_differences(FILE *file, const lw_config *before, const lw_config *now, lw_error *err)
 {
     for (int64_t i = 0; i < now->phase_count; i++) {
