@@ -137,12 +137,13 @@ static lw_status one_step(lw_bench *b, lw_bench_clock *phases, double *enqueued_
     for (int64_t j = 0; j < job->llm_count; j++) {
         answer_tokens[j] = b->global * b->options.answer_tokens;
     }
-    b->step.after = phases != NULL ? after_phase : NULL;
-    b->step.after_context = phases;
+    lw_step_spec spec = b->spec;
+    spec.after = phases != NULL ? after_phase : NULL;
+    spec.after_context = phases;
     job->dev->ops->zero(job->dev, (size_t)wire->reduce_elements * sizeof(float), wire->params.grad);
     for (int64_t done = 0; done < b->share; done += b->micro) {
         int64_t n = b->share - done < b->micro ? b->share - done : b->micro;
-        LW_TRY(lw_step_run(&b->step, b->batch + done, n, answer_tokens, err));
+        LW_TRY(lw_step_run(&b->step, &spec, b->batch + done, n, answer_tokens, err));
     }
     *enqueued_s = lw_now_s();
     LW_TRY(lw_comm_all_reduce(job->comm, wire->params.grad, wire->reduce_elements, err));

@@ -46,6 +46,7 @@ typedef struct lw_bench {
     lw_bench_options options;
     int64_t global, share, micro; // samples of a step, of this rank, of a pass
     lw_step step;
+    lw_step_spec spec;
     const lw_token_sample **batch; // (share)
     lw_bench_result result;
 } lw_bench;

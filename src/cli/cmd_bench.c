@@ -276,7 +276,9 @@ static lw_status start(lw_bench *b, const lw_hf_config *const *configs, const lw
     LW_TRY(lw_arena_alloc(job->dev, &arena, "work space of a step", err, memory));
     arena = *memory;
     LW_TRY(lw_step_layout(&arena, job->dev, &job->wire, configs, &limits, err, &b->step));
-    return lw_step_start(&b->step, job->config, &job->wire, decoders, &(lw_step_loss){0}, err);
+    b->spec = lw_step_spec_of(job->config);
+    b->spec.loss = (lw_step_loss){0};
+    return lw_step_start(&b->step, &job->wire, decoders, err);
 }
 
 static lw_status bench(lw_job *job, const lw_bench_options *options, const char *command, bool json, lw_error *err)

@@ -18,6 +18,7 @@ typedef struct school {
     const lw_token_sample *samples;
     int64_t count, micro;
     lw_step step;
+    lw_step_spec spec;
     lw_arena memory;
     const lw_token_sample *batch[LW_GATE_ITEMS];
     double nll[LW_MAX_MODELS]; // per answer token, of the last step
@@ -53,7 +54,9 @@ static lw_status enter(lw_job *job, const lw_corpus *corpus, lw_error *err, scho
     LW_TRY(lw_arena_alloc(job->dev, &arena, "work space of a gate's steps", err, &c->memory));
     arena = c->memory;
     LW_TRY(layout(c, &arena, err));
-    return lw_step_start(&c->step, config, &job->wire, decoders, &(lw_step_loss){0}, err);
+    c->spec = lw_step_spec_of(config);
+    c->spec.loss = (lw_step_loss){0};
+    return lw_step_start(&c->step, &job->wire, decoders, err);
 }
 
 static void leave(school *c)
@@ -77,7 +80,8 @@ static lw_status run_step(school *c, bool share, lw_error *err)
     job->dev->ops->zero(job->dev, (size_t)job->wire.reduce_elements * sizeof(float), job->wire.params.grad);
     lw_status status = LW_OK;
     for (int64_t done = first; done < end && status == LW_OK; done += c->micro) {
-        status = lw_step_run(&c->step, c->batch + done, end - done < c->micro ? end - done : c->micro, tokens, err);
+        int64_t n = end - done < c->micro ? end - done : c->micro;
+        status = lw_step_run(&c->step, &c->spec, c->batch + done, n, tokens, err);
     }
     if (!share) {
         return status;
@@ -276,7 +280,7 @@ lw_status lw_gate_overfit(lw_job *job, lw_error *err, lw_gate_result *out)
         goto done;
     }
     if (job->config->adapter.start == LW_ADAPTER_EMBEDDINGS) {
-        LW_TRY_GOTO(lw_adapter_fit(job, &c.step, lw_job_answers(job), err));
+        LW_TRY_GOTO(lw_adapter_fit(job, &c.step, job->config, lw_job_answers(job), err));
     }
     LW_TRY_GOTO(learn_by_heart(&c, items, err, out));
 done:

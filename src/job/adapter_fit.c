@@ -22,6 +22,7 @@ typedef struct cover {
 typedef struct fit {
     lw_job *job;
     lw_step *step;
+    lw_step_spec spec;
     const lw_corpus *corpus;
     lw_ridge ridge[LW_MAX_MODELS];
     void *sums[LW_MAX_MODELS];          // device, owned
@@ -121,7 +122,7 @@ static lw_status aim(fit *f, int64_t j, int64_t s, int64_t i, lw_error *err)
     cover read = {0};
     cover own = {0};
     lw_status status = LW_OK;
-    LW_TRY_GOTO(lw_corpus_source(f->step->config, &f->corpus->data.samples[s], tokenizer, f->scratch[j], err, &ids,
+    LW_TRY_GOTO(lw_corpus_source(f->spec.config, &f->corpus->data.samples[s], tokenizer, f->scratch[j], err, &ids,
                                  &bytes, &cut));
     LW_TRY_GOTO(embed(f, j, &ids, err));
     LW_TRY_GOTO(cover_tokens(tokenizer, (lw_tokens){ids.data, (int64_t)ids.len}, err, &own));
@@ -152,7 +153,7 @@ static lw_status add_batch(fit *f, const batch *b, lw_error *err)
     lw_job *job = f->job;
     lw_device *dev = job->dev;
     lw_step *step = f->step;
-    LW_TRY(lw_step_encode(step, b->samples, b->count, err));
+    LW_TRY(lw_step_encode(step, &f->spec, b->samples, b->count, err));
     int64_t rows = step->batch.z_rows;
     for (int64_t j = 0; j < job->llm_count; j++) {
         const lw_adapter *a = &job->wire.adapters[j];
@@ -178,7 +179,7 @@ static int64_t texts_wanted(const fit *f)
     int64_t wanted = ROWS_OF_A_COLUMN * (f->job->wire.encoder.d_z + 1);
     int64_t texts = 0;
     for (int64_t rows = 0; texts < f->corpus->count && rows < wanted; texts++) {
-        rows += lw_config_latents(f->step->config, f->corpus->samples[place_of(f, texts)].source.count);
+        rows += lw_config_latents(f->spec.config, f->corpus->samples[place_of(f, texts)].source.count);
     }
     return texts;
 }
@@ -330,9 +331,9 @@ static lw_status make(fit *f, lw_error *err)
     return LW_OK;
 }
 
-lw_status lw_adapter_fit(lw_job *job, lw_step *step, const lw_corpus *corpus, lw_error *err)
+lw_status lw_adapter_fit(lw_job *job, lw_step *step, const lw_config *config, const lw_corpus *corpus, lw_error *err)
 {
-    fit f = {.job = job, .step = step, .corpus = corpus};
+    fit f = {.job = job, .step = step, .spec = lw_step_spec_of(config), .corpus = corpus};
     lw_status status = make(&f, err);
     leave(&f);
     return status;

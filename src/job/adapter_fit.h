@@ -13,6 +13,6 @@
 // From the texts of `corpus` in a random order, as many as it takes. step: started, and configured for that corpus; its
 // buffers are used. Says in the log how much of the embeddings' variance is explained. All ranks end with the same
 // values. Collective.
-lw_status lw_adapter_fit(lw_job *job, lw_step *step, const lw_corpus *corpus, lw_error *err);
+lw_status lw_adapter_fit(lw_job *job, lw_step *step, const lw_config *config, const lw_corpus *corpus, lw_error *err);
 
 #endif

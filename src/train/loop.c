@@ -127,14 +127,12 @@ lw_status lw_trainer_run(lw_trainer *t, lw_error *err)
 {
     lw_job *job = t->job;
     lw_decoder *decoders[LW_MAX_MODELS];
-    lw_step_loss loss = lw_step_loss_of(job->config);
     for (int64_t j = 0; j < job->llm_count; j++) {
         decoders[j] = job->llms[j].decoder;
     }
     lw_status status = t->eval != NULL ? lw_eval_start(job, t->eval, err) : LW_OK;
     if (status == LW_OK) {
-        status = lw_step_start(&t->step, job->config, &job->wire, decoders, &loss, err);
-        t->step.states = lw_teacher_states; // asked only where there is distillation
+        status = lw_step_start(&t->step, &job->wire, decoders, err);
     }
     if (status == LW_OK) {
         lw_gemm largest = lw_step_largest_product(&t->step);
@@ -143,7 +141,7 @@ lw_status lw_trainer_run(lw_trainer *t, lw_error *err)
     status = lw_comm_agree(job->comm, lw_signal_check(status), err);
     if (status == LW_OK && t->state.step == 0 && job->config->adapter.start == LW_ADAPTER_EMBEDDINGS) {
         lw_trainer_enter(t);
-        status = lw_adapter_fit(job, &t->step, &job->train[t->leg], err);
+        status = lw_adapter_fit(job, &t->step, t->spec.config, &job->train[t->leg], err);
     }
     LW_TRY(lw_job_stopped(job, status, "before the first step", err)); // with nothing new to save
     t->saves.last_request_s = lw_now_s();

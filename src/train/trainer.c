@@ -40,7 +40,7 @@ lw_status lw_trainer_create(lw_job *job, lw_error *err, lw_trainer *out)
     t.state.eval_nll = NAN;
     LW_TRY(make_limits(&t, err));
     t.micro_batch = calloc((size_t)t.course.micro, sizeof *t.micro_batch);
-    t.places = calloc((size_t)t.course.micro, sizeof *t.places);
+    t.positions = calloc((size_t)t.course.micro, sizeof *t.positions);
     t.host = calloc((size_t)job->wire.params.elements, 3 * sizeof *t.host);
     lw_status status = lw_params_views(&job->wire.params, err, &t.views);
     if (status == LW_OK) {
@@ -48,7 +48,7 @@ lw_status lw_trainer_create(lw_job *job, lw_error *err, lw_trainer *out)
         int64_t warmup = (int64_t)(first->config->train.warmup * (double)first->schedule.total_steps);
         status = lw_collapse_create(job, t.course.micro, warmup, err, &t.collapse);
     }
-    if (status == LW_OK && (t.micro_batch == NULL || t.places == NULL || t.host == NULL)) {
+    if (status == LW_OK && (t.micro_batch == NULL || t.positions == NULL || t.host == NULL)) {
         status = lw_fail(err, LW_ERR_MEMORY, "no memory for the trainer's tables");
     }
     if (status == LW_OK) {
@@ -126,7 +126,7 @@ void lw_trainer_free(lw_trainer *t)
         lw_teacher_destroy(&t->teachers[i]);
     }
     free(t->micro_batch);
-    free(t->places);
+    free(t->positions);
     free(t->host);
     free(t->views);
     *t = (lw_trainer){0};

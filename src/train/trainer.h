@@ -31,6 +31,7 @@ typedef struct lw_trainer {
     lw_course course;
     int64_t leg; // that the step is set for; -1: none yet
     lw_step step;
+    lw_step_spec spec;            // of the next or the last step
     lw_checkpoint_info state;     // steps done, samples, skipped, time; and the fingerprints
     int64_t last_saved;           // step of the newest checkpoint that was asked for; -1: none
     double best_nll;              // the least held-out NLL so far; INFINITY: none
@@ -56,7 +57,7 @@ typedef struct lw_trainer {
     double flop_per_sample[LW_MAX_PHASES]; // of each leg
     double gemm_flop_per_s;                // products' rate of this device, measured at the start
     const lw_token_sample **micro_batch;   // (micro)
-    int64_t *places;                       // (micro) of these in the phase
+    int64_t *positions;                    // (micro) of these in the phase
     lw_flat_view *views;
     float *host; // (3 * elements) parameters and moments on their way from disk, and being written
 } lw_trainer;

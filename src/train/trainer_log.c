@@ -38,8 +38,8 @@ static lw_status log_metrics(lw_trainer *t, const lw_interval *in, double now_s,
     m[n++] = LW_METRIC_COUNT("epoch", t->state.epoch);
     m[n++] = LW_METRIC_COUNT("samples", t->state.samples);
     m[n++] = LW_METRIC_NUMBER("loss", t->mean_loss);
-    if (t->step.only >= 0) {
-        m[n++] = LW_METRIC_STRING("model", job->llms[t->step.only].name); // whose step it was
+    if (t->spec.only_llm >= 0) {
+        m[n++] = LW_METRIC_STRING("model", job->llms[t->spec.only_llm].name); // whose step it was
     }
     for (int64_t j = 0; j < job->llm_count; j++) {
         if (stepped_since(t, in, j)) {
@@ -56,7 +56,7 @@ static lw_status log_metrics(lw_trainer *t, const lw_interval *in, double now_s,
     m[n++] = LW_METRIC_NUMBER("grad_norm", t->grad_norm);
     m[n++] = LW_METRIC_NUMBER("lr", lw_schedule_lr(leg->config, &leg->schedule, step));
     m[n++] = LW_METRIC_NUMBER("lr_encoder", lw_schedule_rate(leg->config, &leg->schedule, LW_RATE_ENCODER, step));
-    lw_rate adapter = LW_RATE_ADAPTER + (t->step.only >= 0 ? (lw_rate)t->step.only : 0);
+    lw_rate adapter = LW_RATE_ADAPTER + (t->spec.only_llm >= 0 ? (lw_rate)t->spec.only_llm : 0);
     m[n++] = LW_METRIC_NUMBER("lr_adapter", lw_schedule_rate(leg->config, &leg->schedule, adapter, step));
     m[n++] = LW_METRIC_NUMBER("samples_per_s", (double)in->samples / wall_s);
     m[n++] = LW_METRIC_NUMBER("tokens_per_s", (double)in->rows / wall_s);

@@ -19,11 +19,12 @@ void lw_trainer_enter(lw_trainer *t)
     if (i == t->leg) {
         return;
     }
-    lw_step_loss loss = lw_step_loss_of(leg->config);
-    lw_step_configure(&t->step, leg->config, &loss);
-    t->step.states_context = t->teachers[i];
-    t->step.places = leg->config->train.latent_dropout > 0.0 || leg->config->train.nested_from > 0 ? t->places : NULL;
-    t->step.seed = leg->schedule.seed;
+    bool drops = leg->config->train.latent_dropout > 0.0 || leg->config->train.nested_from > 0;
+    t->spec = lw_step_spec_of(leg->config);
+    t->spec.states = lw_teacher_states;
+    t->spec.states_context = t->teachers[i];
+    t->spec.positions = drops ? t->positions : NULL;
+    t->spec.seed = leg->schedule.seed;
     t->leg = i;
     if (t->course.count > 1) {
         lw_log(t->job->run, "phase %s: steps %lld to %lld, on %s", leg->name, (long long)(leg->first_step + 1),
@@ -34,12 +35,12 @@ void lw_trainer_enter(lw_trainer *t)
 // Whether LLM j is in the step, and how many are.
 static bool runs(const lw_trainer *t, int64_t j)
 {
-    return t->step.only < 0 || t->step.only == j;
+    return t->spec.only_llm < 0 || t->spec.only_llm == j;
 }
 
 static double running(const lw_trainer *t)
 {
-    return t->step.only < 0 ? (double)t->job->llm_count : 1.0;
+    return t->spec.only_llm < 0 ? (double)t->job->llm_count : 1.0;
 }
 
 // What the step is, beside its samples.
@@ -48,8 +49,8 @@ static void set_up_step(lw_trainer *t)
     lw_trainer_enter(t);
     const lw_leg *leg = &t->course.legs[t->leg];
     int64_t step = t->state.step - leg->first_step;
-    t->step.only = lw_schedule_only(leg->config, step);
-    t->step.encoder_rests = lw_schedule_rate(leg->config, &leg->schedule, LW_RATE_ENCODER, step) == 0.0;
+    t->spec.only_llm = lw_schedule_only(leg->config, step);
+    t->spec.encoder_frozen = lw_schedule_rate(leg->config, &leg->schedule, LW_RATE_ENCODER, step) == 0.0;
 }
 
 // Answer tokens of the whole step for each LLM, how many of them have a teacher, and rows that the LLMs process: every
@@ -88,9 +89,9 @@ static lw_status run_share(lw_trainer *t, const int64_t *answer_tokens, lw_error
         int64_t n = count - done < t->course.micro ? count - done : t->course.micro;
         for (int64_t i = 0; i < n; i++) {
             t->micro_batch[i] = sample_at(t, first + done + i);
-            t->places[i] = first + done + i;
+            t->positions[i] = first + done + i;
         }
-        LW_TRY(lw_step_run(&t->step, t->micro_batch, n, answer_tokens, err));
+        LW_TRY(lw_step_run(&t->step, &t->spec, t->micro_batch, n, answer_tokens, err));
         done += n;
     }
     return LW_OK;
@@ -124,7 +125,7 @@ static lw_status read_back(lw_trainer *t, lw_error *err)
     LW_TRY(job->dev->ops->sync(job->dev, err));
     t->grad_norm = sqrt((double)sqnorm);
     t->mean_loss = 0.0;
-    double tau = t->step.loss.kd_tau;
+    double tau = t->spec.loss.kd_tau;
     for (int64_t j = 0; j < job->llm_count; j++) {
         if (!runs(t, j)) {
             continue; // its loss is that of its last step

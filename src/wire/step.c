@@ -1,140 +1,10 @@
+// step.c: one micro-batch forward and backward, and the buffers that it needs.
 #include "wire/step.h"
 
 #include <stdlib.h>
-#include <string.h>
 
 #include "core/hash.h"
 #include "core/random.h"
-#include "io/files.h"
-
-// --- sizes
-
-// Sum of the `micro` largest of values[0..count).
-static int compare_descending(const void *a, const void *b)
-{
-    int64_t x = *(const int64_t *)a;
-    int64_t y = *(const int64_t *)b;
-    return (x < y) - (x > y);
-}
-
-lw_step_loss lw_step_loss_of(const lw_config *config)
-{
-    return (lw_step_loss){.first_weight = config->loss.first_weight,
-                          .k_weight = config->loss.k_weight,
-                          .k = config->loss.k,
-                          .kd_weight = config->loss.kd_weight,
-                          .kd_tau = config->loss.kd_tau};
-}
-
-int64_t lw_step_taught(const lw_step_loss *loss, const lw_token_sample *sample, int64_t llm)
-{
-    int64_t answer = sample->answer[llm].count;
-    if (loss->kd_weight <= 0.0 || sample->prompt[llm].count == 0 || sample->task != LW_TASK_ANSWER) {
-        return 0;
-    }
-    return loss->k < answer ? loss->k : answer;
-}
-
-typedef int64_t lw_measure(const lw_config *config, const lw_token_sample *sample, int64_t llm);
-
-static int64_t measure_source(const lw_config *config, const lw_token_sample *s, int64_t llm)
-{
-    (void)config;
-    (void)llm;
-    return s->source.count;
-}
-
-static int64_t measure_latents(const lw_config *config, const lw_token_sample *s, int64_t llm)
-{
-    (void)llm;
-    return lw_config_latents(config, s->source.count);
-}
-
-static int64_t measure_tasks(const lw_config *config, const lw_token_sample *s, int64_t llm)
-{
-    (void)config;
-    (void)llm;
-    return lw_task_rows(s->task);
-}
-
-static int64_t measure_answer(const lw_config *config, const lw_token_sample *s, int64_t llm)
-{
-    (void)config;
-    return s->answer[llm].count;
-}
-
-static int64_t measure_taught(const lw_config *config, const lw_token_sample *s, int64_t llm)
-{
-    const lw_step_loss loss = lw_step_loss_of(config);
-    return lw_step_taught(&loss, s, llm);
-}
-
-typedef struct sizes {
-    const lw_config *config;
-    const lw_token_sample *samples;
-    int64_t count, micro, occurrences;
-    int64_t *scratch; // (count)
-} sizes;
-
-// Sum of the `micro` largest, each taken `occurrences` times, and the largest.
-static int64_t top_sum(const sizes *s, lw_measure *measure, int64_t llm, int64_t *largest)
-{
-    int64_t *scratch = s->scratch;
-    int64_t count = s->count;
-    for (int64_t i = 0; i < count; i++) {
-        scratch[i] = measure(s->config, &s->samples[i], llm);
-    }
-    qsort(scratch, (size_t)count, sizeof *scratch, compare_descending);
-    *largest = count > 0 ? scratch[0] : 0;
-    int64_t sum = 0;
-    int64_t left = s->micro;
-    for (int64_t i = 0; i < count && left > 0; i++) {
-        int64_t times = s->occurrences < left ? s->occurrences : left;
-        sum += times * scratch[i];
-        left -= times;
-    }
-    return sum;
-}
-
-lw_status lw_step_limits_of(const lw_config *config, const lw_token_sample *samples, int64_t count, int64_t micro,
-                            int64_t occurrences, lw_error *err, lw_step_limits *out)
-{
-    sizes s = {.config = config, .samples = samples, .count = count, .micro = micro, .occurrences = occurrences};
-    s.scratch = malloc((size_t)(count + 1) * sizeof *s.scratch);
-    if (s.scratch == NULL) {
-        return lw_fail(err, LW_ERR_MEMORY, "no memory to measure %lld samples", (long long)count);
-    }
-    int64_t largest;
-    *out = (lw_step_limits){.encoder.samples = micro};
-    out->encoder.tokens = top_sum(&s, measure_source, 0, &out->encoder.max_tokens);
-    out->encoder.latents = top_sum(&s, measure_latents, 0, &out->encoder.max_latents);
-    out->task_rows = top_sum(&s, measure_tasks, 0, &largest);
-    for (int64_t j = 0; j < config->model_count; j++) {
-        lw_pass_limits *l = &out->llm[j];
-        l->sequences = micro;
-        l->prefix_rows = out->encoder.latents + out->task_rows;
-        l->rows = top_sum(&s, lw_token_sample_rows, j, &l->max_len);
-        l->supervised = top_sum(&s, measure_answer, j, &largest);
-        l->teachers = top_sum(&s, measure_taught, j, &largest);
-    }
-    free(s.scratch);
-    return LW_OK;
-}
-
-// All of them are counts of the same type, and a field that is added here is joined too.
-_Static_assert(sizeof(lw_step_limits) % sizeof(int64_t) == 0, "limits are int64_t");
-
-void lw_step_limits_join(lw_step_limits *into, const lw_step_limits *other)
-{
-    int64_t a[sizeof *into / sizeof(int64_t)];
-    int64_t b[sizeof *into / sizeof(int64_t)];
-    memcpy(a, into, sizeof a);
-    memcpy(b, other, sizeof b);
-    for (size_t i = 0; i < sizeof a / sizeof a[0]; i++) {
-        a[i] = a[i] > b[i] ? a[i] : b[i];
-    }
-    memcpy(into, a, sizeof a);
-}
 
 // --- buffers
 
@@ -176,8 +46,7 @@ static lw_status make_staging(lw_step *step, lw_error *err)
     return LW_OK;
 }
 
-lw_status lw_step_start(lw_step *step, const lw_config *config, lw_wire *wire, lw_decoder *const *decoders,
-                        const lw_step_loss *loss, lw_error *err)
+lw_status lw_step_start(lw_step *step, lw_wire *wire, lw_decoder *const *decoders, lw_error *err)
 {
     step->wire = wire;
     LW_TRY(lw_encoder_buffers_start(step->dev, &wire->encoder, &step->encoder, err));
@@ -186,21 +55,8 @@ lw_status lw_step_start(lw_step *step, const lw_config *config, lw_wire *wire, l
         step->decoders[j] = decoders[j];
         LW_TRY(lw_packing_create(&step->limits.llm[j], step->indices[j], err, &step->packing[j]));
     }
-    step->only = -1;
-    step->places = NULL;
-    step->encoder_rests = false;
-    lw_step_configure(step, config, loss);
     LW_TRY(make_staging(step, err));
     return step->dev->ops->sync(step->dev, err);
-}
-
-void lw_step_configure(lw_step *step, const lw_config *config, const lw_step_loss *loss)
-{
-    step->config = config;
-    step->loss = *loss;
-    for (int64_t j = 0; j < step->wire->llm_count; j++) {
-        step->packing[j].tau = loss->kd_weight > 0.0 ? (float)loss->kd_tau : 1.0F;
-    }
 }
 
 lw_status lw_step_reclaim(lw_step *step, lw_error *err)
@@ -222,44 +78,49 @@ void lw_step_free(lw_step *step)
 
 // --- the step
 
+lw_step_spec lw_step_spec_of(const lw_config *config)
+{
+    return (lw_step_spec){.config = config, .loss = lw_step_loss_of(config), .only_llm = -1};
+}
+
 static double token_weight(const lw_step_loss *loss, int64_t t)
 {
     return 1.0 + (t == 0 ? loss->first_weight : 0.0) + (t < loss->k ? loss->k_weight : 0.0);
 }
 
 // How many of a sample's latents may be used: all, or the first n, 2 n, 4 n, ...
-static int64_t nested(const lw_step *step, int64_t i, int64_t latents)
+static int64_t nested(const lw_step_spec *spec, int64_t i, int64_t latents)
 {
-    int64_t from = step->config->train.nested_from;
+    int64_t from = spec->config->train.nested_from;
     uint64_t choices = 1;
     for (int64_t n = from; from > 0 && n < latents; n *= 2) {
         choices++;
     }
-    uint64_t choice = lw_random_u64(step->seed, lw_random_stream("nested"), (uint64_t)step->places[i]) % choices;
+    uint64_t choice = lw_random_u64(spec->seed, lw_random_stream("nested"), (uint64_t)spec->positions[i]) % choices;
     return choice + 1 == choices ? latents : from << choice;
 }
 
-// Whether a sample has latent k; `kept` it has in any case.
-static bool has_latent(const lw_step *step, int64_t i, int64_t k, int64_t kept)
+// Whether a sample has latent k. Latent `kept` is never left out, so that a sample has at least one.
+static bool has_latent(const lw_step_spec *spec, int64_t i, int64_t k, int64_t kept)
 {
-    uint64_t stream = lw_random_u64(lw_random_stream("latent dropout"), (uint64_t)step->places[i], 0);
-    return k == kept || lw_random_uniform(step->seed, stream, (uint64_t)k) >= step->config->train.latent_dropout;
+    uint64_t stream = lw_random_u64(lw_random_stream("latent dropout"), (uint64_t)spec->positions[i], 0);
+    return k == kept || lw_random_uniform(spec->seed, stream, (uint64_t)k) >= spec->config->train.latent_dropout;
 }
 
 // The sequence's latents, the same for all LLMs. False beyond the limits.
-static bool pack_latents(lw_step *step, lw_packing *p, int64_t i)
+static bool pack_latents(lw_step *step, const lw_step_spec *spec, lw_packing *p, int64_t i)
 {
     const int32_t *z_start = step->batch.at.z_start;
     int64_t latents = z_start[i + 1] - z_start[i];
-    if (step->places == NULL) {
+    if (spec->positions == NULL) {
         return lw_packing_add(p, z_start[i], latents, NULL, 0, 0) >= 0;
     }
-    latents = nested(step, i, latents);
+    latents = nested(spec, i, latents);
     uint64_t stream = lw_random_stream("latent kept");
-    int64_t kept = (int64_t)(lw_random_u64(step->seed, stream, (uint64_t)step->places[i]) % (uint64_t)latents);
+    int64_t kept = (int64_t)(lw_random_u64(spec->seed, stream, (uint64_t)spec->positions[i]) % (uint64_t)latents);
     bool begun = false;
     for (int64_t k = 0; k < latents; k++) {
-        if (has_latent(step, i, k, kept)) {
+        if (has_latent(spec, i, k, kept)) {
             bool fits = begun ? lw_packing_extend_soft(p, z_start[i] + k)
                               : lw_packing_add(p, z_start[i] + k, 1, NULL, 0, 0) >= 0;
             if (!fits) {
@@ -273,12 +134,12 @@ static bool pack_latents(lw_step *step, lw_packing *p, int64_t i)
 
 // [latents | task token | suffix | answer but for its last token]: the row of the first answer token, or -1 beyond the
 // limits.
-static int64_t pack_sequence(lw_step *step, int64_t j, const lw_token_sample *s, int64_t i)
+static int64_t pack_sequence(lw_step *step, const lw_step_spec *spec, int64_t j, const lw_token_sample *s, int64_t i)
 {
     lw_packing *p = &step->packing[j];
     lw_tokens suffix = s->suffix[j];
     lw_tokens answer = s->answer[j];
-    if (!pack_latents(step, p, i)) {
+    if (!pack_latents(step, spec, p, i)) {
         return -1;
     }
     if (s->task != LW_TASK_ANSWER) {
@@ -293,22 +154,23 @@ static int64_t pack_sequence(lw_step *step, int64_t j, const lw_token_sample *s,
     return lw_packing_extend(p, answer.ids, answer.count - 1);
 }
 
-static lw_status pack(lw_step *step, int64_t j, const lw_token_sample *const *samples, int64_t count, int64_t tokens,
-                      lw_error *err)
+static lw_status pack(lw_step *step, const lw_step_spec *spec, int64_t j, const lw_token_sample *const *samples,
+                      int64_t count, int64_t tokens, lw_error *err)
 {
     lw_packing *p = &step->packing[j];
-    double scale = 1.0 / ((double)tokens * (double)(step->only >= 0 ? 1 : step->wire->llm_count));
+    double scale = 1.0 / ((double)tokens * (double)(spec->only_llm >= 0 ? 1 : step->wire->llm_count));
     lw_packing_clear(p);
+    p->tau = spec->loss.kd_weight > 0.0 ? (float)spec->loss.kd_tau : 1.0F;
     for (int64_t i = 0; i < count; i++) {
         const lw_tokens *answer = &samples[i]->answer[j];
-        int64_t taught = lw_step_taught(&step->loss, samples[i], j);
-        int64_t rest = pack_sequence(step, j, samples[i], i);
+        int64_t taught = lw_step_taught(&spec->loss, samples[i], j);
+        int64_t rest = pack_sequence(step, spec, j, samples[i], i);
         if (rest < 0) {
             return lw_fail(err, LW_ERR_INTERNAL, "a micro-batch exceeds the limits it was sized for");
         }
         for (int64_t t = 0; t < answer->count; t++) {
-            lw_packing_score(p, rest - 1 + t, answer->ids[t], (float)(scale * token_weight(&step->loss, t)));
-            if (t < taught && !lw_packing_teach(p, (float)(scale * step->loss.kd_weight))) {
+            lw_packing_score(p, rest - 1 + t, answer->ids[t], (float)(scale * token_weight(&spec->loss, t)));
+            if (t < taught && !lw_packing_teach(p, (float)(scale * spec->loss.kd_weight))) {
                 return lw_fail(err, LW_ERR_INTERNAL,
                                "a micro-batch has more rows with a teacher than it was sized for");
             }
@@ -318,8 +180,8 @@ static lw_status pack(lw_step *step, int64_t j, const lw_token_sample *const *sa
 }
 
 // The teacher's states of a packed micro-batch, to where the product with lm_head finds them.
-static lw_status upload_states(lw_step *step, int64_t j, const lw_token_sample *const *samples, int64_t count,
-                               lw_error *err)
+static lw_status upload_states(lw_step *step, const lw_step_spec *spec, int64_t j,
+                               const lw_token_sample *const *samples, int64_t count, lw_error *err)
 {
     const lw_packing *p = &step->packing[j];
     size_t row = (size_t)lw_decoder_config(step->decoders[j])->d * lw_dtype_bytes(step->dev->frozen_type);
@@ -327,13 +189,13 @@ static lw_status upload_states(lw_step *step, int64_t j, const lw_token_sample *
     if (p->teachers == 0) {
         return LW_OK;
     }
-    if (step->states == NULL) {
+    if (spec->states == NULL) {
         return lw_fail(err, LW_ERR_INTERNAL, "distillation without a teacher");
     }
     for (int64_t i = 0; i < count; i++) {
-        int64_t rows = lw_step_taught(&step->loss, samples[i], j);
+        int64_t rows = lw_step_taught(&spec->loss, samples[i], j);
         if (rows > 0) {
-            LW_TRY(step->states(step->states_context, j, samples[i], err, at));
+            LW_TRY(spec->states(spec->states_context, j, samples[i], err, at));
             at += (size_t)rows * row;
         }
     }
@@ -354,10 +216,10 @@ static lw_status count_tasks(lw_step *step, const lw_token_sample *const *sample
     return LW_OK;
 }
 
-static void tell(lw_step *step, lw_step_phase phase, int64_t llm)
+static void report(const lw_step_spec *spec, lw_step_phase phase, int64_t llm)
 {
-    if (step->after != NULL) {
-        step->after(step->after_context, phase, llm);
+    if (spec->after != NULL) {
+        spec->after(spec->after_context, phase, llm);
     }
 }
 
@@ -365,22 +227,25 @@ static void tell(lw_step *step, lw_step_phase phase, int64_t llm)
 
 typedef struct part {
     lw_step *step;
+    const lw_step_spec *spec;
     int64_t llm;
 } part;
 
 static void encoder_forward(void *context)
 {
     lw_step *step = ((part *)context)->step;
+    const lw_step_spec *spec = ((part *)context)->spec;
     lw_wire *wire = step->wire;
     lw_encoder_forward(step->dev, &wire->params, &wire->encoder, &step->batch, &step->encoder);
     step->dev->ops->zero(step->dev, (size_t)(step->batch.z_rows * wire->encoder.d_z) * sizeof(float), step->dz);
-    tell(step, LW_PHASE_ENCODER_FORWARD, -1);
+    report(spec, LW_PHASE_ENCODER_FORWARD, -1);
 }
 
 static void llm_pass(void *context)
 {
     int64_t j = ((part *)context)->llm;
     lw_step *step = ((part *)context)->step;
+    const lw_step_spec *spec = ((part *)context)->spec;
     lw_wire *wire = step->wire;
     lw_device *dev = step->dev;
     lw_adapter_buffers *adapter = &step->adapters[j];
@@ -392,98 +257,102 @@ static void llm_pass(void *context)
         dev->ops->gather(dev, step->task_rows, d, lw_param_at(&wire->params, wire->task[j]), LW_F32, p->on.task, NULL,
                          false, adapter->soft + step->batch.z_rows * d);
     }
-    tell(step, LW_PHASE_ADAPTER_FORWARD, j);
+    report(spec, LW_PHASE_ADAPTER_FORWARD, j);
     lw_decoder_forward(step->decoders[j], p, adapter->soft, NULL, &step->llm[j]);
-    tell(step, LW_PHASE_LLM_FORWARD, j);
+    report(spec, LW_PHASE_LLM_FORWARD, j);
     lw_decoder_logits(step->decoders[j], p, &step->llm[j]);
     lw_decoder_loss(step->decoders[j], p, true, &step->llm[j]);
     dev->ops->dot(dev, p->supervised, p->on.weight, step->llm[j].nll, wire->stats + LW_STAT_LOSS + j);
     if (p->teachers > 0) {
         dev->ops->dot(dev, p->supervised, p->on.kl_weight, step->llm[j].kl, wire->stats + LW_STAT_KL + j);
     }
-    tell(step, LW_PHASE_HEAD, j);
+    report(spec, LW_PHASE_HEAD, j);
     if (p->prefix_rows < step->batch.z_rows + step->task_rows) { // rows that no sequence has get no gradient
         dev->ops->zero(dev, (size_t)((step->batch.z_rows + step->task_rows) * d) * sizeof(float), adapter->d_soft);
     }
     lw_decoder_backward(step->decoders[j], p, &step->llm[j], adapter->d_soft);
-    tell(step, LW_PHASE_LLM_BACKWARD, j);
+    report(spec, LW_PHASE_LLM_BACKWARD, j);
     if (step->task_rows > 0) {
         dev->ops->scatter_add(dev, step->task_rows, d, adapter->d_soft + step->batch.z_rows * d, p->on.task,
                               LW_TASK_TOKENS, lw_grad_at(&wire->params, wire->task[j]));
     }
     lw_adapter_backward(dev, &wire->params, &wire->adapters[j], step->batch.z_rows, z, adapter, step->dz);
-    tell(step, LW_PHASE_ADAPTER_BACKWARD, j);
+    report(spec, LW_PHASE_ADAPTER_BACKWARD, j);
 }
 
 static void encoder_backward(void *context)
 {
     lw_step *step = ((part *)context)->step;
+    const lw_step_spec *spec = ((part *)context)->spec;
     lw_wire *wire = step->wire;
     lw_encoder_backward(step->dev, &wire->params, &wire->encoder, &step->batch, &step->encoder, step->dz);
-    tell(step, LW_PHASE_ENCODER_BACKWARD, -1);
+    report(spec, LW_PHASE_ENCODER_BACKWARD, -1);
 }
 
 // Runs `enqueue`, or the record of it. shapes: all that its work depends on beside the layout of the step.
-static void replay(lw_step *step, void (*enqueue)(void *context), int64_t llm, const int64_t *shapes, size_t count)
+static void replay(lw_step *step, const lw_step_spec *spec, void (*enqueue)(void *context), int64_t llm,
+                   const int64_t *shapes, size_t count)
 {
-    part p = {.step = step, .llm = llm};
+    part p = {.step = step, .spec = spec, .llm = llm};
     const uint64_t layout[] = {(uint64_t)(uintptr_t)step->dz, (uint64_t)llm,
                                lw_xxh64(&step->limits, sizeof step->limits, 0),
-                               lw_xxh64(&step->loss.kd_tau, sizeof step->loss.kd_tau, 0)}; // an argument of the loss
-    if (step->after != NULL) {
-        enqueue(&p); // somebody wants to be told between its phases
+                               lw_xxh64(&spec->loss.kd_tau, sizeof spec->loss.kd_tau, 0)}; // an argument of the loss
+    if (spec->after != NULL) {
+        enqueue(&p); // a recorded part could not report its phases
         return;
     }
     uint64_t key = lw_xxh64(shapes, count * sizeof *shapes, lw_xxh64(layout, sizeof layout, 0));
     step->dev->ops->replay(step->dev, key, enqueue, &p);
 }
 
-static lw_status upload_sources(lw_step *step, const lw_token_sample *const *samples, int64_t count, lw_error *err)
+static lw_status upload_sources(lw_step *step, const lw_config *config, const lw_token_sample *const *samples,
+                                int64_t count, lw_error *err)
 {
     lw_encoder_batch_clear(&step->batch);
     for (int64_t i = 0; i < count; i++) {
         lw_tokens source = samples[i]->source;
-        if (lw_encoder_batch_add(&step->batch, source, lw_config_latents(step->config, source.count)) < 0) {
+        if (lw_encoder_batch_add(&step->batch, source, lw_config_latents(config, source.count)) < 0) {
             return lw_fail(err, LW_ERR_INTERNAL, "a micro-batch exceeds the limits it was sized for");
         }
     }
     return lw_encoder_upload(step->dev, &step->wire->encoder, &step->batch, err, &step->encoder);
 }
 
-lw_status lw_step_encode(lw_step *step, const lw_token_sample *const *samples, int64_t count, lw_error *err)
+lw_status lw_step_encode(lw_step *step, const lw_step_spec *spec, const lw_token_sample *const *samples, int64_t count,
+                         lw_error *err)
 {
     int64_t shapes[LW_ENCODER_SHAPES];
-    LW_TRY(upload_sources(step, samples, count, err));
-    tell(step, LW_PHASE_HOST, -1);
+    LW_TRY(upload_sources(step, spec->config, samples, count, err));
+    report(spec, LW_PHASE_HOST, -1);
     lw_encoder_shapes(&step->batch, &step->encoder, shapes);
-    replay(step, encoder_forward, -1, shapes, LW_ENCODER_SHAPES);
+    replay(step, spec, encoder_forward, -1, shapes, LW_ENCODER_SHAPES);
     return LW_OK;
 }
 
-lw_status lw_step_run(lw_step *step, const lw_token_sample *const *samples, int64_t count, const int64_t *tokens,
-                      lw_error *err)
+lw_status lw_step_run(lw_step *step, const lw_step_spec *spec, const lw_token_sample *const *samples, int64_t count,
+                      const int64_t *tokens, lw_error *err)
 {
     lw_device *dev = step->dev;
     const lw_encoder_batch *batch = &step->batch;
     int64_t source[LW_ENCODER_SHAPES];
     LW_TRY(count_tasks(step, samples, count, err));
-    LW_TRY(lw_step_encode(step, samples, count, err));
+    LW_TRY(lw_step_encode(step, spec, samples, count, err));
     lw_encoder_shapes(batch, &step->encoder, source);
     for (int64_t j = 0; j < step->wire->llm_count; j++) {
         lw_packing *p = &step->packing[j];
-        if (step->only >= 0 && step->only != j) {
+        if (spec->only_llm >= 0 && spec->only_llm != j) {
             continue;
         }
-        LW_TRY(pack(step, j, samples, count, tokens[j], err));
+        LW_TRY(pack(step, spec, j, samples, count, tokens[j], err));
         lw_packing_upload(p, dev);
-        LW_TRY(upload_states(step, j, samples, count, err));
-        tell(step, LW_PHASE_HOST, j);
+        LW_TRY(upload_states(step, spec, j, samples, count, err));
+        report(spec, LW_PHASE_HOST, j);
         const int64_t shapes[] = {p->sequences, p->rows,  p->prefix_rows, p->tokens,     p->supervised,
                                   p->max_q,     p->max_k, p->teachers,    batch->z_rows, step->task_rows};
-        replay(step, llm_pass, j, shapes, sizeof shapes / sizeof *shapes);
+        replay(step, spec, llm_pass, j, shapes, sizeof shapes / sizeof *shapes);
     }
-    if (!step->encoder_rests) {
-        replay(step, encoder_backward, -2, source, LW_ENCODER_SHAPES);
+    if (!spec->encoder_frozen) {
+        replay(step, spec, encoder_backward, -2, source, LW_ENCODER_SHAPES);
     }
     return LW_OK;
 }

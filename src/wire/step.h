@@ -8,6 +8,8 @@
 // distillation is divided by all answer tokens as the rest is, not by the k of each that it is summed over. kl: of the
 // LLM that reads the latents from the same LLM reading the text prompt (its teacher), at temperature kd_tau (lw_xent).
 // The teacher's final-norm states are given; its logits are made again in the step. Local.
+//
+// step.c runs a micro-batch, step_limits.c computes what it can need.
 #ifndef LW_STEP_H
 #define LW_STEP_H
 
@@ -57,31 +59,39 @@ typedef enum lw_step_phase {
         LW_PHASE_COUNT
 } lw_step_phase;
 
-typedef struct lw_step {
-    lw_device *dev;
-    const lw_config *config; // borrowed
+// What a micro-batch runs, beside its samples.
+typedef struct lw_step_spec {
+    const lw_config *config; // borrowed: the run's, or that of a stage
+    lw_step_loss loss;
+    int64_t only_llm; // the LLM that alone runs, and whose loss is all; -1: all of them, and the mean of their losses
+    bool encoder_frozen; // encoder and pooler get no gradient
+    // The samples' positions in the stage, (count), borrowed. With the seed they decide which latents of each sample are
+    // used under train.latent_dropout and train.nested_from; NULL: all latents are used.
+    const int64_t *positions;
+    uint64_t seed;
+    lw_step_states *states; // gives the teacher's states; may be NULL without distillation
+    void *states_context;
     // Called when a phase is enqueued, for the LLM `llm` (-1: a phase of all); NULL: nobody asks.
     void (*after)(void *context, lw_step_phase phase, int64_t llm);
     void *after_context;
+} lw_step_spec;
+
+// All LLMs, all parameters and all latents, with the loss of the configuration and no teacher.
+lw_step_spec lw_step_spec_of(const lw_config *config);
+
+// The buffers of a step.
+typedef struct lw_step {
+    lw_device *dev;
     lw_wire *wire;                       // borrowed
     lw_decoder *decoders[LW_MAX_MODELS]; // borrowed
     lw_step_limits limits;
-    lw_step_loss loss;
-    int64_t only; // the LLM that alone runs, and whose loss is all; -1: all of them, the mean of whose losses it is
-    // Places in the run of the samples of the next micro-batch, that say which latents each of them has with
-    // train.latent_dropout and train.nested_from, and the seed; NULL: all. Borrowed.
-    const int64_t *places;
-    uint64_t seed;
-    bool encoder_rests; // no gradient of encoder and pooler is wanted
     lw_encoder_buffers encoder;
     lw_encoder_batch batch;
     lw_adapter_buffers adapters[LW_MAX_MODELS];
     lw_decoder_buffers llm[LW_MAX_MODELS];
     void *indices[LW_MAX_MODELS]; // device blocks of the packings
     lw_packing packing[LW_MAX_MODELS];
-    float *dz;              // (latent rows, d_z)
-    lw_step_states *states; // of the teacher; set after the start, where kd_weight > 0
-    void *states_context;
+    float *dz;         // (latent rows, d_z)
     void *staging;     // host: a micro-batch's states of one LLM
     int64_t task_rows; // task tokens of this pass
 } lw_step;
@@ -98,22 +108,20 @@ void lw_step_limits_join(lw_step_limits *into, const lw_step_limits *other);
 // Places all buffers; configs[j] are the LLMs' shapes. Measuring needs no weights. Frees what an earlier call left.
 lw_status lw_step_layout(lw_arena *arena, lw_device *dev, const lw_wire *wire, const lw_hf_config *const *configs,
                          const lw_step_limits *limits, lw_error *err, lw_step *step);
-// Once the memory is there: config and decoders[j] are borrowed.
-lw_status lw_step_start(lw_step *step, const lw_config *config, lw_wire *wire, lw_decoder *const *decoders,
-                        const lw_step_loss *loss, lw_error *err);
-// Another phase of a run: from the next micro-batch on. config is borrowed.
-void lw_step_configure(lw_step *step, const lw_config *config, const lw_step_loss *loss);
+// Once the memory is there: decoders[j] are borrowed.
+lw_status lw_step_start(lw_step *step, lw_wire *wire, lw_decoder *const *decoders, lw_error *err);
 // When other work has used the step's memory: puts back what a step expects to find there. Allocates nothing.
 lw_status lw_step_reclaim(lw_step *step, lw_error *err);
 void lw_step_free(lw_step *step);
 
 // Leaves the latents of these samples in step->encoder.z, and whose they are in step->batch.
-lw_status lw_step_encode(lw_step *step, const lw_token_sample *const *samples, int64_t count, lw_error *err);
+lw_status lw_step_encode(lw_step *step, const lw_step_spec *spec, const lw_token_sample *const *samples, int64_t count,
+                         lw_error *err);
 
 // Adds the micro-batch's gradients to the flat buffer and its losses to wire->stats. tokens[j]: answer tokens of the
 // global batch for LLM j.
-lw_status lw_step_run(lw_step *step, const lw_token_sample *const *samples, int64_t count, const int64_t *tokens,
-                      lw_error *err);
+lw_status lw_step_run(lw_step *step, const lw_step_spec *spec, const lw_token_sample *const *samples, int64_t count,
+                      const int64_t *tokens, lw_error *err);
 
 // The product of a step with the most arithmetic, with its buffers, which a measurement may overwrite between steps.
 lw_gemm lw_step_largest_product(const lw_step *step);

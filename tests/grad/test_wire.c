@@ -104,6 +104,7 @@ typedef struct bench {
     lw_wire wire;
     lw_arena wire_memory, step_memory;
     lw_step step;
+    lw_step_spec spec;
     lw_step_loss loss;
     int64_t first_sample; // of the micro-batch that runs
     double sum;           // the loss so far
@@ -183,12 +184,14 @@ static void lay_out_step(bench *b, int64_t micro)
         complain("%s: the second layout took %zu bytes (overflow %d), the measure %zu", b->name, arena.high_water_bytes,
                  arena.overflow, b->step_memory.size_bytes);
     }
-    must(lw_step_start(&b->step, b->config, &b->wire, b->decoders, &b->loss, &err), &err, "start");
-    b->step.states = give_states;
-    b->step.states_context = b;
+    must(lw_step_start(&b->step, &b->wire, b->decoders, &err), &err, "start");
+    b->spec = lw_step_spec_of(b->config);
+    b->spec.loss = b->loss;
+    b->spec.states = give_states;
+    b->spec.states_context = b;
     b->drops = b->config->train.latent_dropout > 0.0 || b->config->train.nested_from > 0;
-    b->step.after = after_phase;
-    b->step.after_context = b;
+    b->spec.after = after_phase;
+    b->spec.after_context = b;
 }
 
 static void bench_open(bench *b, const char *name, const char *overrides_text, lw_step_loss loss)
@@ -271,15 +274,15 @@ static double run(bench *b, int64_t micro)
     b->sum = 0.0;
     for (int64_t first = 0; first < SAMPLES; first += micro) {
         const lw_token_sample *batch[SAMPLES];
-        int64_t places[SAMPLES];
+        int64_t positions[SAMPLES];
         int64_t n = SAMPLES - first < micro ? SAMPLES - first : micro;
         for (int64_t i = 0; i < n; i++) {
             batch[i] = &samples[first + i];
-            places[i] = first + i;
+            positions[i] = first + i;
         }
         b->first_sample = first;
-        b->step.places = b->drops ? places : NULL;
-        must(lw_step_run(&b->step, batch, n, tokens, &err), &err, "step");
+        b->spec.positions = b->drops ? positions : NULL;
+        must(lw_step_run(&b->step, &b->spec, batch, n, tokens, &err), &err, "step");
     }
     must(b->dev->ops->sync(b->dev, &err), &err, "sync");
     return b->sum;
@@ -443,7 +446,7 @@ static void check_case(const char *name, const char *config, lw_step_loss loss)
 
 // --- which latents a sample has: a bit each, as the LLMs' packings have them
 
-enum { PLACES = 2000, LATENTS = 7 };
+enum { POSITIONS = 2000, LATENTS = 7 };
 
 static uint32_t latents_of(const bench *b, int64_t llm, int64_t i)
 {
@@ -457,35 +460,35 @@ static uint32_t latents_of(const bench *b, int64_t llm, int64_t i)
     return set;
 }
 
-// Of every place, in micro-batches whose samples are in turn at the first or at the last places.
+// Of every position, in micro-batches that begin with the first or, reversed, with the last positions.
 static void draw_latents(bench *b, bool reversed, uint32_t *sets)
 {
     lw_error err;
-    for (int64_t first = 0; first < PLACES; first += SAMPLES) {
+    for (int64_t first = 0; first < POSITIONS; first += SAMPLES) {
         const lw_token_sample *batch[SAMPLES];
-        int64_t places[SAMPLES];
+        int64_t positions[SAMPLES];
         for (int64_t i = 0; i < SAMPLES; i++) {
             batch[i] = &samples[i];
-            places[i] = reversed ? PLACES - 1 - first - i : first + i;
+            positions[i] = reversed ? POSITIONS - 1 - first - i : first + i;
         }
-        b->step.places = places;
-        must(lw_step_run(&b->step, batch, SAMPLES, tokens, &err), &err, "step");
+        b->spec.positions = positions;
+        must(lw_step_run(&b->step, &b->spec, batch, SAMPLES, tokens, &err), &err, "step");
         for (int64_t i = 0; i < SAMPLES; i++) {
-            sets[places[i]] = latents_of(b, 0, i);
-            if (latents_of(b, 1, i) != sets[places[i]]) {
-                complain("%s: the LLMs have other latents at place %lld", b->name, (long long)places[i]);
+            sets[positions[i]] = latents_of(b, 0, i);
+            if (latents_of(b, 1, i) != sets[positions[i]]) {
+                complain("%s: the LLMs have other latents at position %lld", b->name, (long long)positions[i]);
             }
         }
     }
 }
 
-// Whether `count` of PLACES is what happens with this probability: within 4.5 standard deviations.
+// Whether `count` of POSITIONS is what happens with this probability: within 4.5 standard deviations.
 static void check_rate(const char *name, const char *what, int64_t at, int64_t count, double probability)
 {
-    double apart = fabs((double)count - PLACES * probability) / sqrt(PLACES * probability * (1.0 - probability));
+    double apart = fabs((double)count - POSITIONS * probability) / sqrt(POSITIONS * probability * (1.0 - probability));
     if (!(apart < 4.5)) {
         complain("%s: %s %lld %lld times of %d, expected %.3f of them: %.1f deviations", name, what, (long long)at,
-                 (long long)count, (int)PLACES, probability, apart);
+                 (long long)count, (int)POSITIONS, probability, apart);
     }
 }
 
@@ -494,8 +497,8 @@ static void check_latents(const char *name, int64_t from, double dropout)
 {
     bench b;
     char config[512];
-    static uint32_t sets[PLACES];
-    static uint32_t again[PLACES];
+    static uint32_t sets[POSITIONS];
+    static uint32_t again[POSITIONS];
     int64_t has[LATENTS] = {0};
     int64_t prefix[LATENTS + 1] = {0};
     bool choice[LATENTS + 1] = {[LATENTS] = true};
@@ -510,18 +513,18 @@ static void check_latents(const char *name, int64_t from, double dropout)
              (int)LATENTS, (long long)from, dropout);
     bench_open(&b, name, config, (lw_step_loss){0});
     lay_out_step(&b, SAMPLES);
-    b.step.after = NULL;
-    b.step.seed = 11;
+    b.spec.after = NULL;
+    b.spec.seed = 11;
     draw_latents(&b, false, sets);
     draw_latents(&b, true, again);
-    for (int64_t i = 0; i < PLACES; i++) {
+    for (int64_t i = 0; i < POSITIONS; i++) {
         int64_t count = __builtin_popcount(sets[i]);
         if (sets[i] == 0 || sets[i] != again[i]) {
-            complain("%s: place %lld has the latents %x, and %x in another micro-batch", name, (long long)i, sets[i],
+            complain("%s: position %lld has the latents %x, and %x in another micro-batch", name, (long long)i, sets[i],
                      again[i]);
         }
         if (dropout == 0.0 && sets[i] != (1U << count) - 1) {
-            complain("%s: place %lld has the latents %x, not the first ones", name, (long long)i, sets[i]);
+            complain("%s: position %lld has the latents %x, not the first ones", name, (long long)i, sets[i]);
         }
         prefix[count]++;
         for (int64_t k = 0; k < LATENTS; k++) {
@@ -532,13 +535,13 @@ static void check_latents(const char *name, int64_t from, double dropout)
         if (choice[n]) {
             check_rate(name, "latents:", n, prefix[n], 1.0 / (double)choices);
         } else if (prefix[n] > 0) {
-            complain("%s: %lld places have %lld latents", name, (long long)prefix[n], (long long)n);
+            complain("%s: %lld positions have %lld latents", name, (long long)prefix[n], (long long)n);
         }
     }
     for (int64_t k = 0; k < LATENTS && from == 0; k++) { // one of them, whichever it is, is kept in any case
         check_rate(name, "latent", k, has[k], 1.0 - dropout * (1.0 - 1.0 / LATENTS));
     }
-    printf("%-44s %d places\n", name, (int)PLACES);
+    printf("%-44s %d positions\n", name, (int)POSITIONS);
     bench_close(&b);
 }
 

@@ -51,6 +51,7 @@ typedef struct bench {
     lw_teacher *teacher;
     lw_arena teacher_memory, step_memory;
     lw_step step;
+    lw_step_spec spec;
     float *reference[LW_MAX_MODELS]; // (SAMPLES, K, vocab) logits of the teacher that is not cached
     const lw_token_sample *batch[MICRO];
     int64_t count;                                 // of the batch
@@ -243,7 +244,6 @@ static void open_step(bench *b)
     lw_step_limits limits;
     lw_arena arena = lw_arena_measure();
     lw_job *job = &b->job;
-    const lw_step_loss loss = lw_step_loss_of(job->config);
     for (int64_t j = 0; j < job->llm_count; j++) {
         configs[j] = &job->llms[j].config;
         decoders[j] = job->llms[j].decoder;
@@ -254,7 +254,7 @@ static void open_step(bench *b)
     memset(b->step_memory.base, 0xFF, b->step_memory.size_bytes);
     arena = b->step_memory;
     must(lw_step_layout(&arena, job->dev, &job->wire, configs, &limits, &err, &b->step), &err, "layout");
-    must(lw_step_start(&b->step, job->config, &job->wire, decoders, &loss, &err), &err, "start");
+    must(lw_step_start(&b->step, &job->wire, decoders, &err), &err, "start");
 }
 
 static void run_step(bench *b, const int64_t *tokens)
@@ -267,7 +267,7 @@ static void run_step(bench *b, const int64_t *tokens)
         for (int64_t i = 0; i < b->count; i++) {
             b->batch[i] = &b->job.train[0].samples[first + i];
         }
-        must(lw_step_run(&b->step, b->batch, b->count, tokens, &err), &err, "step");
+        must(lw_step_run(&b->step, &b->spec, b->batch, b->count, tokens, &err), &err, "step");
     }
     must(dev->ops->sync(dev, &err), &err, "sync");
 }
@@ -289,10 +289,11 @@ static void compare(bench *b)
             tokens[j] += b->job.train[0].samples[i].answer[j].count;
         }
     }
-    b->step.states = lw_teacher_states;
-    b->step.states_context = b->teacher;
-    b->step.after = after_phase;
-    b->step.after_context = b;
+    b->spec = lw_step_spec_of(b->job.config);
+    b->spec.states = lw_teacher_states;
+    b->spec.states_context = b->teacher;
+    b->spec.after = after_phase;
+    b->spec.after_context = b;
     run_step(b, tokens);
     for (int64_t j = 0; j < b->job.llm_count; j++) {
         double scale = 1.0 / ((double)tokens[j] * llms);
@@ -306,9 +307,9 @@ static void compare(bench *b)
     float *cached = malloc(bytes);
     if (cached != NULL) {
         memcpy(cached, wire->params.grad, bytes);
-        b->step.after = NULL;
-        b->step.states = alone;
-        b->step.states_context = b;
+        b->spec.after = NULL;
+        b->spec.states = alone;
+        b->spec.states_context = b;
         run_step(b, tokens);
         CHECK(norm_apart(cached, wire->params.grad, wire->params.elements) <= TOLERANCE);
     }
