@@ -212,51 +212,58 @@ done:
     return status;
 }
 
+// The buffers of one pass and of its gradient.
+typedef struct pass_buffers {
+    lw_device *dev;
+    const lw_hf_config *config;
+    lw_pass_limits limits;
+    float *soft, *d_soft; // (prefix_rows, d)
+    void *indices;
+    lw_decoder_buffers buffers;
+} pass_buffers;
+
+static lw_status layout(void *context, lw_arena *arena, lw_error *err)
+{
+    pass_buffers *p = context;
+    int64_t soft_elements = p->limits.prefix_rows * p->config->d;
+    lw_decoder_buffers_free(&p->buffers);
+    p->soft = LW_TAKE(arena, soft_elements, float);
+    p->d_soft = LW_TAKE(arena, soft_elements, float);
+    p->indices = lw_arena_take(arena, (int64_t)lw_packing_device_bytes(&p->limits), 1);
+    return lw_decoder_pass_layout(arena, p->dev, p->config, NULL, &(lw_decoder_pass){.mode = LW_PASS_TRAIN}, &p->limits,
+                                  err, &p->buffers);
+}
+
 static lw_status evaluate(const lw_reference *r, const char *reference_path, lw_decoder *model, lw_device *dev,
                           lw_error *err, lw_verify_result *out)
 {
-    const lw_hf_config *config = lw_decoder_config(model);
+    pass_buffers p = {.dev = dev, .config = lw_decoder_config(model)};
     int64_t supervised;
-    LW_TRY(check_ids(r, reference_path, config->vocab, err, &supervised));
+    LW_TRY(check_ids(r, reference_path, p.config->vocab, err, &supervised));
     int64_t length = r->prefix_len + r->suffix_len + r->answer_len;
-    lw_pass_limits limits = {.sequences = r->batch,
-                             .rows = r->batch * length,
-                             .prefix_rows = r->batch * r->prefix_len,
-                             .supervised = supervised,
-                             .max_len = length};
-    int64_t soft_elements = limits.prefix_rows * config->d;
+    p.limits = (lw_pass_limits){.sequences = r->batch,
+                                .rows = r->batch * length,
+                                .prefix_rows = r->batch * r->prefix_len,
+                                .supervised = supervised,
+                                .max_len = length};
+    size_t soft_bytes = (size_t)(p.limits.prefix_rows * p.config->d) * sizeof(float);
     lw_packing packing = {0};
-    lw_decoder_buffers buffers = {0};
     lw_arena memory = {0};
-    lw_arena arena = lw_arena_measure();
-    float *soft = NULL;
-    float *d_soft = NULL;
-    void *indices = NULL;
     lw_status status = LW_OK;
-    for (int pass = 0; pass < 2; pass++) { // measure, then place
-        lw_decoder_buffers_free(&buffers);
-        soft = LW_TAKE(&arena, soft_elements, float);
-        d_soft = LW_TAKE(&arena, soft_elements, float);
-        indices = lw_arena_take(&arena, (int64_t)lw_packing_device_bytes(&limits), 1);
-        LW_TRY_GOTO(lw_decoder_buffers_layout(&arena, dev, config, LW_PASS_TRAIN, &limits, err, &buffers));
-        if (pass == 0) {
-            LW_TRY_GOTO(lw_arena_alloc(dev, &arena, "buffers of the pass", err, &memory));
-            arena = memory;
-        }
-    }
-    LW_TRY_GOTO(lw_packing_create(&limits, indices, err, &packing));
+    LW_TRY_GOTO(lw_arena_place(dev, "buffers of the pass", layout, &p, err, &memory));
+    LW_TRY_GOTO(lw_packing_create(&p.limits, p.indices, err, &packing));
     LW_TRY_GOTO(pack(r, supervised, &packing, err));
     lw_packing_upload(&packing, dev);
-    dev->ops->upload(dev, r->prefix, (size_t)soft_elements * sizeof(float), soft);
-    dev->ops->zero(dev, (size_t)soft_elements * sizeof(float), d_soft);
-    lw_decoder_forward(model, &packing, soft, NULL, &buffers);
-    lw_decoder_logits(model, &packing, &buffers);
-    lw_decoder_loss(model, &packing, true, &buffers);
-    lw_decoder_backward(model, &packing, &buffers, d_soft);
-    status = compare(r, dev, &packing, &buffers, d_soft, supervised, err, out);
+    dev->ops->upload(dev, r->prefix, soft_bytes, p.soft);
+    dev->ops->zero(dev, soft_bytes, p.d_soft);
+    lw_decoder_forward(model, &packing, p.soft, NULL, &p.buffers);
+    lw_decoder_logits(model, &packing, &p.buffers);
+    lw_decoder_loss(model, &packing, true, &p.buffers);
+    lw_decoder_backward(model, &packing, &p.buffers, p.d_soft);
+    status = compare(r, dev, &packing, &p.buffers, p.d_soft, supervised, err, out);
 done:
     lw_packing_free(&packing);
-    lw_decoder_buffers_free(&buffers);
+    lw_decoder_buffers_free(&p.buffers);
     lw_arena_free(dev, &memory);
     return status;
 }

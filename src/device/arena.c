@@ -1,3 +1,4 @@
+// arena.c: offsets in a block of device memory, measured first and allocated then.
 #include "device/arena.h"
 
 enum { LW_ARENA_ALIGN = 256 };
@@ -52,6 +53,26 @@ lw_status lw_arena_alloc(lw_device *dev, const lw_arena *measured, const char *w
         return lw_fail_in(err, status, "%s", what);
     }
     *out = lw_arena_over(memory, measured->high_water_bytes);
+    return LW_OK;
+}
+
+lw_status lw_arena_place(lw_device *dev, const char *what, lw_arena_layout *layout, void *context, lw_error *err,
+                         lw_arena *memory)
+{
+    lw_arena measured = lw_arena_measure();
+    lw_arena real = {0};
+    LW_TRY(layout(context, &measured, err));
+    LW_TRY(lw_arena_alloc(dev, &measured, what, err, &real));
+    lw_arena arena = real;
+    lw_status status = layout(context, &arena, err);
+    if (status == LW_OK && arena.overflow) {
+        status = lw_fail(err, LW_ERR_INTERNAL, "%s: more was placed than was measured", what);
+    }
+    if (status != LW_OK) {
+        lw_arena_free(dev, &real);
+        return status;
+    }
+    *memory = real;
     return LW_OK;
 }
 

@@ -10,6 +10,7 @@
 
 #include "device/arena.h"
 #include "device/params.h"
+#include "kernels/devices.h"
 #include "model/packing.h"
 
 // --- arena
@@ -60,6 +61,56 @@ static void test_arena_sizes_that_overflow(void **state)
     lw_arena out = {0};
     assert_int_equal(lw_arena_alloc(NULL, &a, "a step", &err, &out), LW_ERR_MEMORY);
     assert_non_null(strstr(err.text, "a step"));
+}
+
+typedef struct two_buffers {
+    int calls;
+    int64_t more; // floats that the second call takes beyond those of the first
+    float *a, *b;
+} two_buffers;
+
+static lw_status two_layout(void *context, lw_arena *arena, lw_error *err)
+{
+    (void)err;
+    two_buffers *two = context;
+    two->a = LW_TAKE(arena, 100, float);
+    two->b = LW_TAKE(arena, 100 + two->more * two->calls, float);
+    two->calls++;
+    return LW_OK;
+}
+
+static lw_status failing_layout(void *context, lw_arena *arena, lw_error *err)
+{
+    two_buffers *two = context;
+    LW_TRY(two_layout(context, arena, err));
+    return two->calls == 2 ? lw_fail(err, LW_ERR_MEMORY, "the second time") : LW_OK;
+}
+
+static void test_arena_place(void **state)
+{
+    (void)state;
+    lw_error err = {{0}};
+    lw_device *dev = NULL;
+    lw_arena memory = {0};
+    two_buffers two = {0};
+    assert_int_equal(lw_device_open("cpu", 0, 1, &err, &dev), LW_OK);
+    assert_int_equal(lw_arena_place(dev, "two", two_layout, &two, &err, &memory), LW_OK);
+    assert_int_equal(two.calls, 2);
+    assert_int_equal(memory.size_bytes, 1024);
+    assert_ptr_equal(two.a, memory.base);
+    assert_ptr_equal(two.b, memory.base + 512);
+    assert_int_equal(dev->allocated_bytes, 1024);
+    lw_arena_free(dev, &memory);
+    // Failures leave nothing behind: a layout that fails once there is memory, and one that grows.
+    two = (two_buffers){0};
+    assert_int_equal(lw_arena_place(dev, "two", failing_layout, &two, &err, &memory), LW_ERR_MEMORY);
+    assert_string_equal(err.text, "the second time");
+    two = (two_buffers){.more = 1000};
+    assert_int_equal(lw_arena_place(dev, "two", two_layout, &two, &err, &memory), LW_ERR_INTERNAL);
+    assert_non_null(strstr(err.text, "two: more was placed than was measured"));
+    assert_null(memory.base);
+    assert_int_equal(dev->allocated_bytes, 0);
+    lw_device_close(&dev);
 }
 
 // --- parameters
@@ -215,6 +266,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_arena_measures_what_it_places),
         cmocka_unit_test(test_arena_sizes_that_overflow),
+        cmocka_unit_test(test_arena_place),
         cmocka_unit_test(test_parameters_do_not_overlap),
         cmocka_unit_test(test_initial_values_are_a_function_of_the_name),
         cmocka_unit_test(test_packing),
