@@ -1,23 +1,12 @@
-// Keys and defaults: transformers' BertConfig.
+// bert_config.c: reads the config.json of a BERT. Keys and defaults: transformers' BertConfig.
 #include "model/bert_config.h"
 
-#include <stdlib.h>
 #include <string.h>
 
-#include "io/files.h"
-#include "io/json.h"
-
-enum { MAX_CONFIG_BYTES = 16 << 20, SHOWN_BYTES = 64 };
+#include "model/hf_json.h"
 
 // Far above any published model; they keep every product of two sizes within int64.
 enum { MAX_WIDTH = 1 << 16, MAX_FFN = 1 << 20, MAX_LAYERS = 1 << 10, MAX_VOCAB = 1 << 24, MAX_POSITIONS = 1 << 24 };
-
-static lw_status refuse(const lw_json *at, const char *key, const char *value, const char *only, lw_error *err)
-{
-    char shown[SHOWN_BYTES];
-    return lw_fail(err, LW_ERR_UNSUPPORTED, "%s: \"%s\": %s is not supported, only %s", at->where, key,
-                   lw_printable(value, shown, sizeof shown), only);
-}
 
 static lw_status read_words(const lw_json *at, lw_error *err, lw_bert_config *c)
 {
@@ -26,16 +15,16 @@ static lw_status read_words(const lw_json *at, lw_error *err, lw_bert_config *c)
     const char *act;
     LW_TRY(lw_json_string(at, "model_type", err, &type));
     if (strcmp(type, "bert") != 0) {
-        return refuse(at, "model_type", type, "bert (for an encoder of kind \"bert\")", err);
+        return lw_hf_refuse(at, "model_type", type, "bert (for an encoder of kind \"bert\")", err);
     }
     LW_TRY(lw_json_string_or(at, "position_embedding_type", "absolute", err, &positions));
     if (strcmp(positions, "absolute") != 0) {
-        return refuse(at, "position_embedding_type", positions, "absolute", err);
+        return lw_hf_refuse(at, "position_embedding_type", positions, "absolute", err);
     }
     LW_TRY(lw_json_string_or(at, "hidden_act", "gelu", err, &act));
     c->gelu_erf = strcmp(act, "gelu") == 0;
     if (!c->gelu_erf && strcmp(act, "gelu_new") != 0 && strcmp(act, "gelu_pytorch_tanh") != 0) {
-        return refuse(at, "hidden_act", act, "gelu, gelu_new and gelu_pytorch_tanh", err);
+        return lw_hf_refuse(at, "hidden_act", act, "gelu, gelu_new and gelu_pytorch_tanh", err);
     }
     return LW_OK;
 }
@@ -47,16 +36,17 @@ static lw_status check_supported(const lw_json *at, lw_error *err)
     LW_TRY(lw_json_bool_or(at, "is_decoder", false, err, &decoder));
     LW_TRY(lw_json_bool_or(at, "add_cross_attention", false, err, &cross));
     if (decoder || cross) {
-        return refuse(at, decoder ? "is_decoder" : "add_cross_attention", "true", "false", err);
+        return lw_hf_refuse(at, decoder ? "is_decoder" : "add_cross_attention", "true", "false", err);
     }
     if (lw_json_has(at, "quantization_config")) {
-        return refuse(at, "quantization_config", "a quantised model", "weights of F32, BF16 or F16", err);
+        return lw_hf_refuse(at, "quantization_config", "a quantised model", "weights of F32, BF16 or F16", err);
     }
     return LW_OK;
 }
 
-static lw_status read_config(const lw_json *at, lw_error *err, lw_bert_config *c)
+static lw_status read_config(const lw_json *at, lw_error *err, void *out)
 {
+    lw_bert_config *c = out;
     double eps;
     LW_TRY(read_words(at, err, c));
     LW_TRY(check_supported(at, err));
@@ -80,18 +70,8 @@ static lw_status read_config(const lw_json *at, lw_error *err, lw_bert_config *c
 
 lw_status lw_bert_config_read(const char *dir, lw_error *err, lw_bert_config *out)
 {
-    char *path = NULL;
-    json_t *root = NULL;
     lw_bert_config config = {0};
-    LW_TRY(lw_path_join(dir, "config.json", err, &path));
-    lw_status status = lw_json_read_file(path, MAX_CONFIG_BYTES, 0, err, &root);
-    if (status == LW_OK) {
-        const lw_json at = {.object = root, .where = path, .parent = ""};
-        status = read_config(&at, err, &config);
-        json_decref(root);
-    }
-    free(path);
-    LW_TRY(status);
+    LW_TRY(lw_hf_open_config(dir, "config.json", read_config, err, &config));
     *out = config;
     return LW_OK;
 }
