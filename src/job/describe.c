@@ -10,7 +10,7 @@
 
 static void describe_load(const lw_decoder *decoder, char *out, size_t size)
 {
-    lw_decoder_loaded l = lw_decoder_load_figures(decoder);
+    lw_frozen_figures l = lw_decoder_load_figures(decoder);
     if (l.bytes == 0) {
         snprintf(out, size, "random weights made in %.2f s", l.wall_s);
     } else {

@@ -200,14 +200,13 @@ void lw_job_close_encoder(lw_job *job)
 static void describe_bert(const lw_job *job)
 {
     const lw_reader_bert *r = &job->wire.encoder.bert;
-    size_t bytes = 0;
-    double load_s = lw_bert_load_s(job->encoder.bert, &bytes);
+    lw_frozen_figures load = lw_bert_load_figures(job->encoder.bert);
     lw_log(job->run,
            "encoder: bert, the first %lld of %lld layers, width %lld, %.2f M parameters, frozen; windows of %lld "
            "positions, [CLS] and [SEP] included; %.1f MB read in %.2f s",
            (long long)r->config.layers, (long long)job->encoder.bert_config.layers, (long long)r->config.d,
-           (double)lw_bert_config_parameters(&r->config) / 1e6, (long long)r->windows.most, (double)bytes / 1e6,
-           load_s);
+           (double)lw_bert_config_parameters(&r->config) / 1e6, (long long)r->windows.most, (double)load.bytes / 1e6,
+           load.wall_s);
 }
 
 void lw_job_describe_encoder(const lw_job *job)

@@ -1,3 +1,4 @@
+// bert.c: the forward pass of a frozen BERT.
 #include "model/bert.h"
 
 #include <math.h>
@@ -12,13 +13,12 @@ const lw_bert_config *lw_bert_shapes(const lw_bert *bert)
 
 uint64_t lw_bert_fingerprint(const lw_bert *bert)
 {
-    return bert->fingerprint;
+    return bert->frozen.fingerprint;
 }
 
-double lw_bert_load_s(const lw_bert *bert, size_t *bytes)
+lw_frozen_figures lw_bert_load_figures(const lw_bert *bert)
 {
-    *bytes = bert->loaded_bytes;
-    return bert->loaded_s;
+    return bert->frozen.figures;
 }
 
 // The largest descriptor that a pass can have, for the size of the work space.

@@ -9,6 +9,7 @@
 #include "device/arena.h"
 #include "device/device.h"
 #include "model/bert_config.h"
+#include "model/frozen_model.h"
 #include "model/packing.h"
 
 typedef struct lw_bert lw_bert;
@@ -25,7 +26,7 @@ void lw_bert_destroy(lw_bert **bert);
 
 const lw_bert_config *lw_bert_shapes(const lw_bert *bert); // of the layers that were loaded
 uint64_t lw_bert_fingerprint(const lw_bert *bert);         // XXH3 of the weights as they are in the files
-double lw_bert_load_s(const lw_bert *bert, size_t *bytes); // time of loading, and bytes of the files (0: random)
+lw_frozen_figures lw_bert_load_figures(const lw_bert *bert);
 
 // Device bytes of the frozen weights in `type`, without reading any: what lw_bert_load allocates. SIZE_MAX: too many.
 size_t lw_bert_weight_bytes(const lw_bert_config *config, lw_dtype type);

@@ -3,6 +3,7 @@
 #define LW_BERT_INTERNAL_H
 
 #include "model/bert.h"
+#include "model/frozen_model.h"
 
 typedef struct lw_bert_norm {
     float *gain, *bias; // (d)
@@ -25,15 +26,12 @@ typedef struct lw_bert_layer {
 struct lw_bert {
     lw_device *dev;
     lw_bert_config config;
-    lw_arena arena;
+    lw_frozen_model frozen;
     void *words;      // (vocab, d)
     float *positions; // (max_positions, d), with the vector of token type 0 added
     float *types;     // (types, d)
     lw_bert_norm norm;
     lw_bert_layer *layers;
-    size_t loaded_bytes;
-    double loaded_s;
-    uint64_t fingerprint;
 };
 
 #endif

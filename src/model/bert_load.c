@@ -1,11 +1,8 @@
 // bert_load.c: weights of a frozen BERT, from a Hugging Face directory to device memory.
 #include <stdio.h>
 #include <stdlib.h>
-#include <string.h>
 
-#include "core/clock.h"
 #include "model/bert_internal.h"
-#include "model/frozen_weights.h"
 
 // --- layout
 
@@ -15,7 +12,7 @@ static void norm_layout(lw_arena *arena, int64_t d, lw_bert_norm *out)
     out->bias = LW_TAKE(arena, d, float);
 }
 
-static void layout(lw_arena *arena, size_t operand, lw_bert *m)
+static void place(lw_arena *arena, size_t operand, lw_bert *m)
 {
     const lw_bert_config *c = &m->config;
     m->words = lw_arena_take(arena, c->vocab * c->d, operand);
@@ -38,17 +35,19 @@ static void layout(lw_arena *arena, size_t operand, lw_bert *m)
     }
 }
 
-static lw_arena measure(const lw_bert_config *config, lw_dtype type)
+static lw_status layout(void *model, lw_arena *arena, lw_error *err)
 {
-    lw_bert shape = {.config = *config};
-    lw_arena arena = lw_arena_measure();
-    layout(&arena, lw_dtype_bytes(type), &shape);
-    return arena;
+    (void)err;
+    lw_bert *m = model;
+    place(arena, lw_dtype_bytes(m->dev->frozen_type), m);
+    return LW_OK;
 }
 
 size_t lw_bert_weight_bytes(const lw_bert_config *config, lw_dtype type)
 {
-    lw_arena arena = measure(config, type);
+    lw_bert shape = {.config = *config};
+    lw_arena arena = lw_arena_measure();
+    place(&arena, lw_dtype_bytes(type), &shape);
     return arena.overflow ? SIZE_MAX : arena.high_water_bytes;
 }
 
@@ -101,54 +100,45 @@ static void add_layer(lw_weight_list *l, const lw_bert *m, int64_t i)
     add_norm(l, name, c->d, &w->mlp_norm);
 }
 
-static lw_status list_weights(const lw_bert *m, lw_error *err, lw_weight_list *out)
+static void list_weights(const void *model, lw_weight_list *l)
 {
+    const lw_bert *m = model;
     const lw_bert_config *c = &m->config;
-    lw_weight_list l;
-    LW_TRY(lw_weight_list_create(WEIGHTS_BESIDE_LAYERS + WEIGHTS_OF_LAYER * c->layers, err, &l));
-    l.prefix = "bert.";
-    lw_weight_list_add(&l, "embeddings.word_embeddings.weight", 2, (int64_t[]){c->vocab, c->d}, 0.0F,
+    l->prefix = "bert.";
+    lw_weight_list_add(l, "embeddings.word_embeddings.weight", 2, (int64_t[]){c->vocab, c->d}, 0.0F,
                        m->dev->frozen_type, m->words);
-    lw_weight_list_add(&l, "embeddings.position_embeddings.weight", 2, (int64_t[]){c->max_positions, c->d}, 0.0F,
-                       LW_F32, m->positions);
-    lw_weight_list_add(&l, "embeddings.token_type_embeddings.weight", 2, (int64_t[]){c->types, c->d}, 0.0F, LW_F32,
+    lw_weight_list_add(l, "embeddings.position_embeddings.weight", 2, (int64_t[]){c->max_positions, c->d}, 0.0F, LW_F32,
+                       m->positions);
+    lw_weight_list_add(l, "embeddings.token_type_embeddings.weight", 2, (int64_t[]){c->types, c->d}, 0.0F, LW_F32,
                        m->types);
-    add_norm(&l, "embeddings", c->d, &m->norm);
+    add_norm(l, "embeddings", c->d, &m->norm);
     for (int64_t i = 0; i < c->layers; i++) {
-        add_layer(&l, m, i);
+        add_layer(l, m, i);
     }
-    *out = l;
-    return LW_OK;
 }
 
-static lw_status load_weights(lw_bert *m, const char *dir, const lw_bert_options *options, lw_error *err)
+// --- loading
+
+// All tokens are of type 0, so that its vector is added to the positions once and for all.
+static lw_status finish(void *model, const lw_weight_list *list, lw_error *err)
 {
-    double start_s = lw_now_s();
-    lw_weight_list list = {0};
-    LW_TRY(list_weights(m, err, &list));
-    lw_status status = LW_OK;
-    if (options->random) {
-        LW_TRY_GOTO(lw_weights_random(m->dev, &list, options->seed, &m->fingerprint));
-    } else {
-        LW_TRY_GOTO(lw_weights_read(m->dev, dir, &list, err, &m->loaded_bytes, &m->fingerprint));
-    }
-    LW_TRY_GOTO(lw_weights_check(m->dev, options->random ? "random weights" : dir, &list, err));
+    (void)list;
+    (void)err;
+    lw_bert *m = model;
     for (int64_t p = 0; p < m->config.max_positions; p++) {
         m->dev->ops->axpy(m->dev, m->config.d, 1.0F, m->types, m->positions + p * m->config.d);
     }
-    LW_TRY_GOTO(m->dev->ops->sync(m->dev, err));
-    m->loaded_s = lw_now_s() - start_s;
-done:
-    lw_weight_list_free(&list);
-    return status;
+    return LW_OK;
 }
+
+static const lw_frozen_kind kind = {.layout = layout, .list = list_weights, .finish = finish};
 
 lw_status lw_bert_load(lw_device *dev, const char *dir, const lw_bert_options *options, lw_error *err, lw_bert **out)
 {
+    const lw_frozen_source source = {.dir = dir, .random = options->random, .seed = options->seed};
     lw_bert_config config;
     LW_TRY(lw_bert_config_read(dir, err, &config));
     config = lw_bert_config_first(&config, options->layers);
-    lw_arena measured = measure(&config, dev->frozen_type);
     lw_bert *m = calloc(1, sizeof *m);
     if (m == NULL) {
         return lw_fail(err, LW_ERR_MEMORY, "no memory for a model");
@@ -156,16 +146,9 @@ lw_status lw_bert_load(lw_device *dev, const char *dir, const lw_bert_options *o
     m->dev = dev;
     m->config = config;
     m->layers = calloc((size_t)config.layers, sizeof *m->layers);
-    lw_status status = m->layers == NULL ? lw_fail(err, LW_ERR_MEMORY, "no memory for a model") : LW_OK;
-    if (status == LW_OK) {
-        char what[256];
-        snprintf(what, sizeof what, "weights of %s", dir);
-        status = lw_arena_alloc(dev, &measured, what, err, &m->arena);
-    }
-    if (status == LW_OK) {
-        layout(&m->arena, lw_dtype_bytes(dev->frozen_type), m);
-        status = load_weights(m, dir, options, err);
-    }
+    int64_t tensors = WEIGHTS_BESIDE_LAYERS + WEIGHTS_OF_LAYER * config.layers;
+    lw_status status = m->layers == NULL ? lw_fail(err, LW_ERR_MEMORY, "no memory for a model")
+                                         : lw_frozen_open(dev, &source, &kind, tensors, m, err, &m->frozen);
     if (status != LW_OK) {
         lw_bert_destroy(&m);
         return status;
@@ -178,7 +161,7 @@ void lw_bert_destroy(lw_bert **bert)
 {
     lw_bert *m = *bert;
     if (m != NULL) {
-        lw_arena_free(m->dev, &m->arena);
+        lw_frozen_close(m->dev, &m->frozen);
         free(m->layers);
         free(m);
     }

@@ -1,6 +1,8 @@
+// decoder.c: the passes through a frozen LLM: embedding, layers, head, loss, and back.
 #include "model/decoder.h"
 
 #include "model/decoder_internal.h"
+#include "model/frozen_weights.h"
 
 const lw_hf_config *lw_decoder_config(const lw_decoder *decoder)
 {
@@ -14,7 +16,12 @@ float lw_decoder_embedding_rms(const lw_decoder *decoder)
 
 uint64_t lw_decoder_fingerprint(const lw_decoder *decoder)
 {
-    return decoder->fingerprint;
+    return decoder->frozen.fingerprint;
+}
+
+lw_frozen_figures lw_decoder_load_figures(const lw_decoder *decoder)
+{
+    return decoder->frozen.figures;
 }
 
 static void run_layers(const lw_layer_run *run)
@@ -79,7 +86,7 @@ void lw_decoder_logits(const lw_decoder *m, const lw_packing *p, lw_decoder_buff
     const lw_hf_config *c = &m->config;
     int64_t rows = p->supervised + p->teachers; // one product for both: lm_head is read once
     lw_decoder_hidden(m, p, b);
-    lw_decoder_project(m, rows, c->d, c->vocab, b->hidden, m->lm_head, NULL, NULL, b->logits, LW_F32);
+    lw_frozen_project(m->dev, rows, c->d, c->vocab, b->hidden, m->lm_head, NULL, NULL, b->logits, LW_F32);
 }
 
 // --- backward
@@ -111,7 +118,8 @@ static void head_backward(const lw_decoder *m, const lw_packing *p, lw_decoder_b
 {
     const lw_hf_config *c = &m->config;
     make_operand(m, p->supervised * c->vocab, b->logits, b->dlogits_operand);
-    lw_decoder_project_backward(m, p->supervised, c->d, c->vocab, b->dlogits_operand, m->lm_head, b->dnormed, LW_F32);
+    lw_frozen_project_backward(m->dev, p->supervised, c->d, c->vocab, b->dlogits_operand, m->lm_head, b->dnormed,
+                               LW_F32);
     scored_backward(m, p, b->dnormed, b);
 }
 
@@ -166,8 +174,8 @@ lw_gemm lw_decoder_largest_product(const lw_decoder *m, const lw_decoder_buffers
     const lw_hf_config *c = &m->config;
     int64_t scored = b->limits.supervised + b->limits.teachers;
     if (b->limits.rows * 2 * c->ffn >= scored * c->vocab) {
-        return lw_decoder_product(m, b->limits.rows, c->d, 2 * c->ffn, b->normed, m->layers[0].gate_up,
-                                  b->layers[0].gate_up, m->dev->frozen_type);
+        return lw_frozen_product(m->dev, b->limits.rows, c->d, 2 * c->ffn, b->normed, m->layers[0].gate_up,
+                                 b->layers[0].gate_up, m->dev->frozen_type);
     }
-    return lw_decoder_product(m, scored, c->d, c->vocab, b->hidden, m->lm_head, b->logits, LW_F32);
+    return lw_frozen_product(m->dev, scored, c->d, c->vocab, b->hidden, m->lm_head, b->logits, LW_F32);
 }

@@ -10,6 +10,7 @@
 
 #include "device/arena.h"
 #include "device/device.h"
+#include "model/frozen_model.h"
 #include "model/hf_config.h"
 #include "model/lora.h"
 #include "model/packing.h"
@@ -36,12 +37,7 @@ void lw_decoder_destroy(lw_decoder **decoder);
 const lw_hf_config *lw_decoder_config(const lw_decoder *decoder);
 float lw_decoder_embedding_rms(const lw_decoder *decoder);  // RMS of all elements of the embedding table
 uint64_t lw_decoder_fingerprint(const lw_decoder *decoder); // XXH3 of the weights as they are in the files
-
-typedef struct lw_decoder_loaded {
-    size_t bytes;  // of the files that were read; 0: random weights
-    double wall_s; // until they were on the device, checked
-} lw_decoder_loaded;
-lw_decoder_loaded lw_decoder_load_figures(const lw_decoder *decoder);
+lw_frozen_figures lw_decoder_load_figures(const lw_decoder *decoder);
 
 // Device bytes of the frozen weights in `type`, without reading any: what lw_decoder_load allocates.
 size_t lw_decoder_weight_bytes(const lw_hf_config *config, lw_dtype type, int64_t max_positions);
@@ -101,16 +97,12 @@ typedef struct lw_decoder_buffers {
 } lw_decoder_buffers;
 
 // Call with a measuring arena, then with the real one. The host array is allocated at each call: free it with
-// lw_decoder_buffers_free.
-lw_status lw_decoder_buffers_layout(lw_arena *arena, lw_device *dev, const lw_hf_config *config, lw_pass_mode mode,
-                                    const lw_pass_limits *limits, lw_error *err, lw_decoder_buffers *out);
-void lw_decoder_buffers_free(lw_decoder_buffers *buffers);
-
-// The same for any pass. params: placed, those that pass->lora was declared in; NULL without it. pass->layers may
+// lw_decoder_buffers_free. params: placed, those that pass->lora was declared in; NULL without it. pass->layers may
 // exceed those of the model, which are then all taken.
 lw_status lw_decoder_pass_layout(lw_arena *arena, lw_device *dev, const lw_hf_config *config, const lw_params *params,
                                  const lw_decoder_pass *pass, const lw_pass_limits *limits, lw_error *err,
                                  lw_decoder_buffers *out);
+void lw_decoder_buffers_free(lw_decoder_buffers *buffers);
 
 // Keys and values of earlier positions, (slots * capacity, kv_heads head_dim) per layer.
 typedef struct lw_kv_cache {

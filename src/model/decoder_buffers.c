@@ -4,7 +4,7 @@
 
 #include "model/decoder_internal.h"
 
-static int64_t qkv_width(const lw_hf_config *c)
+int64_t lw_decoder_qkv_width(const lw_hf_config *c)
 {
     return (c->heads + 2 * c->kv_heads) * c->head_dim;
 }
@@ -16,7 +16,7 @@ static void layer_layout(lw_arena *arena, const lw_hf_config *c, size_t operand,
     out->x_mid = LW_TAKE(arena, rows * c->d, float);
     out->rstd_in = LW_TAKE(arena, rows, float);
     out->rstd_mid = LW_TAKE(arena, rows, float);
-    out->qkv = lw_arena_take(arena, rows * qkv_width(c), operand);
+    out->qkv = lw_arena_take(arena, rows * lw_decoder_qkv_width(c), operand);
     out->attn = lw_arena_take(arena, rows * c->heads * c->head_dim, operand);
     out->lse = train ? LW_TAKE(arena, rows * c->heads, float) : NULL;
     out->gate_up = lw_arena_take(arena, rows * 2 * c->ffn, operand);
@@ -25,7 +25,7 @@ static void layer_layout(lw_arena *arena, const lw_hf_config *c, size_t operand,
 lw_attention lw_decoder_attention_limits(const lw_hf_config *c, const lw_decoder_pass *pass, const lw_pass_limits *l,
                                          lw_dtype type)
 {
-    int64_t width = qkv_width(c);
+    int64_t width = lw_decoder_qkv_width(c);
     return (lw_attention){.sequences = l->sequences,
                           .q_heads = c->heads,
                           .kv_heads = c->kv_heads,
@@ -78,7 +78,7 @@ static void gradients_layout(lw_arena *arena, const lw_hf_config *c, lw_dtype ty
     b->dmlp = lw_arena_take(arena, rows * c->ffn, operand);
     b->dgate_up = lw_arena_take(arena, rows * 2 * c->ffn, operand);
     b->dattn = lw_arena_take(arena, rows * c->heads * c->head_dim, operand);
-    b->dqkv = lw_arena_take(arena, rows * qkv_width(c), operand);
+    b->dqkv = lw_arena_take(arena, rows * lw_decoder_qkv_width(c), operand);
 }
 
 lw_status lw_decoder_pass_layout(lw_arena *arena, lw_device *dev, const lw_hf_config *c, const lw_params *params,
@@ -114,12 +114,6 @@ lw_status lw_decoder_pass_layout(lw_arena *arena, lw_device *dev, const lw_hf_co
     }
     *out = b;
     return LW_OK;
-}
-
-lw_status lw_decoder_buffers_layout(lw_arena *arena, lw_device *dev, const lw_hf_config *c, lw_pass_mode mode,
-                                    const lw_pass_limits *limits, lw_error *err, lw_decoder_buffers *out)
-{
-    return lw_decoder_pass_layout(arena, dev, c, NULL, &(lw_decoder_pass){.mode = mode}, limits, err, out);
 }
 
 void lw_decoder_buffers_free(lw_decoder_buffers *buffers)

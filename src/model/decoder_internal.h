@@ -3,6 +3,7 @@
 #define LW_DECODER_INTERNAL_H
 
 #include "model/decoder.h"
+#include "model/frozen_model.h"
 
 // Products' weights have the device's frozen type, vectors are f32. NULL where a model has no bias.
 typedef struct lw_decoder_layer {
@@ -20,30 +21,18 @@ typedef struct lw_decoder_layer {
 struct lw_decoder {
     lw_device *dev;
     lw_hf_config config;
-    int64_t qkv_width; // (heads + 2 kv_heads) head_dim
+    int64_t qkv_width; // lw_decoder_qkv_width
     int64_t max_positions;
-    lw_arena arena;
+    lw_frozen_model frozen;
     void *embedding;   // (vocab, d)
     void *lm_head;     // (vocab, d); the embedding when tied
     float *final_norm; // (d)
     float *cos_sin;    // (max_positions, head_dim / 2, 2)
     lw_decoder_layer *layers;
     float embedding_rms;
-    lw_decoder_loaded loaded;
-    uint64_t fingerprint;
 };
 
-// --- products with frozen weights (decoder_layer.c)
-
-// y (rows, out) = x (rows, in) W^T; W (out, in).
-lw_gemm lw_decoder_product(const lw_decoder *m, int64_t rows, int64_t in, int64_t out, const void *x, const void *w,
-                           void *y, lw_dtype y_type);
-// y = x W^T [+ bias] [+ residual], the residual of the type of y.
-void lw_decoder_project(const lw_decoder *m, int64_t rows, int64_t in, int64_t out, const void *x, const void *w,
-                        const float *bias, const void *residual, void *y, lw_dtype y_type);
-// dx (rows, in) = dy (rows, out) W.
-void lw_decoder_project_backward(const lw_decoder *m, int64_t rows, int64_t in, int64_t out, const void *dy,
-                                 const void *w, void *dx, lw_dtype dx_type);
+int64_t lw_decoder_qkv_width(const lw_hf_config *config); // (heads + 2 kv_heads) head_dim (decoder_buffers.c)
 
 // --- one layer of a pass (decoder_layer.c)
 

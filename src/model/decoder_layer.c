@@ -2,36 +2,7 @@
 #include "model/decoder_internal.h"
 #include "model/frozen_weights.h"
 
-// --- products with frozen weights
-
-lw_gemm lw_decoder_product(const lw_decoder *m, int64_t rows, int64_t in, int64_t out, const void *x, const void *w,
-                           void *y, lw_dtype y_type)
-{
-    return lw_frozen_product(m->dev, rows, in, out, x, w, y, y_type);
-}
-
-void lw_decoder_project(const lw_decoder *m, int64_t rows, int64_t in, int64_t out, const void *x, const void *w,
-                        const float *bias, const void *residual, void *y, lw_dtype y_type)
-{
-    lw_frozen_project(m->dev, rows, in, out, x, w, bias, residual, y, y_type);
-}
-
-void lw_decoder_project_backward(const lw_decoder *m, int64_t rows, int64_t in, int64_t out, const void *dy,
-                                 const void *w, void *dx, lw_dtype dx_type)
-{
-    m->dev->ops->gemm(m->dev, &(lw_gemm){.m = rows,
-                                         .n = in,
-                                         .k = out,
-                                         .alpha = 1.0F,
-                                         .a = dy,
-                                         .b = w,
-                                         .c = dx,
-                                         .lda = out,
-                                         .ldb = in,
-                                         .ldc = in,
-                                         .ab_type = m->dev->frozen_type,
-                                         .c_type = dx_type});
-}
+// --- one map of the layer, with its low-rank update
 
 // The product of one of the layer's maps, frozen weights and low-rank update. `x` of the frozen type.
 static void map_forward(const lw_layer_run *run, int64_t layer, lw_lora_map map, const void *x, const void *w,
@@ -40,7 +11,7 @@ static void map_forward(const lw_layer_run *run, int64_t layer, lw_lora_map map,
     const lw_decoder *m = run->m;
     const lw_lora *lora = &run->b->pass.lora;
     lw_lora_shape s = lw_lora_shape_of(&m->config, map);
-    lw_decoder_project(m, run->p->rows, s.in, s.out, x, w, bias, residual, y, y_type);
+    lw_frozen_project(m->dev, run->p->rows, s.in, s.out, x, w, bias, residual, y, y_type);
     if (lora->rank > 0) {
         lw_lora_forward(m->dev, run->params, lora, layer, map, run->p->rows, x, y, y_type, &run->b->lora);
     }
@@ -54,7 +25,7 @@ static void map_backward(const lw_layer_run *run, int64_t layer, lw_lora_map map
     const lw_lora *lora = &run->b->pass.lora;
     lw_lora_shape s = lw_lora_shape_of(&m->config, map);
     if (dx != NULL) {
-        lw_decoder_project_backward(m, run->p->rows, s.in, s.out, dy, w, dx, dx_type);
+        lw_frozen_project_backward(m->dev, run->p->rows, s.in, s.out, dy, w, dx, dx_type);
     }
     if (lora->rank > 0) {
         lw_lora_backward(m->dev, run->params, lora, layer, map, run->p->rows, x, dy, dx, dx_type, &run->b->lora);

@@ -3,13 +3,11 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-#include "core/clock.h"
 #include "model/decoder_internal.h"
-#include "model/frozen_weights.h"
 
 // --- layout
 
-static void layout(lw_arena *arena, size_t operand, lw_decoder *m)
+static void place(lw_arena *arena, size_t operand, lw_decoder *m)
 {
     const lw_hf_config *c = &m->config;
     int64_t q_width = c->heads * c->head_dim;
@@ -33,14 +31,12 @@ static void layout(lw_arena *arena, size_t operand, lw_decoder *m)
     }
 }
 
-static lw_arena measure(const lw_hf_config *config, lw_dtype type, int64_t max_positions)
+static lw_status layout(void *model, lw_arena *arena, lw_error *err)
 {
-    lw_decoder shape = {.config = *config,
-                        .qkv_width = (config->heads + 2 * config->kv_heads) * config->head_dim,
-                        .max_positions = max_positions};
-    lw_arena arena = lw_arena_measure();
-    layout(&arena, lw_dtype_bytes(type), &shape);
-    return arena;
+    (void)err;
+    lw_decoder *m = model;
+    place(arena, lw_dtype_bytes(m->dev->frozen_type), m);
+    return LW_OK;
 }
 
 lw_hf_config lw_decoder_backbone(const lw_hf_config *config, int64_t layers)
@@ -53,7 +49,9 @@ lw_hf_config lw_decoder_backbone(const lw_hf_config *config, int64_t layers)
 
 size_t lw_decoder_weight_bytes(const lw_hf_config *config, lw_dtype type, int64_t max_positions)
 {
-    lw_arena arena = measure(config, type, max_positions);
+    lw_decoder shape = {.config = *config, .qkv_width = lw_decoder_qkv_width(config), .max_positions = max_positions};
+    lw_arena arena = lw_arena_measure();
+    place(&arena, lw_dtype_bytes(type), &shape);
     return arena.overflow ? SIZE_MAX : arena.high_water_bytes;
 }
 
@@ -103,25 +101,24 @@ static void add_layer(lw_weight_list *l, const lw_decoder *m, int64_t i)
     add_stacked(l, type, i, 1, (const char *const[]){"mlp.down_proj"}, &c->d, c->ffn, w->down, w->down_bias);
 }
 
-// The embedding table is the first.
-static lw_status list_weights(const lw_decoder *m, lw_error *err, lw_weight_list *out)
+// The embedding table is the first: `finish` takes its sum of squares from there.
+static void list_weights(const void *model, lw_weight_list *l)
 {
+    const lw_decoder *m = model;
     const lw_hf_config *c = &m->config;
     lw_dtype type = m->dev->frozen_type;
     const int64_t table[] = {c->vocab, c->d};
-    lw_weight_list l;
-    LW_TRY(lw_weight_list_create(WEIGHTS_BESIDE_LAYERS + WEIGHTS_OF_LAYER * c->layers, err, &l));
-    lw_weight_list_add(&l, "model.embed_tokens.weight", 2, table, 0.0F, type, m->embedding);
+    lw_weight_list_add(l, "model.embed_tokens.weight", 2, table, 0.0F, type, m->embedding);
     if (!c->tied) {
-        lw_weight_list_add(&l, "lm_head.weight", 2, table, 0.0F, type, m->lm_head);
+        lw_weight_list_add(l, "lm_head.weight", 2, table, 0.0F, type, m->lm_head);
     }
-    lw_weight_list_add(&l, "model.norm.weight", 1, &c->d, 1.0F, LW_F32, m->final_norm);
+    lw_weight_list_add(l, "model.norm.weight", 1, &c->d, 1.0F, LW_F32, m->final_norm);
     for (int64_t i = 0; i < c->layers; i++) {
-        add_layer(&l, m, i);
+        add_layer(l, m, i);
     }
-    *out = l;
-    return LW_OK;
 }
+
+// --- loading
 
 static lw_status upload_rope_table(lw_decoder *m, lw_error *err)
 {
@@ -146,30 +143,20 @@ static lw_status upload_rope_table(lw_decoder *m, lw_error *err)
     return LW_OK;
 }
 
-static lw_status load_weights(lw_decoder *m, const char *dir, const lw_decoder_options *options, lw_error *err)
+static lw_status finish(void *model, const lw_weight_list *list, lw_error *err)
 {
-    double start_s = lw_now_s();
-    lw_weight_list list = {0};
-    LW_TRY(list_weights(m, err, &list));
-    lw_status status = LW_OK;
-    if (options->random) {
-        LW_TRY_GOTO(lw_weights_random(m->dev, &list, options->seed, &m->fingerprint));
-    } else {
-        LW_TRY_GOTO(lw_weights_read(m->dev, dir, &list, err, &m->loaded.bytes, &m->fingerprint));
-    }
-    LW_TRY_GOTO(lw_weights_check(m->dev, options->random ? "random weights" : dir, &list, err));
-    m->embedding_rms = (float)sqrt((double)list.items[0].sqnorm / (double)list.items[0].elements);
-    LW_TRY_GOTO(upload_rope_table(m, err));
-    LW_TRY_GOTO(m->dev->ops->sync(m->dev, err));
-    m->loaded.wall_s = lw_now_s() - start_s;
-done:
-    lw_weight_list_free(&list);
-    return status;
+    lw_decoder *m = model;
+    const lw_weight *table = &list->items[0];
+    m->embedding_rms = (float)sqrt((double)table->sqnorm / (double)table->elements);
+    return upload_rope_table(m, err);
 }
+
+static const lw_frozen_kind kind = {.layout = layout, .list = list_weights, .finish = finish};
 
 lw_status lw_decoder_load(lw_device *dev, const char *dir, const lw_decoder_options *options, lw_error *err,
                           lw_decoder **out)
 {
+    const lw_frozen_source source = {.dir = dir, .random = options->random, .seed = options->seed};
     lw_hf_config config;
     LW_TRY(lw_hf_config_read(dir, err, &config));
     if (options->backbone) {
@@ -181,26 +168,18 @@ lw_status lw_decoder_load(lw_device *dev, const char *dir, const lw_decoder_opti
                        "lower wire.latents or the prompt.max_* keys",
                        dir, (long long)options->max_positions, (long long)config.max_positions);
     }
-    lw_arena measured = measure(&config, dev->frozen_type, options->max_positions);
     lw_decoder *m = calloc(1, sizeof *m);
     if (m == NULL) {
         return lw_fail(err, LW_ERR_MEMORY, "no memory for a model");
     }
     m->dev = dev;
     m->config = config;
-    m->qkv_width = (config.heads + 2 * config.kv_heads) * config.head_dim;
+    m->qkv_width = lw_decoder_qkv_width(&config);
     m->max_positions = options->max_positions;
     m->layers = calloc((size_t)config.layers, sizeof *m->layers);
-    lw_status status = m->layers == NULL ? lw_fail(err, LW_ERR_MEMORY, "no memory for a model") : LW_OK;
-    if (status == LW_OK) {
-        char what[256];
-        snprintf(what, sizeof what, "weights of %s", dir);
-        status = lw_arena_alloc(dev, &measured, what, err, &m->arena);
-    }
-    if (status == LW_OK) {
-        layout(&m->arena, lw_dtype_bytes(dev->frozen_type), m);
-        status = load_weights(m, dir, options, err);
-    }
+    int64_t tensors = WEIGHTS_BESIDE_LAYERS + WEIGHTS_OF_LAYER * config.layers;
+    lw_status status = m->layers == NULL ? lw_fail(err, LW_ERR_MEMORY, "no memory for a model")
+                                         : lw_frozen_open(dev, &source, &kind, tensors, m, err, &m->frozen);
     if (status != LW_OK) {
         lw_decoder_destroy(&m);
         return status;
@@ -209,16 +188,11 @@ lw_status lw_decoder_load(lw_device *dev, const char *dir, const lw_decoder_opti
     return LW_OK;
 }
 
-lw_decoder_loaded lw_decoder_load_figures(const lw_decoder *decoder)
-{
-    return decoder->loaded;
-}
-
 void lw_decoder_destroy(lw_decoder **decoder)
 {
     lw_decoder *m = *decoder;
     if (m != NULL) {
-        lw_arena_free(m->dev, &m->arena);
+        lw_frozen_close(m->dev, &m->frozen);
         free(m->layers);
         free(m);
     }

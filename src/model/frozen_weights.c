@@ -1,3 +1,4 @@
+// frozen_weights.c: tensors of a frozen model: reading, drawing, checking, and products with them.
 #include "model/frozen_weights.h"
 
 #include <math.h>
@@ -251,4 +252,21 @@ void lw_frozen_project(lw_device *dev, int64_t rows, int64_t in, int64_t out, co
     g.c_in = residual;
     g.beta = residual != NULL ? 1.0F : 0.0F;
     dev->ops->gemm(dev, &g);
+}
+
+void lw_frozen_project_backward(lw_device *dev, int64_t rows, int64_t in, int64_t out, const void *dy, const void *w,
+                                void *dx, lw_dtype dx_type)
+{
+    dev->ops->gemm(dev, &(lw_gemm){.m = rows,
+                                   .n = in,
+                                   .k = out,
+                                   .alpha = 1.0F,
+                                   .a = dy,
+                                   .b = w,
+                                   .c = dx,
+                                   .lda = out,
+                                   .ldb = in,
+                                   .ldc = in,
+                                   .ab_type = dev->frozen_type,
+                                   .c_type = dx_type});
 }

@@ -48,5 +48,8 @@ lw_gemm lw_frozen_product(const lw_device *dev, int64_t rows, int64_t in, int64_
 // Enqueues it, with bias (out) and residual (rows, out; of the type of y) where they are not NULL.
 void lw_frozen_project(lw_device *dev, int64_t rows, int64_t in, int64_t out, const void *x, const void *w,
                        const float *bias, const void *residual, void *y, lw_dtype y_type);
+// Enqueues dx (rows, in) = dy (rows, out) W; dy of the device's frozen type.
+void lw_frozen_project_backward(lw_device *dev, int64_t rows, int64_t in, int64_t out, const void *dy, const void *w,
+                                void *dx, lw_dtype dx_type);
 
 #endif

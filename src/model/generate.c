@@ -1,3 +1,4 @@
+// generate.c: greedy generation from a frozen LLM, and scores of given answers, with a key-value cache.
 #include "model/generate.h"
 
 #include <stdlib.h>
@@ -12,7 +13,8 @@ lw_status lw_generator_layout(lw_arena *arena, lw_device *dev, const lw_hf_confi
     g->max_new = max_new;
     g->indices = lw_arena_take(arena, (int64_t)lw_packing_device_bytes(limits), 1);
     LW_TRY(lw_kv_cache_layout(arena, dev, config, limits->sequences, limits->max_len, err, &g->cache));
-    return lw_decoder_buffers_layout(arena, dev, config, LW_PASS_INFER, limits, err, &g->buffers);
+    return lw_decoder_pass_layout(arena, dev, config, NULL, &(lw_decoder_pass){.mode = LW_PASS_INFER}, limits, err,
+                                  &g->buffers);
 }
 
 lw_status lw_generator_start(lw_generator *g, const lw_decoder *decoder, lw_error *err)

@@ -11,6 +11,7 @@
 lw_status lw_step_layout(lw_arena *arena, lw_device *dev, const lw_wire *wire, const lw_hf_config *const *configs,
                          const lw_step_limits *limits, lw_error *err, lw_step *step)
 {
+    const lw_decoder_pass pass = {.mode = LW_PASS_TRAIN};
     lw_step_free(step);
     step->dev = dev;
     step->limits = *limits;
@@ -24,7 +25,7 @@ lw_status lw_step_layout(lw_arena *arena, lw_device *dev, const lw_wire *wire, c
         lw_arena_rewind(arena, mark);
         step->indices[j] = lw_arena_take(arena, (int64_t)lw_packing_device_bytes(&limits->llm[j]), 1);
         lw_adapter_layout(arena, &wire->adapters[j], z_rows, limits->task_rows, &step->adapters[j]);
-        LW_TRY(lw_decoder_buffers_layout(arena, dev, configs[j], LW_PASS_TRAIN, &limits->llm[j], err, &step->llm[j]));
+        LW_TRY(lw_decoder_pass_layout(arena, dev, configs[j], NULL, &pass, &limits->llm[j], err, &step->llm[j]));
     }
     return LW_OK;
 }

@@ -124,12 +124,16 @@ static void reference_logits(bench *b, int64_t j, int64_t i, float *out)
     lw_arena memory;
     lw_decoder_buffers buffers = {0};
     lw_packing p;
-    must(lw_decoder_buffers_layout(&arena, dev, &m->config, LW_PASS_INFER, &limits, &err, &buffers), &err, "layout");
+    must(lw_decoder_pass_layout(&arena, dev, &m->config, NULL, &(lw_decoder_pass){.mode = LW_PASS_INFER}, &limits, &err,
+                                &buffers),
+         &err, "layout");
     void *indices = lw_arena_take(&arena, (int64_t)lw_packing_device_bytes(&limits), 1);
     must(lw_arena_alloc(dev, &arena, "reference", &err, &memory), &err, "memory");
     arena = memory;
     lw_decoder_buffers_free(&buffers);
-    must(lw_decoder_buffers_layout(&arena, dev, &m->config, LW_PASS_INFER, &limits, &err, &buffers), &err, "layout");
+    must(lw_decoder_pass_layout(&arena, dev, &m->config, NULL, &(lw_decoder_pass){.mode = LW_PASS_INFER}, &limits, &err,
+                                &buffers),
+         &err, "layout");
     indices = lw_arena_take(&arena, (int64_t)lw_packing_device_bytes(&limits), 1);
     must(lw_packing_create(&limits, indices, &err, &p), &err, "packing");
     lw_packing_add(&p, 0, 0, s->prompt[j].ids, s->prompt[j].count, 0);

@@ -207,8 +207,9 @@ static int32_t next_without_cache(lab *l, int64_t prefix_first, int64_t prefix_c
     for (int pass = 0; pass < 2; pass++) {
         lw_decoder_buffers_free(&buffers);
         indices = lw_arena_take(&arena, (int64_t)lw_packing_device_bytes(&limits), 1);
-        must(lw_decoder_buffers_layout(&arena, l->dev, &l->config, LW_PASS_INFER, &limits, &err, &buffers), &err,
-             "layout");
+        must(lw_decoder_pass_layout(&arena, l->dev, &l->config, NULL, &(lw_decoder_pass){.mode = LW_PASS_INFER},
+                                    &limits, &err, &buffers),
+             &err, "layout");
         if (pass == 0) {
             must(lw_arena_alloc(l->dev, &arena, "a pass", &err, &memory), &err, "memory");
             arena = memory;
