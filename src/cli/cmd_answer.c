@@ -258,7 +258,9 @@ static lw_status load_reader(receiver *r, reader *m, const lw_pass_limits *limit
     lw_arena arena = lw_arena_measure();
     lw_decoder_options options = {.max_positions = limits->max_len};
     LW_TRY(lw_decoder_load(job->dev, m->llm->path, &options, err, &m->llm->decoder));
-    LW_TRY(lw_wire_end_same_model(&r->end, m->llm, err));
+    lw_checkpoint_model loaded;
+    lw_llm_note(m->llm, &loaded);
+    LW_TRY(lw_wire_end_same_model(&r->end, &loaded, m->llm->path, err));
     m->adapter = lw_adapter_declare(&m->params, m->llm->name, c->wire.d_z, c->adapter.hidden, m->llm->config.d);
     if (m->adapter.gain < 0) {
         return lw_fail(err, LW_ERR_MEMORY, "no memory for the table of parameters");

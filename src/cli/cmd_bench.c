@@ -305,8 +305,8 @@ static lw_status bench(lw_job *job, const lw_bench_options *options, const char 
     for (int64_t j = 0; j < job->llm_count; j++) {
         configs[j] = &job->llms[j].config;
     }
-    status = lw_bench_samples_make(configs, job->llm_count, lw_encoder_alphabet(&job->wire.encoder), b.share, options,
-                                   err, &samples);
+    status = lw_bench_samples_make(configs, job->llm_count, job->wire.encoder.reader->alphabet, b.share, options, err,
+                                   &samples);
     if (status == LW_OK) {
         status = start(&b, configs, &samples, &memory, err);
     }

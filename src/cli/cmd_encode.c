@@ -144,42 +144,42 @@ static lw_encoder_limits limits_of(const sender *s)
 // An encoder that shares the weights of a model needs these, as a model has them.
 static lw_status read_shared(lw_job *job, lw_error *err)
 {
-    int64_t j = lw_job_encoder_share(job->config);
-    if (job->config->encoder.kind != LW_ENCODER_LLM || j < 0) {
+    int64_t j = lw_config_encoder_share(job->config);
+    if (j < 0) {
         return LW_OK;
     }
     lw_llm *m = &job->llms[j];
     m->name = job->config->models[j].name;
     m->path = job->config->models[j].path;
     LW_TRY(lw_hf_config_read(m->path, err, &m->config));
-    return lw_job_open_tokenizer(m, err);
+    return lw_job_open_tokenizer(m->path, m->config.vocab, err, &m->tokenizer);
 }
 
 // The encoder as the configuration has it, without weights: what text it takes.
 static lw_status declare_encoder(sender *s, lw_error *err)
 {
     lw_job *job = &s->end.job;
-    lw_encoder_backbone room;
     LW_TRY(read_shared(job, err));
     LW_TRY(lw_job_read_encoder(job, 0, err));
     if (job->encoder.tokenizer != NULL) {
         LW_TRY(lw_tokenizer_scratch_create(job->encoder.tokenizer, err, &s->scratch));
     }
-    return lw_encoder_declare(job->config, lw_job_backbone(job, &room), &job->wire.params, err, &job->wire.encoder);
+    return lw_encoder_declare(job->config, &job->encoder.backbone, &job->wire.params, err, &job->wire.encoder);
 }
 
 static lw_status load_encoder(sender *s, int64_t longest, lw_error *err)
 {
     lw_job *job = &s->end.job;
-    int64_t shared = lw_job_encoder_share(job->config);
+    int64_t shared = lw_config_encoder_share(job->config);
+    lw_checkpoint_model loaded;
     job->min_source = longest;
-    if (job->encoder.tokenizer != NULL && shared >= 0) {
+    if (shared >= 0) {
         lw_decoder_options options = {.max_positions = lw_job_encoder_positions(job, shared)};
         LW_TRY(lw_decoder_load(job->dev, job->encoder.path, &options, err, &job->llms[shared].decoder));
     }
     LW_TRY(lw_job_load_encoder(job, 0, err));
-    if (lw_llm_loaded(&job->encoder)) {
-        LW_TRY(lw_wire_end_same_model(&s->end, &job->encoder, err));
+    if (lw_job_note_encoder(job, &loaded)) {
+        LW_TRY(lw_wire_end_same_model(&s->end, &loaded, job->encoder.path, err));
     }
     return lw_wire_end_load(&s->end, &job->wire.params, err, &job->wire_memory);
 }

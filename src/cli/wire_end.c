@@ -70,20 +70,21 @@ void lw_wire_end_close(lw_wire_end *e)
     *e = (lw_wire_end){0};
 }
 
-lw_status lw_wire_end_same_model(const lw_wire_end *e, const lw_llm *model, lw_error *err)
+lw_status lw_wire_end_same_model(const lw_wire_end *e, const lw_checkpoint_model *loaded, const char *path,
+                                 lw_error *err)
 {
     for (int i = 0; i < e->info.model_count; i++) {
         const lw_checkpoint_model *m = &e->info.models[i];
-        if (strcmp(m->name, model->name) == 0) {
-            const char *what = m->weights_hash != lw_llm_fingerprint(model)                      ? "weights"
-                               : m->tokenizer_hash != lw_tokenizer_fingerprint(model->tokenizer) ? "tokenizer"
-                                                                                                 : NULL;
+        if (strcmp(m->name, loaded->name) == 0) {
+            const char *what = m->weights_hash != loaded->weights_hash       ? "weights"
+                               : m->tokenizer_hash != loaded->tokenizer_hash ? "tokenizer"
+                                                                             : NULL;
             return what == NULL ? LW_OK
                                 : lw_fail(err, LW_ERR_CONFIG, "%s: its %s: not what the checkpoint was trained with",
-                                          model->path, what);
+                                          path, what);
         }
     }
-    return lw_fail(err, LW_ERR_CONFIG, "the checkpoint was trained without a model \"%s\"", model->name);
+    return lw_fail(err, LW_ERR_CONFIG, "the checkpoint was trained without a model \"%s\"", loaded->name);
 }
 
 lw_status lw_wire_end_load(lw_wire_end *e, lw_params *params, lw_error *err, lw_arena *memory)

@@ -21,8 +21,10 @@ typedef struct lw_wire_end {
 lw_status lw_wire_end_open(int count, char **words, const char *checkpoint, lw_error *err, lw_wire_end *out);
 void lw_wire_end_close(lw_wire_end *end);
 
-// LW_ERR_CONFIG where `model` is not the one of this name that the checkpoint was trained with. Local.
-lw_status lw_wire_end_same_model(const lw_wire_end *end, const lw_llm *model, lw_error *err);
+// LW_ERR_CONFIG where the model loaded from `path` is not the one of its name that the checkpoint was trained with.
+// Local.
+lw_status lw_wire_end_same_model(const lw_wire_end *end, const lw_checkpoint_model *loaded, const char *path,
+                                 lw_error *err);
 
 // Gives the declared parameters device memory and the checkpoint's values. The caller frees *memory. Local.
 lw_status lw_wire_end_load(lw_wire_end *end, lw_params *params, lw_error *err, lw_arena *memory);

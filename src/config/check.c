@@ -68,13 +68,13 @@ static lw_status check_eval(const lw_config_loader *loader, lw_error *err)
 static lw_status check_wire(const lw_config_loader *loader, lw_error *err)
 {
     const lw_config *config = loader->config;
-    if (config->wire.ratio > 0 && config->pooler.kind != LW_POOLER_MEAN) {
+    if (config->wire.ratio > 0 && !lw_config_pools(config, LW_POOLS_SPANS)) {
         return lw_fail(
             err, LW_ERR_CONFIG,
             "%s = %lld, but learned queries have a fixed number: set pooler.kind = \"mean\", or wire.ratio = 0",
             where(loader, "wire.ratio").text, (long long)config->wire.ratio);
     }
-    if (config->adapter.start == LW_ADAPTER_EMBEDDINGS && config->pooler.kind != LW_POOLER_MEAN) {
+    if (config->adapter.start == LW_ADAPTER_EMBEDDINGS && !lw_config_pools(config, LW_POOLS_SPANS)) {
         return lw_fail(err, LW_ERR_CONFIG,
                        "%s = \"embeddings\", but learned queries stand for no words of their own: set pooler.kind = "
                        "\"mean\", or adapter.start = \"random\"",
@@ -87,39 +87,50 @@ static lw_status check_shared(const lw_config_loader *loader, lw_error *err)
 {
     const lw_config *config = loader->config;
     if ((config->encoder.path[0] == '\0') == (config->encoder.share[0] == '\0')) {
-        return lw_fail(
-            err, LW_ERR_CONFIG,
-            "%s = \"llm\" needs encoder.path (a directory) or encoder.share (a name in models), and not both",
-            where(loader, "encoder.kind").text);
+        return lw_fail(err, LW_ERR_CONFIG,
+                       "%s = \"%s\" needs encoder.path (a directory) or encoder.share (a name in models), and not both",
+                       where(loader, "encoder.kind").text, lw_encoder_kind_name(config->encoder.kind));
     }
-    if (config->encoder.share[0] == '\0') {
+    if (config->encoder.share[0] == '\0' || lw_config_encoder_share(config) >= 0) {
         return LW_OK;
-    }
-    for (int64_t i = 0; i < config->model_count; i++) {
-        if (strcmp(config->models[i].name, config->encoder.share) == 0) {
-            return LW_OK;
-        }
     }
     return lw_fail(err, LW_ERR_CONFIG, "%s = \"%.80s\" is the name of no entry of models",
                    where(loader, "encoder.share").text, config->encoder.share);
 }
 
+// The words of the kinds that use `key`, for messages: "llm or bert".
+static void kinds_with(unsigned key, const char *quote, char *out, size_t size)
+{
+    size_t used = 0;
+    out[0] = '\0';
+    for (int kind = LW_ENCODER_KIND_COUNT - 1; kind >= 0; kind--) {
+        if ((lw_encoder_kind_keys((lw_encoder_kind)kind) & key) != 0 && used < size) {
+            used += (size_t)snprintf(out + used, size - used, "%s%s%s%s", used > 0 ? " or " : "", quote,
+                                     lw_encoder_kind_name((lw_encoder_kind)kind), quote);
+        }
+    }
+}
+
 static lw_status check_encoder(const lw_config_loader *loader, lw_error *err)
 {
     const lw_config *config = loader->config;
-    if (config->encoder.kind == LW_ENCODER_LLM) {
+    bool reads_with_model = lw_config_encoder_uses(config, LW_USES_PATH);
+    char kinds[128];
+    if (lw_config_encoder_uses(config, LW_USES_SHARE)) {
         LW_TRY(check_shared(loader, err));
-    } else if (config->encoder.kind == LW_ENCODER_BERT && config->encoder.path[0] == '\0') {
-        return lw_fail(err, LW_ERR_CONFIG, "%s = \"bert\" needs encoder.path (a directory)",
-                       where(loader, "encoder.kind").text);
+    } else if (reads_with_model && config->encoder.path[0] == '\0') {
+        return lw_fail(err, LW_ERR_CONFIG, "%s = \"%s\" needs encoder.path (a directory)",
+                       where(loader, "encoder.kind").text, lw_encoder_kind_name(config->encoder.kind));
     }
-    if (config->encoder.kind != LW_ENCODER_BYTE && config->encoder.layers == 0) {
-        return lw_fail(err, LW_ERR_CONFIG, "%s = 0: an encoder of kind llm or bert has at least one layer",
-                       where(loader, "encoder.layers").text);
+    if (reads_with_model && config->encoder.layers == 0) {
+        kinds_with(LW_USES_PATH, "", kinds, sizeof kinds);
+        return lw_fail(err, LW_ERR_CONFIG, "%s = 0: an encoder of kind %s has at least one layer",
+                       where(loader, "encoder.layers").text, kinds);
     }
-    if (config->encoder.kind != LW_ENCODER_LLM && config->encoder.lora_rank > 0) {
-        return lw_fail(err, LW_ERR_CONFIG, "%s = %lld, but encoder.kind is not \"llm\": set it to 0",
-                       where(loader, "encoder.lora_rank").text, (long long)config->encoder.lora_rank);
+    if (!lw_config_encoder_uses(config, LW_USES_LORA) && config->encoder.lora_rank > 0) {
+        kinds_with(LW_USES_LORA, "\"", kinds, sizeof kinds);
+        return lw_fail(err, LW_ERR_CONFIG, "%s = %lld, but encoder.kind is not %s: set it to 0",
+                       where(loader, "encoder.lora_rank").text, (long long)config->encoder.lora_rank, kinds);
     }
     if (config->encoder.window > 0 && config->encoder.window < 8) {
         return lw_fail(err, LW_ERR_CONFIG,
@@ -159,7 +170,7 @@ static lw_status check_text(const lw_config_loader *loader, lw_error *err)
 static lw_status check_nested(const lw_config_loader *loader, lw_error *err)
 {
     const lw_config *config = loader->config;
-    if (config->train.nested_from > 0 && config->pooler.kind == LW_POOLER_MEAN) {
+    if (config->train.nested_from > 0 && lw_config_pools(config, LW_POOLS_SPANS)) {
         return lw_fail(
             err, LW_ERR_CONFIG,
             "%s = %lld, but the first latents of pooler.kind = \"mean\" are those of the text's beginning: set "
@@ -192,7 +203,7 @@ static lw_status check_template(const lw_config_loader *loader, const char *key,
 
 static lw_status resolve(lw_config *config, lw_error *err)
 {
-    if (config->encoder.kind == LW_ENCODER_BYTE && config->encoder.layers < 0) {
+    if (lw_config_encoder_uses(config, LW_USES_HEADS) && config->encoder.layers < 0) {
         config->encoder.layers = 2;
     }
     if (config->encoder.lora_alpha == 0.0) {
@@ -229,11 +240,11 @@ static lw_status check_phase(const lw_config_loader *loader, lw_error *err)
     LW_TRY(check_distillation(loader, err));
     LW_TRY(check_text(loader, err));
     LW_TRY(check_nested(loader, err));
-    if (config->encoder.kind == LW_ENCODER_BYTE) {
+    if (lw_config_encoder_uses(config, LW_USES_HEADS)) {
         LW_TRY(
             check_heads(loader, "encoder.width", config->encoder.width, "encoder.heads", config->encoder.heads, err));
     }
-    if (config->pooler.kind == LW_POOLER_QUERIES) {
+    if (lw_config_pools(config, LW_POOLS_BY_HEADS)) {
         LW_TRY(check_heads(loader, "wire.d_z", config->wire.d_z, "pooler.heads", config->pooler.heads, err));
     }
     LW_TRY(check_template(loader, "prompt.context", config->prompt.context, "{context}", err));

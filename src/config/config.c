@@ -2,6 +2,7 @@
 #include "config/config.h"
 
 #include <stdlib.h>
+#include <string.h>
 
 #include "config/config_internal.h"
 
@@ -84,4 +85,14 @@ const lw_config *lw_config_phase(const lw_config *config, int64_t i)
 const char *lw_config_phase_name(const lw_config *config, int64_t i)
 {
     return config->phase_count > 0 ? config->phases[i].name : "";
+}
+
+int64_t lw_config_encoder_share(const lw_config *config)
+{
+    for (int64_t j = 0; lw_config_encoder_uses(config, LW_USES_SHARE) && j < config->model_count; j++) {
+        if (strcmp(config->models[j].name, config->encoder.share) == 0) {
+            return j;
+        }
+    }
+    return -1;
 }

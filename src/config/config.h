@@ -14,12 +14,31 @@
 #include "core/limits.h"
 #include "core/status.h"
 
+// Which of the keys of `encoder` a kind uses beside encoder.kind.
+enum {
+    LW_USES_PATH = 1,  // path, layers (one at least), window: it reads with a frozen model
+    LW_USES_SHARE = 2, // share: that model may be one of `models`
+    LW_USES_LORA = 4,  // lora_rank, lora_alpha: that model may have trained updates
+    LW_USES_HEADS = 8, // layers (none is allowed), width, heads, ffn: it trains a transformer
+};
+
+// What the latents of a kind of pooler are.
+enum {
+    LW_POOLS_BY_HEADS = 1, // it attends with pooler.heads to the whole text, from a fixed number of latents
+    LW_POOLS_SPANS = 2,    // each stands for a span of the text; their number is free, and the spans depend on it
+};
+
 // The values of the keys that choose among words: X(constant, word), in the order of the enumeration.
 #define LW_DEVICE_KINDS(X) X(LW_DEVICE_AUTO, auto) X(LW_DEVICE_CPU, cpu) X(LW_DEVICE_CUDA, cuda)
 #define LW_COMM_BACKENDS(X) X(LW_COMM_AUTO, auto) X(LW_COMM_NCCL, nccl) X(LW_COMM_MPI, mpi)
 #define LW_COMPRESS_KINDS(X) X(LW_COMPRESS_PROMPT, prompt) X(LW_COMPRESS_CONTEXT, context)
-#define LW_ENCODER_KINDS(X) X(LW_ENCODER_BYTE, byte) X(LW_ENCODER_BERT, bert) X(LW_ENCODER_LLM, llm)
-#define LW_POOLER_KINDS(X) X(LW_POOLER_QUERIES, queries) X(LW_POOLER_MEAN, mean)
+// With the keys of `encoder` that a kind uses. What the kinds do is in wire/readers.c.
+#define LW_ENCODER_KINDS(X)                 \
+    X(LW_ENCODER_BYTE, byte, LW_USES_HEADS) \
+    X(LW_ENCODER_BERT, bert, LW_USES_PATH)  \
+    X(LW_ENCODER_LLM, llm, LW_USES_PATH | LW_USES_SHARE | LW_USES_LORA)
+// With what the latents of a kind are. What the kinds do is in wire/pooler.c.
+#define LW_POOLER_KINDS(X) X(LW_POOLER_QUERIES, queries, LW_POOLS_BY_HEADS) X(LW_POOLER_MEAN, mean, LW_POOLS_SPANS)
 #define LW_ADAPTER_STARTS(X) X(LW_ADAPTER_RANDOM, random) X(LW_ADAPTER_EMBEDDINGS, embeddings)
 #define LW_TURNS(X) X(LW_SCHEDULE_ALL, all) X(LW_SCHEDULE_ALTERNATE, alternate)
 #define LW_BOS_KINDS(X) X(LW_BOS_AUTO, auto) X(LW_BOS_YES, yes) X(LW_BOS_NO, no)
@@ -28,12 +47,12 @@
 // load: weights of `path`. random: shapes of `path`/config.json and random weights, for benchmarks.
 #define LW_MODEL_INITS(X) X(LW_MODEL_INIT_LOAD, load) X(LW_MODEL_INIT_RANDOM, random)
 
-#define LW_CHOICE(constant, word) constant,
+#define LW_CHOICE(constant, ...) constant,
 typedef enum lw_device_kind { LW_DEVICE_KINDS(LW_CHOICE) } lw_device_kind;
 typedef enum lw_comm_backend { LW_COMM_BACKENDS(LW_CHOICE) } lw_comm_backend;
 typedef enum lw_compress { LW_COMPRESS_KINDS(LW_CHOICE) } lw_compress;
-typedef enum lw_encoder_kind { LW_ENCODER_KINDS(LW_CHOICE) } lw_encoder_kind;
-typedef enum lw_pooler_kind { LW_POOLER_KINDS(LW_CHOICE) } lw_pooler_kind;
+typedef enum lw_encoder_kind { LW_ENCODER_KINDS(LW_CHOICE) LW_ENCODER_KIND_COUNT } lw_encoder_kind;
+typedef enum lw_pooler_kind { LW_POOLER_KINDS(LW_CHOICE) LW_POOLER_KIND_COUNT } lw_pooler_kind;
 typedef enum lw_adapter_start { LW_ADAPTER_STARTS(LW_CHOICE) } lw_adapter_start;
 typedef enum lw_turns { LW_TURNS(LW_CHOICE) } lw_turns;
 typedef enum lw_bos { LW_BOS_KINDS(LW_CHOICE) } lw_bos;
@@ -90,7 +109,7 @@ typedef struct lw_config {
     struct {
         lw_encoder_kind kind;
         char *path, *share; // "" where not set
-        int64_t layers;     // resolved for kind byte; else -1: all
+        int64_t layers;     // -1: all of the frozen model; resolved for the other kinds
         bool causal;
         int64_t window; // 0: what the backbone can take
         int64_t lora_rank;
@@ -181,6 +200,22 @@ static inline bool lw_config_joint(const lw_config *config)
 
 // Number of latents of a text of `tokens` tokens: wire.latents, or one for every wire.ratio tokens, rounded up.
 int64_t lw_config_latents(const lw_config *config, int64_t tokens);
+
+unsigned lw_encoder_kind_keys(lw_encoder_kind kind);  // LW_USES_PATH, ...
+unsigned lw_pooler_kind_latents(lw_pooler_kind kind); // LW_POOLS_SPANS, ...
+
+// Whether the encoder's kind uses `key`, one of LW_USES_PATH, ...
+static inline bool lw_config_encoder_uses(const lw_config *config, unsigned key)
+{
+    return (lw_encoder_kind_keys(config->encoder.kind) & key) != 0;
+}
+// Whether the latents of the pooler's kind are so; one of LW_POOLS_SPANS, ...
+static inline bool lw_config_pools(const lw_config *config, unsigned latents)
+{
+    return (lw_pooler_kind_latents(config->pooler.kind) & latents) != 0;
+}
+// The entry of `models` that the encoder reads with (encoder.share); -1: none.
+int64_t lw_config_encoder_share(const lw_config *config);
 
 // The most tokens that an evaluation appends to what a model reads: its own answer, or the answer of another model,
 // which may need more tokens and an end token.

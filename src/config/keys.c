@@ -5,12 +5,16 @@
 #include <string.h>
 
 #define WORD(constant, word) #word,
+#define WORD_OF_KIND(constant, word, traits) #word,
+#define TRAITS(constant, word, traits) traits,
 
 static const char *const device_words[] = {LW_DEVICE_KINDS(WORD) NULL};
 static const char *const backend_words[] = {LW_COMM_BACKENDS(WORD) NULL};
 static const char *const compress_words[] = {LW_COMPRESS_KINDS(WORD) NULL};
-static const char *const encoder_words[] = {LW_ENCODER_KINDS(WORD) NULL};
-static const char *const pooler_words[] = {LW_POOLER_KINDS(WORD) NULL};
+static const char *const encoder_words[] = {LW_ENCODER_KINDS(WORD_OF_KIND) NULL};
+static const char *const pooler_words[] = {LW_POOLER_KINDS(WORD_OF_KIND) NULL};
+static const unsigned encoder_keys[] = {LW_ENCODER_KINDS(TRAITS)};
+static const unsigned pooler_latents[] = {LW_POOLER_KINDS(TRAITS)};
 static const char *const start_words[] = {LW_ADAPTER_STARTS(WORD) NULL};
 static const char *const schedule_words[] = {LW_TURNS(WORD) NULL};
 static const char *const bos_words[] = {LW_BOS_KINDS(WORD) NULL};
@@ -279,6 +283,16 @@ const char *lw_compress_name(lw_compress value)
 const char *lw_encoder_kind_name(lw_encoder_kind value)
 {
     return encoder_words[value];
+}
+
+unsigned lw_encoder_kind_keys(lw_encoder_kind value)
+{
+    return encoder_keys[value];
+}
+
+unsigned lw_pooler_kind_latents(lw_pooler_kind value)
+{
+    return pooler_latents[value];
 }
 
 const char *lw_pooler_kind_name(lw_pooler_kind value)

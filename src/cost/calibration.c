@@ -37,32 +37,41 @@ static int64_t rounded(double value)
     return (int64_t)llround(100.0 * value);
 }
 
+// The frozen layers that the encoder reads with.
+static uint64_t hash_reader(uint64_t hash, const lw_reader_work *r)
+{
+    if (r->llm != NULL) {
+        const lw_hf_config *c = r->llm;
+        const int64_t llm[] = {c->d,   c->layers, c->heads,  c->kv_heads,      c->head_dim,
+                               c->ffn, c->vocab,  r->window, r->bidirectional, r->lora->rank};
+        hash = hash_i64(hash, llm, sizeof llm / sizeof llm[0]);
+    }
+    if (r->bert != NULL) {
+        const lw_bert_config *c = r->bert;
+        const int64_t bert[] = {c->d, c->layers, c->heads, c->ffn, c->vocab, r->window};
+        hash = hash_i64(hash, bert, sizeof bert / sizeof bert[0]);
+    }
+    return hash;
+}
+
 static uint64_t hash_shape(const lw_workload *w, uint64_t models)
 {
     const lw_encoder *e = &w->wire->encoder;
+    const lw_reader_work reads = lw_encoder_reader_work(e);
+    const lw_pooler_work pools = lw_encoder_pooler_work(e);
     const int64_t shape[] = {w->share,
                              w->micro,
                              w->ranks,
                              w->wire->params.elements,
                              rounded(w->shape.source),
-                             e->width,
+                             e->reader->width,
                              e->d_z,
                              e->kind,
-                             e->byte.stack.count,
+                             reads.stack != NULL ? reads.stack->count : 0,
                              rounded(w->shape.latents),
-                             e->pooler.stack.count};
+                             pools.stack != NULL ? pools.stack->count : 0};
     uint64_t hash = hash_i64(models, shape, sizeof shape / sizeof shape[0]);
-    if (e->kind == LW_ENCODER_LLM) {
-        const lw_hf_config *c = &e->llm.config;
-        const int64_t llm[] = {c->d,   c->layers, c->heads,      c->kv_heads,          c->head_dim,
-                               c->ffn, c->vocab,  e->llm.window, e->llm.bidirectional, e->llm.lora.rank};
-        hash = hash_i64(hash, llm, sizeof llm / sizeof llm[0]);
-    }
-    if (e->kind == LW_ENCODER_BERT) {
-        const lw_bert_config *c = &e->bert.config;
-        const int64_t bert[] = {c->d, c->layers, c->heads, c->ffn, c->vocab, e->bert.windows.most};
-        hash = hash_i64(hash, bert, sizeof bert / sizeof bert[0]);
-    }
+    hash = hash_reader(hash, &reads);
     for (int64_t j = 0; j < w->wire->llm_count; j++) {
         const double share = lw_llm_share(&w->shape);
         const int64_t sample[] = {rounded(share * w->shape.rows[j]), rounded(share * w->shape.answer[j])};

@@ -44,36 +44,41 @@ static double layer_weights(const lw_hf_config *c)
     return weights * (double)c->layers;
 }
 
-static double encoder_llm(const lw_reader_llm *r, double tokens)
-{
-    if (r->config.layers == 0) {
-        return 0.0; // another kind
-    }
-    double frozen = r->lora.rank > 0 ? 4.0 : 2.0;
-    return (frozen * layer_weights(&r->config) + 6.0 * (double)lw_lora_elements(&r->lora)) * tokens +
-           linear(&r->project, tokens);
-}
-
 static double bert_weights(const lw_bert_config *c)
 {
     return (double)(c->layers * c->d) * (double)(4 * c->d + 2 * c->ffn);
 }
 
-static double encoder_bert(const lw_reader_bert *r, double tokens)
+// Of the reader, for so many tokens.
+static double reader(const lw_reader_work *r, double tokens)
 {
-    if (r->config.layers == 0) {
-        return 0.0; // another kind
+    double flop = 0.0;
+    if (r->llm != NULL) {
+        double frozen = r->lora->rank > 0 ? 4.0 : 2.0;
+        flop += (frozen * layer_weights(r->llm) + 6.0 * (double)lw_lora_elements(r->lora)) * tokens;
     }
-    return 2.0 * bert_weights(&r->config) * tokens + linear(&r->project, tokens);
+    if (r->bert != NULL) {
+        flop += 2.0 * bert_weights(r->bert) * tokens;
+    }
+    if (r->project != NULL) {
+        flop += linear(r->project, tokens);
+    }
+    return r->stack != NULL ? flop + layers(r->stack, tokens, tokens) : flop;
+}
+
+static double pooler(const lw_pooler_work *p, double latents, double tokens)
+{
+    double flop = p->stack != NULL ? layers(p->stack, latents, tokens) : 0.0;
+    return p->linear != NULL ? flop + linear(p->linear, latents) : flop;
 }
 
 double lw_step_flop(const lw_wire *wire, const lw_hf_config *const *configs, const lw_sample_shape *shape)
 {
-    const lw_encoder *e = &wire->encoder;
+    const lw_reader_work reads = lw_encoder_reader_work(&wire->encoder);
+    const lw_pooler_work pools = lw_encoder_pooler_work(&wire->encoder);
     double latents = shape->latents;
-    double flop = layers(&e->byte.stack, shape->source, shape->source);
-    flop += encoder_llm(&e->llm, shape->source) + encoder_bert(&e->bert, shape->source);
-    flop += layers(&e->pooler.stack, latents, shape->source) + linear(&e->pooler.linear, latents);
+    double flop = reader(&reads, shape->source);
+    flop += pooler(&pools, latents, shape->source);
     double share = lw_llm_share(shape);
     for (int64_t j = 0; j < wire->llm_count; j++) {
         const lw_adapter *a = &wire->adapters[j];
@@ -87,9 +92,11 @@ double lw_step_flop(const lw_wire *wire, const lw_hf_config *const *configs, con
 
 double lw_step_weight_bytes(const lw_wire *wire, const lw_hf_config *const *configs, lw_dtype type)
 {
-    const lw_reader_llm *r = &wire->encoder.llm;
-    double elements = (r->lora.rank > 0 ? 2.0 : 1.0) * layer_weights(&r->config);
-    elements += bert_weights(&wire->encoder.bert.config);
+    const lw_reader_work r = lw_encoder_reader_work(&wire->encoder);
+    double elements = r.bert != NULL ? bert_weights(r.bert) : 0.0;
+    if (r.llm != NULL) {
+        elements += (r.lora->rank > 0 ? 2.0 : 1.0) * layer_weights(r.llm);
+    }
     for (int64_t j = 0; j < wire->llm_count; j++) {
         const lw_hf_config *c = configs[j];
         elements += 2.0 * (layer_weights(c) + (double)(c->d * c->vocab));

@@ -166,86 +166,101 @@ static void transformer_layer(clock *t, const lw_transformer_layer *l, double q_
     feed_forward(t, &l->ffn, q_rows, backward);
 }
 
+// --- encoder
+
 // Both products of every low-rank update; backward twice as many.
-static double updates(const lw_device_rates *rates, const lw_reader_llm *r, double rows, bool backward)
+static double updates(const lw_device_rates *rates, const lw_reader_work *r, double rows, bool backward)
 {
     clock t = {.rates = rates};
-    double rank = (double)r->lora.rank;
+    double rank = (double)r->lora->rank;
     double operand = (double)lw_dtype_bytes(rates->frozen_type);
     for (int map = 0; map < LW_LORA_MAPS; map++) {
-        const lw_lora_shape *s = &r->lora.shapes[map];
+        const lw_lora_shape *s = &r->lora->shapes[map];
         frozen_product(&t, rows, (double)s->in, rank * (double)s->part_count, operand, false);
         frozen_product(&t, rows, rank, (double)s->out, operand, true);
     }
-    return t.s * (double)r->config.layers * (backward ? 2.0 : 1.0);
+    return t.s * (double)r->llm->layers * (backward ? 2.0 : 1.0);
 }
 
-static double encoder_llm(const lw_device_rates *rates, const lw_reader_llm *r, double samples, double tokens,
-                          bool backward)
+static double window_of(const lw_reader_work *r, double tokens)
 {
-    clock t = {.rates = rates};
-    double rows = samples * tokens;
-    llm_shape m = shape_of(rates, &r->config, samples, tokens, 0.0);
-    double window = tokens < (double)r->window ? tokens : (double)r->window;
-    m.keys = r->bidirectional ? window : window / 2.0;
-    if (r->lora.rank > 0) {
-        t.s += updates(rates, r, rows, backward);
-        t.s += backward ? llm_backward(rates, &m) : llm_forward(rates, &m);
-    } else if (!backward) {
-        t.s += llm_forward(rates, &m);
+    return tokens < (double)r->window ? tokens : (double)r->window;
+}
+
+// Layers of an LLM that the encoder reads with.
+static double reader_llm(const lw_device_rates *rates, const lw_reader_work *r, double samples, double tokens,
+                         bool backward)
+{
+    llm_shape m = shape_of(rates, r->llm, samples, tokens, 0.0);
+    m.keys = r->bidirectional ? window_of(r, tokens) : window_of(r, tokens) / 2.0;
+    if (r->lora->rank > 0) {
+        double s = updates(rates, r, samples * tokens, backward);
+        return s + (backward ? llm_backward(rates, &m) : llm_forward(rates, &m));
     }
-    linear(&t, &r->project, rows, backward);
-    return t.s;
+    return backward ? 0.0 : llm_forward(rates, &m);
 }
 
-static double encoder_bert(const lw_device_rates *rates, const lw_reader_bert *r, double rows, double tokens,
-                           bool backward)
+// Layers of a BERT that the encoder reads with: forward alone, as nothing in front of them is trained.
+static double reader_bert(const lw_device_rates *rates, const lw_reader_work *r, double rows, double tokens)
 {
     clock t = {.rates = rates};
-    const lw_bert_config *c = &r->config;
+    const lw_bert_config *c = r->bert;
     double d = (double)c->d;
     double ffn = (double)c->ffn;
     double o = (double)lw_dtype_bytes(rates->frozen_type);
-    double keys = tokens < (double)r->windows.most ? tokens : (double)r->windows.most;
-    if (!backward) { // it is frozen, and nothing in front of it is trained
-        frozen_product(&t, rows, d, 3.0 * d, o, false);
-        attention(&t, rows, keys, d, 4.0 * rows * d * o, 2.0, rates->matrix_flop_per_s);
-        frozen_product(&t, rows, d, d, 4.0, true);
-        frozen_product(&t, rows, d, ffn, o, false);
-        move(&t, 2.0 * rows * ffn * o); // gelu
-        frozen_product(&t, rows, ffn, d, 4.0, true);
-        move(&t, 2.0 * rows * d * (8.0 + o)); // two LayerNorms and their operands
-        t.s *= (double)c->layers;
-        move(&t, 20.0 * rows * d); // embeddings, and the states of the text
-    }
-    linear(&t, &r->project, rows, backward);
+    frozen_product(&t, rows, d, 3.0 * d, o, false);
+    attention(&t, rows, window_of(r, tokens), d, 4.0 * rows * d * o, 2.0, rates->matrix_flop_per_s);
+    frozen_product(&t, rows, d, d, 4.0, true);
+    frozen_product(&t, rows, d, ffn, o, false);
+    move(&t, 2.0 * rows * ffn * o); // gelu
+    frozen_product(&t, rows, ffn, d, 4.0, true);
+    move(&t, 2.0 * rows * d * (8.0 + o)); // two LayerNorms and their operands
+    t.s *= (double)c->layers;
+    move(&t, 20.0 * rows * d); // embeddings, and the states of the text
     return t.s;
+}
+
+static void reader(clock *t, const lw_reader_work *r, double samples, double tokens, double width, bool backward)
+{
+    double rows = samples * tokens;
+    if (r->llm != NULL) {
+        t->s += reader_llm(t->rates, r, samples, tokens, backward);
+    }
+    if (r->bert != NULL && !backward) {
+        t->s += reader_bert(t->rates, r, rows, tokens);
+    }
+    if (r->project != NULL) {
+        linear(t, r->project, rows, backward);
+    }
+    move(t, 8.0 * rows * width); // embedding, or its scatter
+    for (int64_t i = 0; r->stack != NULL && i < r->stack->count; i++) {
+        transformer_layer(t, &r->stack->layers[i], rows, rows, tokens, backward);
+    }
+}
+
+static void pooler(clock *t, const lw_pooler_work *p, double z, double rows, double tokens, double width, bool backward)
+{
+    for (int64_t i = 0; p->stack != NULL && i < p->stack->count; i++) {
+        transformer_layer(t, &p->stack->layers[i], z, rows, tokens, backward);
+    }
+    if (p->linear != NULL) {
+        move(t, 4.0 * (rows + z) * width);
+        linear(t, p->linear, z, backward);
+    }
 }
 
 static double encoder(const lw_device_rates *rates, const lw_encoder *e, double samples, const lw_sample_shape *shape,
                       bool backward)
 {
     clock t = {.rates = rates};
+    const lw_reader_work reads = lw_encoder_reader_work(e);
+    const lw_pooler_work pools = lw_encoder_pooler_work(e);
+    double width = (double)e->reader->width;
     double rows = samples * shape->source;
     double z = samples * shape->latents;
-    if (e->kind == LW_ENCODER_LLM) {
-        t.s += encoder_llm(rates, &e->llm, samples, shape->source, backward);
-    }
-    if (e->kind == LW_ENCODER_BERT) {
-        t.s += encoder_bert(rates, &e->bert, rows, shape->source, backward);
-    }
-    move(&t, 8.0 * rows * (double)e->width); // embedding, or its scatter
-    for (int64_t i = 0; i < e->byte.stack.count; i++) {
-        transformer_layer(&t, &e->byte.stack.layers[i], rows, rows, shape->source, backward);
-    }
-    layernorm(&t, rows, (double)e->width, backward);
-    for (int64_t i = 0; i < e->pooler.stack.count; i++) {
-        transformer_layer(&t, &e->pooler.stack.layers[i], z, rows, shape->source, backward);
-    }
-    if (e->pooler.kind == LW_POOLER_MEAN) {
-        move(&t, 4.0 * (rows + z) * (double)e->width);
-        linear(&t, &e->pooler.linear, z, backward);
-    }
+    reader(&t, &reads, samples, shape->source, width, backward);
+    layernorm(&t, rows, width, backward);
+    pooler(&t, &pools, z, rows, shape->source, width, backward);
     layernorm(&t, z, (double)e->d_z, backward);
     return t.s;
 }

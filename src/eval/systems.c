@@ -69,5 +69,5 @@ int64_t lw_eval_latents(const lw_config *c, const lw_eval_system *system, int64_
 bool lw_eval_same_latents(const lw_config *c, const lw_eval_system *a, const lw_eval_system *b)
 {
     bool same = (a->mode == LW_EVAL_SHUFFLED) == (b->mode == LW_EVAL_SHUFFLED) && a->bits == b->bits;
-    return same && (c->pooler.kind == LW_POOLER_QUERIES || (a->latents == b->latents && a->ratio == b->ratio));
+    return same && (!lw_config_pools(c, LW_POOLS_SPANS) || (a->latents == b->latents && a->ratio == b->ratio));
 }

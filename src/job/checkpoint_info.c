@@ -6,10 +6,10 @@
 #include "job/job_internal.h"
 #include "run/checkpoint.h"
 
-static void note_model(const lw_llm *m, lw_checkpoint_model *out)
+void lw_llm_note(const lw_llm *m, lw_checkpoint_model *out)
 {
     snprintf(out->name, sizeof out->name, "%s", m->name);
-    out->weights_hash = lw_llm_fingerprint(m);
+    out->weights_hash = lw_decoder_fingerprint(m->decoder);
     out->tokenizer_hash = lw_tokenizer_fingerprint(m->tokenizer);
 }
 
@@ -36,10 +36,10 @@ void lw_job_checkpoint_models(const lw_job *job, lw_checkpoint_info *info)
 {
     info->model_count = (int)job->llm_count;
     for (int64_t j = 0; j < job->llm_count; j++) {
-        note_model(&job->llms[j], &info->models[j]);
+        lw_llm_note(&job->llms[j], &info->models[j]);
     }
-    if (lw_llm_loaded(&job->encoder)) {
-        note_model(&job->encoder, &info->models[info->model_count++]);
+    if (lw_job_note_encoder(job, &info->models[info->model_count])) {
+        info->model_count++;
     }
 }
 

@@ -126,14 +126,10 @@ lw_status lw_job_describe(lw_job *job, lw_error *err)
         lw_log(job->run, "lwmpi %s, configuration %s, %d rank%s", lw_version(), c->path, job->ranks,
                job->ranks == 1 ? "" : "s");
         describe_models(job);
-        lw_job_describe_encoder(job);
         char latents[64];
+        char shape[128];
+        lw_job_describe_encoder(job, shape, sizeof shape);
         describe_latents(c, latents, sizeof latents);
-        char shape[64] = "";
-        if (c->encoder.kind == LW_ENCODER_BYTE) {
-            snprintf(shape, sizeof shape, " (%lld layers, width %lld)", (long long)c->encoder.layers,
-                     (long long)c->encoder.width);
-        }
         lw_log(job->run, "wire: %s x %lld from %s by encoder %s%s and pooler %s; %.3f M trainable parameters", latents,
                (long long)c->wire.d_z, lw_compress_name(c->wire.compress), lw_encoder_kind_name(c->encoder.kind), shape,
                lw_pooler_kind_name(c->pooler.kind), (double)job->wire.params.elements / 1e6);

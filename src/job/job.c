@@ -108,11 +108,10 @@ static lw_status open_models(lw_job *job, int what, lw_error *err)
 {
     const lw_config *c = job->config;
     int64_t d[LW_MAX_MODELS];
-    lw_encoder_backbone backbone;
     for (int64_t j = 0; j < job->llm_count; j++) {
         d[j] = job->llms[j].config.d;
     }
-    LW_TRY(lw_wire_declare(c, d, lw_job_backbone(job, &backbone), err, &job->wire));
+    LW_TRY(lw_wire_declare(c, d, &job->encoder.backbone, err, &job->wire));
     LW_TRY(lw_device_open(job->device.kind, job->device.index, job->threads, err, &job->dev));
     job->dev->beat = lw_comm_beat(job->comm);
     lw_comm_bound_device(job->comm, job->dev);

@@ -20,10 +20,15 @@ typedef struct lw_llm {
     lw_tokenizer *tokenizer;
     int32_t bos, eos; // -1: none
     lw_decoder *decoder;
-    lw_bert *bert; // of an encoder of kind `bert`, which has no decoder; `config` then holds its vocab alone
-    lw_bert_config bert_config;
-    int32_t end; // of an encoder of kind `bert`: [SEP]
 } lw_llm;
+
+// What the encoder reads with: of its own, or one of the LLMs once more.
+typedef struct lw_job_encoder {
+    const char *path;
+    lw_tokenizer *tokenizer; // NULL: the encoder reads bytes, or the job is synthetic
+    int64_t share;           // which of the LLMs it is, so that tokenizer and weights are borrowed; -1: none
+    lw_backbone backbone;
+} lw_job_encoder;
 
 typedef struct lw_job {
     lw_config *config;
@@ -36,11 +41,10 @@ typedef struct lw_job {
     lw_run_dir *run;       // rank 0 alone; NULL where nothing is written
     int64_t llm_count;
     lw_llm llms[LW_MAX_MODELS];
-    lw_llm encoder;        // what an encoder of kind `llm` or `bert` reads with
-    int64_t encoder_share; // which of the LLMs that is, so that all in it is borrowed; -1: its own
-    lw_corpus *train;      // (phase_count) the data of each phase; count 0 where not asked for
-    int64_t phase_count;   // 0: nothing has been read
-    lw_corpus eval;        // count 0 where not asked for
+    lw_job_encoder encoder;
+    lw_corpus *train;    // (phase_count) the data of each phase; count 0 where not asked for
+    int64_t phase_count; // 0: nothing has been read
+    lw_corpus eval;      // count 0 where not asked for
     lw_wire wire;
     lw_arena wire_memory;
     int64_t min_positions; // of the LLMs, where data does not tell
@@ -69,10 +73,6 @@ lw_status lw_job_stopped(lw_job *job, lw_status status, const char *when, lw_err
 // The parts of lw_job_open that a plan needs too. job->config is set. Local.
 lw_status lw_job_read(lw_job *job, int what, lw_error *err); // models' shapes, tokenizers, samples
 int64_t lw_job_max_positions(const lw_job *job, int64_t j);  // rows of the longest sequence of LLM j
-bool lw_llm_loaded(const lw_llm *model);
-uint64_t lw_llm_fingerprint(const lw_llm *model); // of the weights; loaded
-// For lw_wire_declare: the encoder's backbone in *room, or NULL without one.
-const lw_encoder_backbone *lw_job_backbone(const lw_job *job, lw_encoder_backbone *room);
 // Of an encoder that shares the weights of LLM j: the positions that its windows need; else 0. The wire is declared.
 int64_t lw_job_encoder_positions(const lw_job *job, int64_t j);
 // Device bytes of an encoder's own frozen weights. The wire is declared.
@@ -84,6 +84,9 @@ const lw_corpus *lw_job_answers(const lw_job *job);
 // Shows the resolved job on rank 0: models, shapes, parameters, data, ranks and where they run. Collective.
 lw_status lw_job_describe(lw_job *job, lw_error *err);
 
+// What a checkpoint says of a loaded model, and of what the encoder reads with; false: nothing is loaded. Local.
+void lw_llm_note(const lw_llm *model, lw_checkpoint_model *out);
+bool lw_job_note_encoder(const lw_job *job, lw_checkpoint_model *out);
 // The models of the job, into a checkpoint's info. Local.
 void lw_job_checkpoint_models(const lw_job *job, lw_checkpoint_info *info);
 

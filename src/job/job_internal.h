@@ -6,21 +6,20 @@
 
 // --- llm.c
 
-// m->path's tokenizer.json, checked against m->config.
-lw_status lw_job_open_tokenizer(lw_llm *m, lw_error *err);
+// tokenizer.json of a model's directory, checked against the model's vocab_size.
+lw_status lw_job_open_tokenizer(const char *dir, int64_t vocab, lw_error *err, lw_tokenizer **out);
 
-// The same, its end token and the BOS that the configuration asks for.
+// The tokenizer of a model, its end token and the BOS that the configuration asks for.
 lw_status lw_job_open_text(const lw_job *job, lw_llm *m, lw_error *err);
 
-// --- encoder.c; all do nothing where the encoder reads without an LLM
+// --- encoder.c: job->encoder; the first three do nothing for an encoder without a frozen model
 
-// Shape and, unless synthetic, tokenizer of the encoder's LLM, after those of the models.
+// Its shapes and, unless synthetic, its tokenizer. A model that it shares has been read before.
 lw_status lw_job_read_encoder(lw_job *job, int what, lw_error *err);
-// Which of the models it shares; -1: none.
-int64_t lw_job_encoder_share(const lw_config *config);
-// Its weights, after those of the models; the wire is declared.
+// Its weights, or those of the model that it shares, which has been loaded before. The wire is declared.
 lw_status lw_job_load_encoder(lw_job *job, int what, lw_error *err);
 void lw_job_close_encoder(lw_job *job); // before the models are closed
-void lw_job_describe_encoder(const lw_job *job);
+// Logs a line about the frozen model. Without one, *shape says what the reader is, in brackets; else it is "".
+void lw_job_describe_encoder(const lw_job *job, char *shape, size_t size);
 
 #endif

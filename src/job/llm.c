@@ -22,26 +22,26 @@ static lw_status choose_bos(const lw_job *job, lw_llm *m, lw_error *err)
     return LW_OK;
 }
 
-lw_status lw_job_open_tokenizer(lw_llm *m, lw_error *err)
+lw_status lw_job_open_tokenizer(const char *dir, int64_t vocab, lw_error *err, lw_tokenizer **out)
 {
     char *path = NULL;
-    LW_TRY(lw_path_join(m->path, "tokenizer.json", err, &path));
-    lw_status status = lw_tokenizer_load(path, err, &m->tokenizer);
+    LW_TRY(lw_path_join(dir, "tokenizer.json", err, &path));
+    lw_status status = lw_tokenizer_load(path, err, out);
     free(path);
     LW_TRY(status);
-    int64_t vocab = lw_tokenizer_vocab_size(m->tokenizer);
-    if (vocab > m->config.vocab) {
+    int64_t known = lw_tokenizer_vocab_size(*out);
+    if (known > vocab) {
         return lw_fail(err, LW_ERR_FORMAT,
                        "%s: tokenizer.json has ids up to %lld, but config.json says vocab_size %lld; the files belong "
                        "to different models",
-                       m->path, (long long)vocab - 1, (long long)m->config.vocab);
+                       dir, (long long)known - 1, (long long)vocab);
     }
     return LW_OK;
 }
 
 lw_status lw_job_open_text(const lw_job *job, lw_llm *m, lw_error *err)
 {
-    LW_TRY(lw_job_open_tokenizer(m, err));
+    LW_TRY(lw_job_open_tokenizer(m->path, m->config.vocab, err, &m->tokenizer));
     m->eos = m->config.eos_count > 0 ? (int32_t)m->config.eos_id[0] : -1;
     LW_TRY(choose_bos(job, m, err));
     if (m->bos >= m->config.vocab || m->eos >= m->config.vocab) {

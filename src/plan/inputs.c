@@ -81,7 +81,7 @@ static const char *missing_text(const lw_config *c)
             return "a model has no tokenizer.json here";
         }
     }
-    bool own = c->encoder.kind == LW_ENCODER_BERT || (c->encoder.kind == LW_ENCODER_LLM && c->encoder.share[0] == '\0');
+    bool own = lw_config_encoder_uses(c, LW_USES_PATH) && lw_config_encoder_share(c) < 0;
     if (own && !in_model(c->encoder.path, "tokenizer.json")) {
         return "the encoder's frozen model has no tokenizer.json here";
     }
@@ -164,7 +164,7 @@ static void guess_mean(lw_plan *plan, int64_t phase)
     double prompt = suffix + source / 4.0;
     int64_t taught = !lw_teacher_wanted(c) || text ? 0 : c->loss.k < answer ? c->loss.k : answer;
     prompt = prompt < (double)c->prompt.max_prompt_tokens ? prompt : (double)c->prompt.max_prompt_tokens;
-    double read = c->encoder.kind == LW_ENCODER_BYTE ? source : source / 4.0;
+    double read = lw_config_encoder_uses(c, LW_USES_PATH) ? source / 4.0 : source; // the model's tokens, or bytes
     *mean = (lw_sample_shape){.source = read,
                               .latents = (double)lw_config_latents(c, (int64_t)read),
                               .turns = c->train.schedule == LW_SCHEDULE_ALTERNATE ? c->model_count : 0};
@@ -367,8 +367,7 @@ static lw_status declare_wire(lw_plan *plan, lw_error *err)
     for (int64_t j = 0; j < plan->job.llm_count; j++) {
         d[j] = plan->job.llms[j].config.d;
     }
-    lw_encoder_backbone backbone;
-    return lw_wire_declare(&plan->shape_config, d, lw_job_backbone(&plan->job, &backbone), err, &plan->job.wire);
+    return lw_wire_declare(&plan->shape_config, d, &plan->job.encoder.backbone, err, &plan->job.wire);
 }
 
 lw_status lw_plan_open(lw_plan *plan, lw_error *err)

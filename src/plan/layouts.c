@@ -52,8 +52,7 @@ static lw_status change_job(const lw_plan *plan, const lw_plan_change *change, l
     for (int64_t j = 0; j < plan->job.llm_count; j++) {
         d[j] = plan->job.llms[j].config.d;
     }
-    lw_encoder_backbone backbone;
-    return lw_wire_declare(&out->config, d, lw_job_backbone(&out->job, &backbone), err, &out->job.wire);
+    return lw_wire_declare(&out->config, d, &out->job.encoder.backbone, err, &out->job.wire);
 }
 
 // A step of phase i.

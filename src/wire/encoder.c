@@ -1,70 +1,90 @@
+// encoder.c: reader, LayerNorm, pooler.
 #include "wire/encoder.h"
 
+#include <stdlib.h>
 #include <string.h>
 
-static lw_status declare_reader(const lw_config *config, const lw_encoder_backbone *backbone, lw_params *params,
-                                lw_error *err, lw_encoder *e)
+static lw_status declare(const lw_config *config, const lw_backbone *backbone, lw_params *params, lw_error *err,
+                         lw_encoder *e)
 {
-    if (e->kind == LW_ENCODER_LLM) {
-        e->width = e->d_z;
-        return lw_reader_llm_declare(config, backbone, params, err, &e->llm);
+    const lw_reader_ops *ops = lw_reader_of(e->kind);
+    e->reader = calloc(1, ops->bytes);
+    if (e->reader == NULL) {
+        return lw_fail(err, LW_ERR_MEMORY, "no memory for the encoder");
     }
-    if (e->kind == LW_ENCODER_BERT) {
-        e->width = e->d_z;
-        return lw_reader_bert_declare(config, backbone, params, err, &e->bert);
-    }
-    LW_TRY(lw_reader_byte_declare(config, params, err, &e->byte));
-    e->width = e->byte.width;
-    return LW_OK;
+    e->reader->ops = ops;
+    LW_TRY(ops->declare(config, backbone, params, err, e->reader));
+    e->states_norm = lw_layernorm_declare(params, "encoder.norm", e->reader->width);
+    return lw_pooler_declare(config, e->reader->width, params, err, &e->pooler);
 }
 
-lw_status lw_encoder_declare(const lw_config *config, const lw_encoder_backbone *backbone, lw_params *params,
-                             lw_error *err, lw_encoder *out)
+lw_status lw_encoder_declare(const lw_config *config, const lw_backbone *backbone, lw_params *params, lw_error *err,
+                             lw_encoder *out)
 {
     *out = (lw_encoder){.kind = config->encoder.kind, .d_z = config->wire.d_z};
-    LW_TRY(declare_reader(config, backbone, params, err, out));
-    out->states_norm = lw_layernorm_declare(params, "encoder.norm", out->width);
-    return lw_pooler_declare(config, out->width, params, err, &out->pooler);
+    lw_status status = declare(config, backbone, params, err, out);
+    if (status != LW_OK) {
+        lw_encoder_free(out);
+    }
+    return status;
 }
 
-int64_t lw_encoder_alphabet(const lw_encoder *e)
+void lw_encoder_free(lw_encoder *e)
 {
-    switch (e->kind) {
-    case LW_ENCODER_LLM: return e->llm.config.vocab;
-    case LW_ENCODER_BERT: return e->bert.config.vocab;
-    case LW_ENCODER_BYTE: break;
-    }
-    return LW_BYTE_VALUES;
+    free(e->reader);
+    free(e->pooler);
+    *e = (lw_encoder){0};
+}
+
+void lw_encoder_attach(lw_encoder *e, const lw_backbone *backbone)
+{
+    e->reader->model = backbone->model;
+}
+
+lw_reader_work lw_encoder_reader_work(const lw_encoder *e)
+{
+    lw_reader_work work = {0};
+    e->reader->ops->work(e->reader, &work);
+    return work;
+}
+
+lw_pooler_work lw_encoder_pooler_work(const lw_encoder *e)
+{
+    lw_pooler_work work = {0};
+    e->pooler->ops->work(e->pooler, &work);
+    return work;
 }
 
 // --- buffers
 
-static lw_status reader_layout(lw_arena *arena, lw_device *dev, const lw_params *params, const lw_encoder *e,
-                               lw_pass_mode mode, const lw_encoder_limits *l, lw_error *err, lw_encoder_buffers *out)
+static lw_status lay_out_reader(lw_arena *arena, lw_device *dev, const lw_params *params, const lw_reader *r,
+                                lw_pass_mode mode, const lw_encoder_limits *l, lw_error *err, lw_reader_buffers **out)
 {
-    switch (e->kind) {
-    case LW_ENCODER_LLM: return lw_reader_llm_layout(arena, dev, params, &e->llm, mode, l, err, &out->llm);
-    case LW_ENCODER_BERT: lw_reader_bert_layout(arena, dev, &e->bert, l, &out->bert); return LW_OK;
-    case LW_ENCODER_BYTE: break;
+    *out = calloc(1, r->ops->buffers_bytes);
+    if (*out == NULL) {
+        return lw_fail(err, LW_ERR_MEMORY, "no memory for the encoder's buffer tables");
     }
-    return lw_reader_byte_layout(arena, dev, &e->byte, l, err, &out->byte);
+    (*out)->ops = r->ops;
+    return r->ops->layout(arena, dev, params, r, mode, l, err, *out);
 }
 
 lw_status lw_encoder_layout(lw_arena *arena, lw_device *dev, const lw_params *params, const lw_encoder *e,
                             lw_pass_mode mode, const lw_encoder_limits *l, lw_error *err, lw_encoder_buffers *out)
 {
+    int64_t width = e->reader->width;
     *out = (lw_encoder_buffers){.limits = *l};
     lw_encoder_indices_layout(arena, l, &out->on);
-    lw_status status = reader_layout(arena, dev, params, e, mode, l, err, out);
+    lw_status status = lay_out_reader(arena, dev, params, e->reader, mode, l, err, &out->reader);
     if (status == LW_OK) {
-        out->x_out = LW_TAKE(arena, l->tokens * e->width, float);
-        lw_layernorm_layout(arena, l->tokens, e->width, &out->states);
-        status = lw_pooler_layout(arena, dev, &e->pooler, l, err, &out->pooler);
-        out->dx = LW_TAKE(arena, l->tokens * e->width, float);
-        out->d_states = LW_TAKE(arena, l->tokens * e->width, float);
-        out->z = out->pooler.z.y;
+        out->x_out = LW_TAKE(arena, l->tokens * width, float);
+        lw_layernorm_layout(arena, l->tokens, width, &out->states);
+        status = lw_pooler_layout(arena, dev, e->pooler, l, err, &out->pooler);
     }
-    if (status != LW_OK) {
+    if (status == LW_OK) {
+        out->dx = LW_TAKE(arena, l->tokens * width, float);
+        out->d_states = LW_TAKE(arena, l->tokens * width, float);
+        out->z = out->pooler->z.y;
+    } else {
         lw_encoder_buffers_free(out);
     }
     return status;
@@ -72,19 +92,18 @@ lw_status lw_encoder_layout(lw_arena *arena, lw_device *dev, const lw_params *pa
 
 lw_status lw_encoder_buffers_start(lw_device *dev, const lw_encoder *e, lw_encoder_buffers *b, lw_error *err)
 {
-    switch (e->kind) {
-    case LW_ENCODER_LLM: LW_TRY(lw_reader_llm_start(&b->llm, err)); break;
-    case LW_ENCODER_BERT: LW_TRY(lw_reader_bert_start(&b->bert, err)); break;
-    case LW_ENCODER_BYTE: LW_TRY(lw_transformer_start(dev, &e->byte.stack, &b->byte, err)); break;
+    if (e->reader->ops->start != NULL) {
+        LW_TRY(e->reader->ops->start(dev, e->reader, err, b->reader));
     }
-    return lw_transformer_start(dev, &e->pooler.stack, &b->pooler.stack, err);
+    return lw_pooler_start(dev, e->pooler, b->pooler, err);
 }
 
 void lw_encoder_buffers_free(lw_encoder_buffers *b)
 {
-    lw_transformer_buffers_free(&b->byte);
-    lw_reader_llm_buffers_free(&b->llm);
-    lw_reader_bert_buffers_free(&b->bert);
+    if (b->reader != NULL && b->reader->ops->free != NULL) {
+        b->reader->ops->free(b->reader);
+    }
+    free(b->reader);
     lw_pooler_buffers_free(&b->pooler);
     *b = (lw_encoder_buffers){0};
 }
@@ -94,19 +113,15 @@ void lw_encoder_buffers_free(lw_encoder_buffers *b)
 lw_status lw_encoder_upload(lw_device *dev, const lw_encoder *e, lw_encoder_batch *batch, lw_error *err,
                             lw_encoder_buffers *b)
 {
+    const lw_reader_ops *ops = e->reader->ops;
     lw_encoder_batch_upload(batch, dev);
-    switch (e->kind) {
-    case LW_ENCODER_LLM: return lw_reader_llm_upload(&e->llm, dev, batch, err, &b->llm);
-    case LW_ENCODER_BERT: return lw_reader_bert_upload(&e->bert, dev, batch, err, &b->bert);
-    case LW_ENCODER_BYTE: break;
-    }
-    return LW_OK;
+    return ops->upload != NULL ? ops->upload(dev, e->reader, batch, err, b->reader) : LW_OK;
 }
 
 void lw_encoder_shapes(const lw_encoder_batch *batch, const lw_encoder_buffers *b, int64_t out[LW_ENCODER_SHAPES])
 {
-    // Windows of one reader at most: the packing of the other is empty.
-    const lw_packing *p = b->bert.packing.sequences > 0 ? &b->bert.packing : &b->llm.packing;
+    static const lw_packing none = {0};
+    const lw_packing *p = b->reader->windows != NULL ? b->reader->windows : &none;
     const int64_t shapes[LW_ENCODER_SHAPES] = {batch->tokens, batch->samples, batch->max_tokens,
                                                batch->z_rows, batch->max_z,   p->sequences,
                                                p->rows,       p->max_q,       p->max_k};
@@ -116,24 +131,16 @@ void lw_encoder_shapes(const lw_encoder_batch *batch, const lw_encoder_buffers *
 void lw_encoder_forward(lw_device *dev, const lw_params *params, const lw_encoder *e, const lw_encoder_batch *batch,
                         lw_encoder_buffers *b)
 {
-    switch (e->kind) {
-    case LW_ENCODER_LLM: lw_reader_llm_forward(dev, params, &e->llm, &b->llm, b->x_out); break;
-    case LW_ENCODER_BERT: lw_reader_bert_forward(dev, params, &e->bert, &b->bert, b->x_out); break;
-    case LW_ENCODER_BYTE: lw_reader_byte_forward(dev, params, &e->byte, batch, &b->byte, b->x_out); break;
-    }
+    e->reader->ops->forward(dev, params, e->reader, batch, b->reader, b->x_out);
     lw_layernorm_forward(dev, params, &e->states_norm, batch->tokens, b->x_out, &b->states);
-    lw_pooler_forward(dev, params, &e->pooler, batch, b->states.y, &b->pooler);
+    lw_pooler_forward(dev, params, e->pooler, batch, b->states.y, b->pooler);
 }
 
 void lw_encoder_backward(lw_device *dev, const lw_params *params, const lw_encoder *e, const lw_encoder_batch *batch,
                          lw_encoder_buffers *b, const float *dz)
 {
-    lw_pooler_backward(dev, params, &e->pooler, batch, b->states.y, &b->pooler, dz, b->d_states);
-    dev->ops->zero(dev, (size_t)(batch->tokens * e->width) * sizeof(float), b->dx);
+    lw_pooler_backward(dev, params, e->pooler, batch, b->states.y, b->pooler, dz, b->d_states);
+    dev->ops->zero(dev, (size_t)(batch->tokens * e->reader->width) * sizeof(float), b->dx);
     lw_layernorm_backward(dev, params, &e->states_norm, batch->tokens, b->x_out, &b->states, b->d_states, b->dx);
-    switch (e->kind) {
-    case LW_ENCODER_LLM: lw_reader_llm_backward(dev, params, &e->llm, &b->llm, b->dx); break;
-    case LW_ENCODER_BERT: lw_reader_bert_backward(dev, params, &e->bert, &b->bert, b->dx); break;
-    case LW_ENCODER_BYTE: lw_reader_byte_backward(dev, params, &e->byte, batch, &b->byte, b->dx); break;
-    }
+    e->reader->ops->backward(dev, params, e->reader, batch, b->reader, b->dx);
 }

@@ -1,47 +1,47 @@
 // encoder.h: text -> latents Z. A reader turns the text's tokens into states, one per token; a LayerNorm and a pooler
 // turn a text's states into its latents.
 //
-// Reader by encoder.kind: `byte` (reader_byte.h), `llm` (reader_llm.h), `bert` (reader_bert.h). Parameters live in the
-// caller's lw_params. Local.
+// Which reader and which pooler: by encoder.kind (reader.h) and pooler.kind (pooler.h). Parameters live in the caller's
+// lw_params. Local.
 #ifndef LW_ENCODER_H
 #define LW_ENCODER_H
 
 #include "wire/pooler.h"
-#include "wire/reader_bert.h"
-#include "wire/reader_byte.h"
-#include "wire/reader_llm.h"
+#include "wire/reader.h"
 
 typedef struct lw_encoder {
     lw_encoder_kind kind;
-    int64_t width; // of a state
     int64_t d_z;
-    lw_reader_byte byte; // kind `byte`; else no layers
-    lw_reader_llm llm;   // kind `llm`; else no layers
-    lw_reader_bert bert; // kind `bert`; else no layers
+    lw_reader *reader; // owned
     lw_layernorm states_norm;
-    lw_pooler pooler;
+    lw_pooler *pooler; // owned
 } lw_encoder;
 
 typedef struct lw_encoder_buffers {
     lw_encoder_limits limits;
     lw_encoder_indices on;
-    lw_transformer_buffers byte; // kind `byte`
-    lw_reader_llm_buffers llm;   // kind `llm`
-    lw_reader_bert_buffers bert; // kind `bert`
+    lw_reader_buffers *reader;   // host block, owned
     float *x_out;                // (tokens, width) of the reader
     lw_layernorm_buffers states; // (tokens, width)
-    lw_pooler_buffers pooler;
-    float *dx, *d_states; // (tokens, width)
-    const float *z;       // (latent rows, d_z) the latents, after the forward pass
+    lw_pooler_buffers *pooler;   // host block, owned
+    float *dx, *d_states;        // (tokens, width)
+    const float *z;              // (latent rows, d_z) the latents, after the forward pass
 } lw_encoder_buffers;
 
-// Declares the parameters. backbone: NULL for kind `byte`.
-lw_status lw_encoder_declare(const lw_config *config, const lw_encoder_backbone *backbone, lw_params *params,
-                             lw_error *err, lw_encoder *out);
+// Declares the parameters. backbone: NULL where the reader has none; its weights need not be there yet. The caller frees
+// *out, which is empty after a failure.
+lw_status lw_encoder_declare(const lw_config *config, const lw_backbone *backbone, lw_params *params, lw_error *err,
+                             lw_encoder *out);
+void lw_encoder_free(lw_encoder *e);
+// Before the first pass: the loaded weights of the backbone, borrowed.
+void lw_encoder_attach(lw_encoder *e, const lw_backbone *backbone);
 
-int64_t lw_encoder_alphabet(const lw_encoder *e); // tokens are from 0 to this, excluded
+// What a pass of reader and pooler consists of.
+lw_reader_work lw_encoder_reader_work(const lw_encoder *e);
+lw_pooler_work lw_encoder_pooler_work(const lw_encoder *e);
 
-// params: placed. mode LW_PASS_INFER: no backward pass follows.
+// params: placed. mode LW_PASS_INFER: no backward pass follows. The host blocks of *out are allocated at each call: free
+// them with lw_encoder_buffers_free.
 lw_status lw_encoder_layout(lw_arena *arena, lw_device *dev, const lw_params *params, const lw_encoder *e,
                             lw_pass_mode mode, const lw_encoder_limits *limits, lw_error *err, lw_encoder_buffers *out);
 // Once the memory is there, and again when others have used it: tables. Only the first call allocates.

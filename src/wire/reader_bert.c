@@ -1,75 +1,187 @@
+// reader_bert.c: windows of tokens -> a frozen BERT -> a linear layer.
 #include "wire/reader_bert.h"
 
-static lw_status check(const lw_config *config, const lw_bert_config *bert, lw_error *err)
+#include <stdio.h>
+
+#include "wire/windows.h"
+
+typedef struct reader {
+    lw_reader base;
+    lw_bert_config config; // of the layers that are read
+    lw_windows windows;
+    lw_linear project; // d -> d_z
+} reader;
+
+typedef struct buffers {
+    lw_reader_buffers base;
+    lw_windows_buffers windows;
+    float *states; // (tokens, d)
+    lw_bert_buffers pass;
+} buffers;
+
+static lw_status declare(const lw_config *config, const lw_backbone *backbone, lw_params *params, lw_error *err,
+                         lw_reader *out)
 {
-    if (config->encoder.layers > bert->layers) {
-        return lw_fail(err, LW_ERR_CONFIG, "encoder.layers = %lld, but the encoder's BERT has %lld: use at most these",
-                       (long long)config->encoder.layers, (long long)bert->layers);
-    }
-    if (config->encoder.window > bert->max_positions) {
-        return lw_fail(err, LW_ERR_CONFIG,
-                       "encoder.window = %lld, but max_position_embeddings of the encoder's BERT is %lld: use at most "
-                       "that, or 0",
-                       (long long)config->encoder.window, (long long)bert->max_positions);
-    }
+    reader *r = (reader *)out;
+    const lw_bert_config *bert = &backbone->shapes.bert;
+    LW_TRY(lw_windows_of(config, backbone, "BERT", bert->layers, bert->max_positions, err, &r->windows));
     if (bert->max_positions < 3) {
         return lw_fail(err, LW_ERR_CONFIG, "max_position_embeddings of the encoder's BERT is %lld: no room for text",
                        (long long)bert->max_positions);
     }
+    r->base.width = config->wire.d_z;
+    r->base.alphabet = bert->vocab;
+    r->config = lw_bert_config_first(bert, config->encoder.layers);
+    r->project = lw_linear_declare(params, "encoder.project", r->config.d, config->wire.d_z);
     return LW_OK;
 }
 
-lw_status lw_reader_bert_declare(const lw_config *config, const lw_encoder_backbone *backbone, lw_params *params,
-                                 lw_error *err, lw_reader_bert *out)
+// --- buffers
+
+static lw_status layout(lw_arena *arena, lw_device *dev, const lw_params *params, const lw_reader *base,
+                        lw_pass_mode mode, const lw_encoder_limits *l, lw_error *err, lw_reader_buffers *out)
 {
-    LW_TRY(check(config, backbone->bert, err));
-    lw_reader_bert r = {.config = lw_bert_config_first(backbone->bert, config->encoder.layers),
-                        .windows = {.first = backbone->bos, .last = backbone->end}};
-    r.windows.most = config->encoder.window > 0 ? config->encoder.window : r.config.max_positions;
-    r.project = lw_linear_declare(params, "encoder.project", r.config.d, config->wire.d_z);
-    *out = r;
+    const reader *r = (const reader *)base;
+    buffers *b = (buffers *)out;
+    (void)params;
+    (void)mode;
+    (void)err;
+    lw_windows_layout(arena, &r->windows, l, &b->windows);
+    b->base.windows = &b->windows.packing;
+    b->states = LW_TAKE(arena, l->tokens * r->config.d, float);
+    lw_bert_buffers_layout(arena, dev, &r->config, &b->windows.limits, &b->pass);
     return LW_OK;
 }
 
-void lw_reader_bert_layout(lw_arena *arena, lw_device *dev, const lw_reader_bert *r, const lw_encoder_limits *l,
-                           lw_reader_bert_buffers *out)
+static lw_status start(lw_device *dev, const lw_reader *base, lw_error *err, lw_reader_buffers *b)
 {
-    *out = (lw_reader_bert_buffers){.limits = lw_windows_limits(&r->windows, l)};
-    out->indices = lw_arena_take(arena, (int64_t)lw_packing_device_bytes(&out->limits), 1);
-    out->states = LW_TAKE(arena, l->tokens * r->config.d, float);
-    lw_bert_buffers_layout(arena, dev, &r->config, &out->limits, &out->pass);
+    (void)dev;
+    (void)base;
+    return lw_windows_start(&((buffers *)b)->windows, err);
 }
 
-lw_status lw_reader_bert_start(lw_reader_bert_buffers *b, lw_error *err)
+static void free_buffers(lw_reader_buffers *b)
 {
-    return b->packing.host.base != NULL ? LW_OK : lw_packing_create(&b->limits, b->indices, err, &b->packing);
+    lw_packing_free(&((buffers *)b)->windows.packing);
 }
 
-void lw_reader_bert_buffers_free(lw_reader_bert_buffers *b)
+// --- passes
+
+static lw_status upload(lw_device *dev, const lw_reader *base, const lw_encoder_batch *batch, lw_error *err,
+                        lw_reader_buffers *b)
 {
-    lw_packing_free(&b->packing);
-    *b = (lw_reader_bert_buffers){0};
+    return lw_windows_upload(&((const reader *)base)->windows, dev, batch, err, &((buffers *)b)->windows);
 }
 
-lw_status lw_reader_bert_upload(const lw_reader_bert *r, lw_device *dev, const lw_encoder_batch *batch, lw_error *err,
-                                lw_reader_bert_buffers *b)
+static void forward(lw_device *dev, const lw_params *params, const lw_reader *base, const lw_encoder_batch *batch,
+                    lw_reader_buffers *buffers_base, float *x_out)
 {
-    LW_TRY(lw_windows_pack(&r->windows, batch, err, &b->packing));
-    lw_packing_upload(&b->packing, dev);
-    return LW_OK;
-}
-
-void lw_reader_bert_forward(lw_device *dev, const lw_params *params, const lw_reader_bert *r, lw_reader_bert_buffers *b,
-                            float *x_out)
-{
-    const lw_packing *p = &b->packing;
-    lw_bert_forward(r->bert, p, &b->pass);
+    const reader *r = (const reader *)base;
+    buffers *b = (buffers *)buffers_base;
+    const lw_packing *p = &b->windows.packing;
+    (void)batch;
+    lw_bert_forward(base->model, p, &b->pass);
     dev->ops->gather(dev, p->supervised, r->config.d, b->pass.x, LW_F32, p->on.scored_row, NULL, false, b->states);
     lw_linear_forward(dev, params, &r->project, p->supervised, b->states, false, x_out);
 }
 
-void lw_reader_bert_backward(lw_device *dev, const lw_params *params, const lw_reader_bert *r,
-                             lw_reader_bert_buffers *b, const float *dx)
+static void backward(lw_device *dev, const lw_params *params, const lw_reader *base, const lw_encoder_batch *batch,
+                     lw_reader_buffers *buffers_base, float *dx)
 {
-    lw_linear_backward(dev, params, &r->project, b->packing.supervised, b->states, dx, false, NULL);
+    buffers *b = (buffers *)buffers_base;
+    (void)batch;
+    lw_linear_backward(dev, params, &((const reader *)base)->project, b->windows.packing.supervised, b->states, dx,
+                       false, NULL);
 }
+
+// --- what others ask
+
+static void work(const lw_reader *base, lw_reader_work *out)
+{
+    const reader *r = (const reader *)base;
+    out->bert = &r->config;
+    out->window = r->windows.most;
+    out->project = &r->project;
+}
+
+static void describe(const lw_reader *base, const lw_backbone *backbone, char *out, size_t size)
+{
+    const reader *r = (const reader *)base;
+    lw_frozen_figures load = lw_bert_load_figures(backbone->model);
+    snprintf(out, size,
+             "bert, the first %lld of %lld layers, width %lld, %.2f M parameters, frozen; windows of %lld positions, "
+             "[CLS] and [SEP] included; %.1f MB read in %.2f s",
+             (long long)r->config.layers, (long long)backbone->shapes.bert.layers, (long long)r->config.d,
+             (double)lw_bert_config_parameters(&r->config) / 1e6, (long long)r->windows.most, (double)load.bytes / 1e6,
+             load.wall_s);
+}
+
+// --- the frozen model
+
+static lw_status read_shapes(const char *dir, lw_error *err, lw_backbone *out)
+{
+    LW_TRY(lw_bert_config_read(dir, err, &out->shapes.bert));
+    out->vocab = out->shapes.bert.vocab;
+    return LW_OK;
+}
+
+static int64_t positions(const lw_reader *base, int64_t max_tokens)
+{
+    return lw_windows_positions(&((const reader *)base)->windows, max_tokens);
+}
+
+// The positions are a table among the weights, whatever the texts need of it.
+static size_t weight_bytes(const lw_reader *base, lw_dtype type, int64_t max_tokens)
+{
+    (void)max_tokens;
+    return lw_bert_weight_bytes(&((const reader *)base)->config, type);
+}
+
+static lw_status load(lw_device *dev, const char *dir, const lw_reader *base, const lw_backbone_options *options,
+                      lw_error *err, lw_backbone *out)
+{
+    const lw_bert_options o = {.layers = ((const reader *)base)->config.layers,
+                               .random = options->random,
+                               .seed = options->seed};
+    lw_bert *bert = NULL;
+    LW_TRY(lw_bert_load(dev, dir, &o, err, &bert));
+    out->model = bert;
+    return LW_OK;
+}
+
+static uint64_t fingerprint(const void *model)
+{
+    return lw_bert_fingerprint(model);
+}
+
+static void destroy(void *model)
+{
+    lw_bert *bert = model;
+    lw_bert_destroy(&bert);
+}
+
+static const lw_backbone_ops backbone_ops = {
+    .first = "[CLS]",
+    .last = "[SEP]",
+    .read = read_shapes,
+    .positions = positions,
+    .weight_bytes = weight_bytes,
+    .load = load,
+    .fingerprint = fingerprint,
+    .destroy = destroy,
+};
+
+const lw_reader_ops lw_reader_bert = {
+    .bytes = sizeof(reader),
+    .buffers_bytes = sizeof(buffers),
+    .declare = declare,
+    .layout = layout,
+    .start = start,
+    .free = free_buffers,
+    .upload = upload,
+    .forward = forward,
+    .backward = backward,
+    .work = work,
+    .describe = describe,
+    .backbone = &backbone_ops,
+};

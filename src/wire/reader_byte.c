@@ -1,32 +1,69 @@
+// reader_byte.c: bytes -> embeddings -> a bidirectional transformer.
 #include "wire/reader_byte.h"
 
-// Places that the four kinds of heads look at before training, in bytes from their own position.
-static const double LW_SELF_OFFSETS[4] = {-2.0, -1.0, 1.0, 2.0};
+#include <stdio.h>
 
-lw_status lw_reader_byte_declare(const lw_config *config, lw_params *params, lw_error *err, lw_reader_byte *out)
+enum { BYTE_VALUES = 256 };
+
+// Places that the four kinds of heads look at before training, in bytes from their own position.
+static const double SELF_OFFSETS[4] = {-2.0, -1.0, 1.0, 2.0};
+
+typedef struct reader {
+    lw_reader base;
+    int embedding; // (256, width)
+    lw_transformer stack;
+} reader;
+
+typedef struct buffers {
+    lw_reader_buffers base;
+    lw_transformer_buffers stack;
+} buffers;
+
+static lw_status declare(const lw_config *config, const lw_backbone *backbone, lw_params *params, lw_error *err,
+                         lw_reader *out)
 {
-    out->width = config->encoder.width;
-    out->embedding = lw_params_add(params, &(lw_param){.name = "encoder.embedding",
-                                                       .dims = {LW_BYTE_VALUES, out->width},
-                                                       .init = lw_init_normal,
-                                                       .scale = 1.0});
+    reader *r = (reader *)out;
+    int64_t width = config->encoder.width;
+    (void)backbone;
+    r->base.width = width;
+    r->base.alphabet = BYTE_VALUES;
+    r->embedding = lw_params_add(
+        params,
+        &(lw_param){.name = "encoder.embedding", .dims = {BYTE_VALUES, width}, .init = lw_init_normal, .scale = 1.0});
     return lw_transformer_declare(params, "encoder.layers", "encoder.layers",
                                   &(lw_transformer_shape){.layers = config->encoder.layers,
-                                                          .d = out->width,
-                                                          .d_states = out->width,
+                                                          .d = width,
+                                                          .d_states = width,
                                                           .heads = config->encoder.heads,
                                                           .ffn = config->encoder.ffn,
                                                           .self = true,
-                                                          .offsets = LW_SELF_OFFSETS},
-                                  err, &out->stack);
+                                                          .offsets = SELF_OFFSETS},
+                                  err, &r->stack);
 }
 
-lw_status lw_reader_byte_layout(lw_arena *arena, lw_device *dev, const lw_reader_byte *r, const lw_encoder_limits *l,
-                                lw_error *err, lw_transformer_buffers *out)
+// --- buffers
+
+static lw_status layout(lw_arena *arena, lw_device *dev, const lw_params *params, const lw_reader *base,
+                        lw_pass_mode mode, const lw_encoder_limits *l, lw_error *err, lw_reader_buffers *out)
 {
+    const reader *r = (const reader *)base;
     const lw_attend_limits rows = {l->samples, l->tokens, l->tokens, l->max_tokens, l->max_tokens};
-    return lw_transformer_layout(arena, dev, &r->stack, &rows, l->max_tokens, err, out);
+    (void)params;
+    (void)mode;
+    return lw_transformer_layout(arena, dev, &r->stack, &rows, l->max_tokens, err, &((buffers *)out)->stack);
 }
+
+static lw_status start(lw_device *dev, const lw_reader *base, lw_error *err, lw_reader_buffers *b)
+{
+    return lw_transformer_start(dev, &((const reader *)base)->stack, &((buffers *)b)->stack, err);
+}
+
+static void free_buffers(lw_reader_buffers *b)
+{
+    lw_transformer_buffers_free(&((buffers *)b)->stack);
+}
+
+// --- passes
 
 static lw_attend_rows rows_of(const lw_encoder_batch *batch)
 {
@@ -42,20 +79,50 @@ static lw_attend_rows rows_of(const lw_encoder_batch *batch)
                             .k_position = batch->on.position};
 }
 
-void lw_reader_byte_forward(lw_device *dev, const lw_params *params, const lw_reader_byte *r,
-                            const lw_encoder_batch *batch, lw_transformer_buffers *b, float *x_out)
+static void forward(lw_device *dev, const lw_params *params, const lw_reader *base, const lw_encoder_batch *batch,
+                    lw_reader_buffers *buffers_base, float *x_out)
 {
+    const reader *r = (const reader *)base;
+    lw_transformer_buffers *b = &((buffers *)buffers_base)->stack;
     lw_attend_rows rows = rows_of(batch);
-    dev->ops->gather(dev, batch->tokens, r->width, lw_param_at(params, r->embedding), LW_F32, batch->on.token, NULL,
-                     false, lw_transformer_input(&r->stack, b, x_out));
+    dev->ops->gather(dev, batch->tokens, r->base.width, lw_param_at(params, r->embedding), LW_F32, batch->on.token,
+                     NULL, false, lw_transformer_input(&r->stack, b, x_out));
     lw_transformer_forward(dev, params, &r->stack, &rows, NULL, b, x_out);
 }
 
-void lw_reader_byte_backward(lw_device *dev, const lw_params *params, const lw_reader_byte *r,
-                             const lw_encoder_batch *batch, lw_transformer_buffers *b, float *dx)
+static void backward(lw_device *dev, const lw_params *params, const lw_reader *base, const lw_encoder_batch *batch,
+                     lw_reader_buffers *buffers_base, float *dx)
 {
+    const reader *r = (const reader *)base;
     lw_attend_rows rows = rows_of(batch);
-    lw_transformer_backward(dev, params, &r->stack, &rows, NULL, b, dx, NULL);
-    dev->ops->scatter_add(dev, batch->tokens, r->width, dx, batch->on.token, LW_BYTE_VALUES,
+    lw_transformer_backward(dev, params, &r->stack, &rows, NULL, &((buffers *)buffers_base)->stack, dx, NULL);
+    dev->ops->scatter_add(dev, batch->tokens, r->base.width, dx, batch->on.token, BYTE_VALUES,
                           lw_grad_at(params, r->embedding));
 }
+
+// --- what others ask
+
+static void work(const lw_reader *base, lw_reader_work *out)
+{
+    out->stack = &((const reader *)base)->stack;
+}
+
+static void describe(const lw_reader *base, const lw_backbone *backbone, char *out, size_t size)
+{
+    (void)backbone;
+    snprintf(out, size, "%lld layers, width %lld", (long long)((const reader *)base)->stack.count,
+             (long long)base->width);
+}
+
+const lw_reader_ops lw_reader_byte = {
+    .bytes = sizeof(reader),
+    .buffers_bytes = sizeof(buffers),
+    .declare = declare,
+    .layout = layout,
+    .start = start,
+    .free = free_buffers,
+    .forward = forward,
+    .backward = backward,
+    .work = work,
+    .describe = describe,
+};

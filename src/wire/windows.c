@@ -1,4 +1,23 @@
+// windows.c: long texts in pieces that a frozen backbone can take.
 #include "wire/windows.h"
+
+lw_status lw_windows_of(const lw_config *config, const lw_backbone *backbone, const char *what, int64_t layers,
+                        int64_t max_positions, lw_error *err, lw_windows *out)
+{
+    int64_t window = config->encoder.window;
+    if (config->encoder.layers > layers) {
+        return lw_fail(err, LW_ERR_CONFIG, "encoder.layers = %lld, but the encoder's %s has %lld: use at most these",
+                       (long long)config->encoder.layers, what, (long long)layers);
+    }
+    if (window > max_positions) {
+        return lw_fail(err, LW_ERR_CONFIG,
+                       "encoder.window = %lld, but max_position_embeddings of the encoder's %s is %lld: use at most "
+                       "that, or 0",
+                       (long long)window, what, (long long)max_positions);
+    }
+    *out = (lw_windows){.most = window > 0 ? window : max_positions, .first = backbone->first, .last = backbone->last};
+    return LW_OK;
+}
 
 static int64_t marks(const lw_windows *w)
 {
@@ -19,7 +38,8 @@ int64_t lw_windows_positions(const lw_windows *w, int64_t max_tokens)
     return longest < w->most ? longest : w->most;
 }
 
-lw_pass_limits lw_windows_limits(const lw_windows *w, const lw_encoder_limits *l)
+// What a pass over the windows of such a batch holds; its supervised rows are the tokens of the texts, in order.
+static lw_pass_limits limits_of(const lw_windows *w, const lw_encoder_limits *l)
 {
     // Every text begins at most one window that is not full.
     int64_t most = w->most - marks(w);
@@ -50,7 +70,7 @@ static lw_status add_window(const lw_windows *w, lw_packing *p, const int32_t *i
     return first >= 0 ? LW_OK : lw_fail(err, LW_ERR_INTERNAL, "the encoder's windows exceed the limits of a pass");
 }
 
-lw_status lw_windows_pack(const lw_windows *w, const lw_encoder_batch *batch, lw_error *err, lw_packing *packing)
+static lw_status pack(const lw_windows *w, const lw_encoder_batch *batch, lw_error *err, lw_packing *packing)
 {
     lw_packing_clear(packing);
     for (int64_t i = 0; i < batch->samples; i++) {
@@ -62,5 +82,26 @@ lw_status lw_windows_pack(const lw_windows *w, const lw_encoder_batch *batch, lw
             LW_TRY(add_window(w, packing, batch->at.token + batch->at.start[i] + from, to - from, err));
         }
     }
+    return LW_OK;
+}
+
+// --- buffers
+
+void lw_windows_layout(lw_arena *arena, const lw_windows *w, const lw_encoder_limits *limits, lw_windows_buffers *out)
+{
+    *out = (lw_windows_buffers){.limits = limits_of(w, limits)};
+    out->indices = lw_arena_take(arena, (int64_t)lw_packing_device_bytes(&out->limits), 1);
+}
+
+lw_status lw_windows_start(lw_windows_buffers *b, lw_error *err)
+{
+    return b->packing.host.base != NULL ? LW_OK : lw_packing_create(&b->limits, b->indices, err, &b->packing);
+}
+
+lw_status lw_windows_upload(const lw_windows *w, lw_device *dev, const lw_encoder_batch *batch, lw_error *err,
+                            lw_windows_buffers *b)
+{
+    LW_TRY(pack(w, batch, err, &b->packing));
+    lw_packing_upload(&b->packing, dev);
     return LW_OK;
 }

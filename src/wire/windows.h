@@ -8,20 +8,32 @@
 #define LW_WINDOWS_H
 
 #include "model/packing.h"
-#include "wire/encoder_batch.h"
+#include "wire/reader.h"
 
 typedef struct lw_windows {
     int64_t most;        // positions of a window, first and last included
     int32_t first, last; // tokens in front and behind; -1: none
 } lw_windows;
 
+// Windows for a backbone of so many layers and positions. `what` names it in messages: LW_ERR_CONFIG where encoder.layers
+// or encoder.window exceed it.
+lw_status lw_windows_of(const lw_config *config, const lw_backbone *backbone, const char *what, int64_t layers,
+                        int64_t max_positions, lw_error *err, lw_windows *out);
+
 // Positions that windows of texts of at most `max_tokens` need.
 int64_t lw_windows_positions(const lw_windows *w, int64_t max_tokens);
 
-// What a pass over the windows of such a batch holds; its supervised rows are the tokens of the texts, in order.
-lw_pass_limits lw_windows_limits(const lw_windows *w, const lw_encoder_limits *limits);
+// The packing of a pass and where it is on the device.
+typedef struct lw_windows_buffers {
+    lw_pass_limits limits;
+    void *indices;      // device block of the packing
+    lw_packing packing; // of the batch's windows; its host part is owned (lw_packing_free)
+} lw_windows_buffers;
 
-// Fills the packing, created for these limits. Nothing is uploaded.
-lw_status lw_windows_pack(const lw_windows *w, const lw_encoder_batch *batch, lw_error *err, lw_packing *packing);
+void lw_windows_layout(lw_arena *arena, const lw_windows *w, const lw_encoder_limits *limits, lw_windows_buffers *out);
+lw_status lw_windows_start(lw_windows_buffers *b, lw_error *err); // only the first call allocates
+// Cuts the batch's texts into windows and enqueues the upload of what the device needs to know of them.
+lw_status lw_windows_upload(const lw_windows *w, lw_device *dev, const lw_encoder_batch *batch, lw_error *err,
+                            lw_windows_buffers *b);
 
 #endif

@@ -28,7 +28,7 @@ static void set_rate(lw_wire *wire, int64_t first, int64_t j)
     }
 }
 
-lw_status lw_wire_declare(const lw_config *config, const int64_t *d, const lw_encoder_backbone *backbone, lw_error *err,
+lw_status lw_wire_declare(const lw_config *config, const int64_t *d, const lw_backbone *backbone, lw_error *err,
                           lw_wire *out)
 {
     *out = (lw_wire){.llm_count = config->model_count};
@@ -56,6 +56,7 @@ lw_status lw_wire_declare(const lw_config *config, const int64_t *d, const lw_en
 
 void lw_wire_free(lw_wire *wire)
 {
+    lw_encoder_free(&wire->encoder);
     lw_params_free(&wire->params);
     *wire = (lw_wire){0};
 }

@@ -31,8 +31,8 @@ typedef struct lw_wire {
     float *zeros;            // (LW_STAT_COUNT) device
 } lw_wire;
 
-// Declares the parameters; d[j]: width of LLM j; backbone: of the encoder, NULL for kind `byte`.
-lw_status lw_wire_declare(const lw_config *config, const int64_t *d, const lw_encoder_backbone *backbone, lw_error *err,
+// Declares the parameters; d[j]: width of LLM j; backbone: of the encoder, as for lw_encoder_declare.
+lw_status lw_wire_declare(const lw_config *config, const int64_t *d, const lw_backbone *backbone, lw_error *err,
                           lw_wire *out);
 void lw_wire_free(lw_wire *wire);
 

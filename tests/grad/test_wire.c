@@ -97,7 +97,7 @@ typedef struct bench {
     const char *name;
     lw_device *dev;
     lw_decoder *decoders[LLMS];
-    lw_bert *bert; // what an encoder of kind `bert` reads with
+    lw_backbone backbone; // what the encoder reads with
     const lw_hf_config *configs[LLMS];
     lw_config *config;
     bool drops; // latents are left out
@@ -194,6 +194,35 @@ static void lay_out_step(bench *b, int64_t micro)
     b->spec.after_context = b;
 }
 
+// Shapes of what the encoder reads with, if with anything: an LLM of the job, or a BERT.
+static void read_backbone(bench *b)
+{
+    lw_error err = {{0}};
+    const lw_hf_config *llm = b->configs[READS];
+    b->backbone = (lw_backbone){.ops = lw_reader_of(b->config->encoder.kind)->backbone, .first = 5, .last = -1};
+    if (lw_config_encoder_share(b->config) >= 0) {
+        b->backbone.shared = "two";
+        b->backbone.shapes.llm = *llm;
+        b->backbone.vocab = llm->vocab;
+    } else if (b->backbone.ops != NULL) {
+        b->backbone.last = 6;
+        must(b->backbone.ops->read(bert_dir, &err, &b->backbone), &err, bert_dir);
+    }
+}
+
+static void load_backbone(bench *b)
+{
+    lw_error err = {{0}};
+    const lw_backbone_options options = {.max_tokens = 32};
+    if (b->backbone.shared != NULL) {
+        b->backbone.model = b->decoders[READS];
+    } else if (b->backbone.ops != NULL) {
+        must(b->backbone.ops->load(b->dev, bert_dir, b->wire.encoder.reader, &options, &err, &b->backbone), &err,
+             bert_dir);
+    }
+    lw_encoder_attach(&b->wire.encoder, &b->backbone);
+}
+
 static void bench_open(bench *b, const char *name, const char *overrides_text, lw_step_loss loss)
 {
     lw_error err = {{0}};
@@ -218,18 +247,10 @@ static void bench_open(bench *b, const char *name, const char *overrides_text, l
         d[j] = b->configs[j]->d;
         vocab[j] = b->configs[j]->vocab;
     }
-    lw_encoder_kind kind = b->config->encoder.kind;
-    lw_encoder_backbone backbone = {.llm = b->configs[READS], .bos = 5, .end = 6};
-    int64_t alphabet = kind == LW_ENCODER_LLM ? vocab[READS] : LW_BYTE_VALUES;
-    if (kind == LW_ENCODER_BERT) {
-        must(lw_bert_load(b->dev, bert_dir, &(lw_bert_options){0}, &err, &b->bert), &err, bert_dir);
-        backbone.bert = lw_bert_shapes(b->bert);
-        alphabet = backbone.bert->vocab;
-    }
-    make_samples(vocab, alphabet, lw_config_reads_text(b->config));
-    must(lw_wire_declare(b->config, d, kind != LW_ENCODER_BYTE ? &backbone : NULL, &err, &b->wire), &err, "parameters");
-    b->wire.encoder.llm.decoder = b->decoders[READS];
-    b->wire.encoder.bert.bert = b->bert;
+    read_backbone(b);
+    must(lw_wire_declare(b->config, d, &b->backbone, &err, &b->wire), &err, "parameters");
+    load_backbone(b);
+    make_samples(vocab, b->wire.encoder.reader->alphabet, lw_config_reads_text(b->config));
     lw_arena arena = lw_arena_measure();
     lw_wire_layout(&arena, false, &b->wire);
     must(lw_arena_alloc(b->dev, &arena, "wire", &err, &b->wire_memory), &err, "memory of the wire");
@@ -257,7 +278,9 @@ static void bench_close(bench *b)
     for (int j = 0; j < LLMS; j++) {
         lw_decoder_destroy(&b->decoders[j]);
     }
-    lw_bert_destroy(&b->bert);
+    if (b->backbone.ops != NULL && b->backbone.shared == NULL) {
+        b->backbone.ops->destroy(b->backbone.model);
+    }
     lw_config_destroy(&b->config);
     lw_device_close(&b->dev);
 }

@@ -51,8 +51,13 @@ static lw_config *parse(const char *encoder)
 static lw_status declare(fixture *f, const char *encoder, int32_t bos)
 {
     f->config = parse(encoder);
-    lw_encoder_backbone backbone = {.llm = lw_decoder_config(f->decoder), .bos = bos};
-    return lw_encoder_declare(f->config, &backbone, &f->params, &err, &f->encoder);
+    const lw_hf_config *llm = lw_decoder_config(f->decoder);
+    lw_backbone backbone = {.shapes.llm = *llm, .vocab = llm->vocab, .first = bos, .last = -1, .model = f->decoder};
+    lw_status status = lw_encoder_declare(f->config, &backbone, &f->params, &err, &f->encoder);
+    if (status == LW_OK) {
+        lw_encoder_attach(&f->encoder, &backbone);
+    }
+    return status;
 }
 
 static void load(fixture *f)
@@ -67,7 +72,6 @@ static void start(fixture *f, const char *encoder, int32_t bos, const lw_encoder
 {
     load(f);
     assert_int_equal(declare(f, encoder, bos), LW_OK);
-    f->encoder.llm.decoder = f->decoder;
     assert_int_equal(lw_params_place(&f->params, &err), LW_OK);
     lw_arena arena = lw_arena_measure();
     LW_TAKE(&arena, f->params.elements, float);
@@ -89,6 +93,7 @@ static void stop(fixture *f)
 {
     lw_encoder_batch_free(&f->batch);
     lw_encoder_buffers_free(&f->buffers);
+    lw_encoder_free(&f->encoder);
     lw_params_free(&f->params);
     if (f->dev != NULL) {
         lw_arena_free(f->dev, &f->params_memory);
@@ -129,7 +134,7 @@ static void test_windows(void **state)
     make_ids(ids);
     start(&f, "window = 8;", BOS, &limits);
     upload(&f, ids, lengths, 5);
-    const lw_packing *p = &f.buffers.llm.packing;
+    const lw_packing *p = f.buffers.reader->windows;
     assert_int_equal(p->sequences, 8);
     assert_int_equal(p->rows, 38 + 8);
     assert_int_equal(p->supervised, 38);
@@ -205,6 +210,18 @@ static void fails(fixture *f, const char *encoder, const char *words)
     assert_non_null(strstr(err.text, words));
 }
 
+// The configuration asks for a frozen model exactly where the reader has one.
+static void test_kinds(void **state)
+{
+    (void)state;
+    for (int kind = 0; kind < LW_ENCODER_KIND_COUNT; kind++) {
+        const lw_reader_ops *ops = lw_reader_of((lw_encoder_kind)kind);
+        unsigned keys = lw_encoder_kind_keys((lw_encoder_kind)kind);
+        assert_int_equal(ops->backbone != NULL, (keys & LW_USES_PATH) != 0);
+        assert_true((keys & LW_USES_PATH) != 0 || (keys & (LW_USES_SHARE | LW_USES_LORA)) == 0);
+    }
+}
+
 static void test_more_than_the_model_has(void **state)
 {
     (void)state;
@@ -218,6 +235,7 @@ static void test_more_than_the_model_has(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_kinds),
         cmocka_unit_test(test_windows),
         cmocka_unit_test(test_windows_are_texts),
         cmocka_unit_test(test_more_than_the_model_has),
