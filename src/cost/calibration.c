@@ -1,3 +1,4 @@
+// calibration.c: which measured step is nearest to a predicted one, and what it corrects.
 #include "cost/calibration.h"
 
 #include <math.h>

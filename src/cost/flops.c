@@ -1,3 +1,4 @@
+// flops.c: arithmetic and weight traffic of a step, counted from shapes.
 #include "cost/flops.h"
 
 lw_sample_shape lw_sample_shape_of(const lw_config *config, const lw_token_sample *samples, int64_t count)

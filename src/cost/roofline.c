@@ -1,3 +1,4 @@
+// roofline.c: the time of a step, operator by operator, from shapes and rates.
 #include "cost/roofline.h"
 
 // Adds up the time of one phase.

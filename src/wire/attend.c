@@ -1,3 +1,4 @@
+// attend.c: attention over packed rows, with learned places, forward and backward.
 #include "wire/attend.h"
 
 #include <math.h>

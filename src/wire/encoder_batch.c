@@ -1,3 +1,4 @@
+// encoder_batch.c: the texts of a pass as index arrays, on the host and on the device.
 #include "wire/encoder_batch.h"
 
 #include <stdlib.h>

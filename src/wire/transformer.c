@@ -1,3 +1,4 @@
+// transformer.c: a trainable stack of attention and feed-forward layers.
 #include "wire/transformer.h"
 
 #include <math.h>

@@ -1,3 +1,4 @@
+// wire.c: the trainable model: its parameters, where they lie, first values, and one update.
 #include "wire/wire.h"
 
 #include <stdio.h>
