@@ -5,12 +5,12 @@
 #include <unistd.h>
 
 #include "cli/command.h"
+#include "cli/endpoint.h"
 #include "cli/options.h"
-#include "cli/wire_end.h"
 #include "data/prompt.h"
 #include "data/sample.h"
 #include "io/json.h"
-#include "job/job_internal.h"
+#include "job/llm.h"
 #include "model/generate.h"
 #include "run/checkpoint_part.h"
 #include "wire/wire_file.h"
@@ -25,7 +25,7 @@ typedef struct task {
 } task;
 
 typedef struct receiver {
-    lw_wire_end end;
+    lw_endpoint endpoint;
     lw_wire_set wires;
     lw_text_lines lines; // of --questions
     task *tasks;
@@ -56,14 +56,14 @@ static void close_receiver(receiver *r)
     free(r->z);
     lw_text_lines_free(&r->lines);
     lw_wire_set_free(&r->wires);
-    lw_wire_end_close(&r->end);
+    lw_endpoint_close(&r->endpoint);
 }
 
 // --- what is asked
 
 static lw_status read_wires(receiver *r, const char *path, lw_error *err)
 {
-    const lw_config *c = r->end.job.config;
+    const lw_config *c = r->endpoint.job.config;
     if (path != NULL) {
         LW_TRY(lw_wire_file_read(path, err, &r->wires));
     } else if (isatty(STDIN_FILENO)) {
@@ -72,7 +72,7 @@ static lw_status read_wires(receiver *r, const char *path, lw_error *err)
         LW_TRY(lw_wire_file_read_stream(stdin, "stdin", err, &r->wires));
     }
     const char *name = path != NULL ? path : "stdin";
-    if (r->wires.encoder != lw_checkpoint_encoder_hash(r->end.state)) {
+    if (r->wires.encoder != lw_checkpoint_encoder_hash(r->endpoint.state)) {
         return lw_fail(err, LW_ERR_CONFIG,
                        "%s: its latents come from another encoder than this checkpoint's: both ends need the same "
                        "checkpoint",
@@ -178,7 +178,7 @@ static lw_status make_tasks(receiver *r, const char *questions, lw_error *err)
 
 static void close_reader(receiver *r, reader *m)
 {
-    lw_device *dev = r->end.job.dev;
+    lw_device *dev = r->endpoint.job.dev;
     lw_generator_free(&m->generator);
     lw_arena_free(dev, &m->memory);
     lw_arena_free(dev, &m->params_memory);
@@ -193,7 +193,7 @@ static lw_status append_suffix(const receiver *r, reader *m, lw_tokenizer_scratc
 {
     char *text = NULL;
     const lw_sample sample = {.id = t->id, .context = "", .question = (char *)(uintptr_t)t->question}; // only read
-    LW_TRY(lw_prompt_suffix(r->end.job.config, &sample, err, &text));
+    LW_TRY(lw_prompt_suffix(r->endpoint.job.config, &sample, err, &text));
     lw_status status = m->llm->bos >= 0 ? lw_ids_push(&m->ids, m->llm->bos, err) : LW_OK;
     if (status == LW_OK) {
         status = lw_tokenizer_encode_with(m->llm->tokenizer, scratch, text, strlen(text), false, err, &m->ids);
@@ -238,13 +238,13 @@ static lw_pass_limits limits_of(const receiver *r)
         l.prefix_rows = prefix > l.prefix_rows ? prefix : l.prefix_rows;
         l.rows = rows > l.rows ? rows : l.rows;
     }
-    l.max_len += r->end.job.config->eval.max_new_tokens;
+    l.max_len += r->endpoint.job.config->eval.max_new_tokens;
     return l;
 }
 
 static lw_status layout(receiver *r, reader *m, const lw_pass_limits *limits, lw_arena *arena, lw_error *err)
 {
-    lw_job *job = &r->end.job;
+    lw_job *job = &r->endpoint.job;
     m->z = LW_TAKE(arena, limits->prefix_rows * r->wires.d_z, float);
     lw_adapter_layout(arena, &m->adapter, limits->prefix_rows, 0, &m->soft);
     return lw_generator_layout(arena, job->dev, &m->llm->config, limits, job->config->eval.max_new_tokens, err,
@@ -253,20 +253,20 @@ static lw_status layout(receiver *r, reader *m, const lw_pass_limits *limits, lw
 
 static lw_status load_reader(receiver *r, reader *m, const lw_pass_limits *limits, lw_error *err)
 {
-    lw_job *job = &r->end.job;
+    lw_job *job = &r->endpoint.job;
     const lw_config *c = job->config;
     lw_arena arena = lw_arena_measure();
     lw_decoder_options options = {.max_positions = limits->max_len};
     LW_TRY(lw_decoder_load(job->dev, m->llm->path, &options, err, &m->llm->decoder));
     lw_checkpoint_model loaded;
     lw_llm_note(m->llm, &loaded);
-    LW_TRY(lw_wire_end_same_model(&r->end, &loaded, m->llm->path, err));
+    LW_TRY(lw_endpoint_same_model(&r->endpoint, &loaded, m->llm->path, err));
     m->adapter = lw_adapter_declare(&m->params, m->llm->name, c->wire.d_z, c->adapter.hidden, m->llm->config.d);
     if (m->adapter.gain < 0) {
         return lw_fail(err, LW_ERR_MEMORY, "no memory for the table of parameters");
     }
     m->adapter.scale = c->adapter.embedding_scale ? lw_decoder_embedding_rms(m->llm->decoder) : 1.0F;
-    LW_TRY(lw_wire_end_load(&r->end, &m->params, err, &m->params_memory));
+    LW_TRY(lw_endpoint_load(&r->endpoint, &m->params, err, &m->params_memory));
     LW_TRY(layout(r, m, limits, &arena, err));
     LW_TRY(lw_arena_alloc(job->dev, &arena, "work space of a model", err, &m->memory));
     arena = m->memory;
@@ -279,8 +279,9 @@ static lw_status keep_answer(receiver *r, const reader *m, task *t, const lw_gen
     char *text = NULL;
     size_t bytes = 0;
     LW_TRY(lw_tokenizer_decode(m->llm->tokenizer, g->ids, (size_t)g->count, true, err, &text, &bytes));
-    bool kept = json_object_set_new(t->answers, m->llm->name,
-                                    json_stringn(text, lw_prompt_answer_bytes(r->end.job.config, text, bytes))) == 0;
+    bool kept =
+        json_object_set_new(t->answers, m->llm->name,
+                            json_stringn(text, lw_prompt_answer_bytes(r->endpoint.job.config, text, bytes))) == 0;
     free(text);
     json_t *ids = r->with_tokens ? json_array() : NULL;
     for (int64_t i = 0; ids != NULL && i < g->count; i++) {
@@ -292,7 +293,7 @@ static lw_status keep_answer(receiver *r, const reader *m, task *t, const lw_gen
 
 static lw_status answer_chunk(receiver *r, reader *m, int64_t first, int64_t count, lw_error *err)
 {
-    lw_job *job = &r->end.job;
+    lw_job *job = &r->endpoint.job;
     const lw_tokens none = {NULL, 0};
     int64_t rows = 0;
     lw_generator_clear(&m->generator);
@@ -317,7 +318,7 @@ static lw_status answer_chunk(receiver *r, reader *m, int64_t first, int64_t cou
 static lw_status answer_all(receiver *r, reader *m, lw_error *err)
 {
     LW_TRY(lw_hf_config_read(m->llm->path, err, &m->llm->config));
-    LW_TRY(lw_job_open_text(&r->end.job, m->llm, err));
+    LW_TRY(lw_job_open_text(&r->endpoint.job, m->llm, err));
     LW_TRY(make_suffixes(r, m, err));
     lw_pass_limits limits = limits_of(r);
     free(r->z);
@@ -335,8 +336,8 @@ static lw_status answer_all(receiver *r, reader *m, lw_error *err)
 
 static lw_status answer_with(receiver *r, int64_t j, lw_error *err)
 {
-    const lw_config *c = r->end.job.config;
-    reader m = {.llm = &r->end.job.llms[j]};
+    const lw_config *c = r->endpoint.job.config;
+    reader m = {.llm = &r->endpoint.job.llms[j]};
     m.llm->name = c->models[j].name;
     m.llm->path = c->models[j].path;
     lw_status status = answer_all(r, &m, err);
@@ -364,12 +365,12 @@ static lw_status print_answers(const receiver *r, lw_error *err)
 static lw_status receive(receiver *r, int count, char **words, const char *checkpoint, const char *wires,
                          const char *questions, lw_error *err)
 {
-    LW_TRY(lw_wire_end_open(count, words, checkpoint, err, &r->end));
+    LW_TRY(lw_endpoint_open(count, words, checkpoint, err, &r->endpoint));
     LW_TRY(read_wires(r, wires, err));
     LW_TRY(make_tasks(r, questions, err));
-    int64_t most = r->end.job.config->eval.batch;
+    int64_t most = r->endpoint.job.config->eval.batch;
     r->chunk = most < r->count ? most : r->count;
-    for (int64_t j = 0; j < r->end.job.config->model_count; j++) {
+    for (int64_t j = 0; j < r->endpoint.job.config->model_count; j++) {
         LW_TRY(answer_with(r, j, err));
     }
     return print_answers(r, err);

@@ -10,8 +10,8 @@
 #include "io/files.h"
 #include "io/json.h"
 #include "run/checkpoint.h"
-#include "run/checkpoint_store.h"
 #include "run/checkpoint_part.h"
+#include "run/checkpoint_store.h"
 #include "run/run_dir.h"
 
 typedef struct row {

@@ -4,16 +4,17 @@
 #include <unistd.h>
 
 #include "cli/command.h"
+#include "cli/endpoint.h"
 #include "cli/options.h"
-#include "cli/wire_end.h"
 #include "data/sample.h"
-#include "job/job_internal.h"
+#include "job/encoder.h"
+#include "job/llm.h"
 #include "run/checkpoint_part.h"
 #include "wire/quantise.h"
 #include "wire/wire_file.h"
 
 typedef struct sender {
-    lw_wire_end end;
+    lw_endpoint endpoint;
     lw_text_lines lines;
     lw_ids ids;                    // sources of all texts
     int64_t *start;                // (texts + 1) into ids
@@ -31,8 +32,8 @@ static void close_sender(sender *s)
 {
     lw_encoder_batch_free(&s->batch);
     lw_encoder_buffers_free(&s->buffers);
-    if (s->end.job.dev != NULL) {
-        lw_arena_free(s->end.job.dev, &s->memory);
+    if (s->endpoint.job.dev != NULL) {
+        lw_arena_free(s->endpoint.job.dev, &s->memory);
     }
     lw_tokenizer_scratch_destroy(&s->scratch);
     lw_ids_free(&s->ids);
@@ -40,7 +41,7 @@ static void close_sender(sender *s)
     free(s->z);
     lw_wire_set_free(&s->out);
     lw_text_lines_free(&s->lines);
-    lw_wire_end_close(&s->end);
+    lw_endpoint_close(&s->endpoint);
 }
 
 static lw_tokens source(const sender *s, int64_t i)
@@ -56,13 +57,13 @@ static lw_status read_source(sender *s, int64_t i, lw_error *err)
     const lw_sample sample = {.id = line->id, .context = line->context, .question = line->question};
     int64_t bytes = 0;
     bool cut = false;
-    if (s->end.job.config->wire.compress == LW_COMPRESS_PROMPT && line->question[0] == '\0') {
+    if (s->endpoint.job.config->wire.compress == LW_COMPRESS_PROMPT && line->question[0] == '\0') {
         return lw_fail(err, LW_ERR_FORMAT,
                        "text %s has no \"question\", which goes through the wire with wire.compress = \"prompt\"",
                        line->id);
     }
-    LW_TRY(lw_corpus_source(s->end.job.config, &sample, s->end.job.encoder.tokenizer, s->scratch, err, &s->ids, &bytes,
-                            &cut));
+    LW_TRY(lw_corpus_source(s->endpoint.job.config, &sample, s->endpoint.job.encoder.tokenizer, s->scratch, err,
+                            &s->ids, &bytes, &cut));
     s->cut += cut;
     s->start[i + 1] = (int64_t)s->ids.len;
     return LW_OK;
@@ -92,7 +93,7 @@ static lw_status name_items(sender *s, lw_error *err)
 
 static lw_status read_texts(sender *s, lw_error *err)
 {
-    const lw_config *c = s->end.job.config;
+    const lw_config *c = s->endpoint.job.config;
     LW_TRY(lw_text_lines_read(stdin, "stdin", err, &s->lines));
     int64_t n = s->lines.count;
     s->start = calloc((size_t)n + 1, sizeof *s->start);
@@ -104,7 +105,7 @@ static lw_status read_texts(sender *s, lw_error *err)
     s->out.count = n;
     s->out.d_z = c->wire.d_z;
     s->out.compress = c->wire.compress;
-    s->out.encoder = lw_checkpoint_encoder_hash(s->end.state);
+    s->out.encoder = lw_checkpoint_encoder_hash(s->endpoint.state);
     LW_TRY(name_items(s, err));
     for (int64_t i = 0; i < n; i++) {
         LW_TRY(read_source(s, i, err));
@@ -158,7 +159,7 @@ static lw_status read_shared(lw_job *job, lw_error *err)
 // The encoder as the configuration has it, without weights: what text it takes.
 static lw_status declare_encoder(sender *s, lw_error *err)
 {
-    lw_job *job = &s->end.job;
+    lw_job *job = &s->endpoint.job;
     LW_TRY(read_shared(job, err));
     LW_TRY(lw_job_read_encoder(job, 0, err));
     if (job->encoder.tokenizer != NULL) {
@@ -169,7 +170,7 @@ static lw_status declare_encoder(sender *s, lw_error *err)
 
 static lw_status load_encoder(sender *s, int64_t longest, lw_error *err)
 {
-    lw_job *job = &s->end.job;
+    lw_job *job = &s->endpoint.job;
     int64_t shared = lw_config_encoder_share(job->config);
     lw_checkpoint_model loaded;
     job->min_source = longest;
@@ -179,14 +180,14 @@ static lw_status load_encoder(sender *s, int64_t longest, lw_error *err)
     }
     LW_TRY(lw_job_load_encoder(job, 0, err));
     if (lw_job_note_encoder(job, &loaded)) {
-        LW_TRY(lw_wire_end_same_model(&s->end, &loaded, job->encoder.path, err));
+        LW_TRY(lw_endpoint_same_model(&s->endpoint, &loaded, job->encoder.path, err));
     }
-    return lw_wire_end_load(&s->end, &job->wire.params, err, &job->wire_memory);
+    return lw_endpoint_load(&s->endpoint, &job->wire.params, err, &job->wire_memory);
 }
 
 static lw_status open_encoder(sender *s, lw_error *err)
 {
-    lw_job *job = &s->end.job;
+    lw_job *job = &s->endpoint.job;
     const lw_encoder *e = &job->wire.encoder;
     s->chunk = job->config->eval.batch < s->lines.count ? job->config->eval.batch : s->lines.count;
     lw_encoder_limits limits = limits_of(s);
@@ -207,7 +208,7 @@ static lw_status open_encoder(sender *s, lw_error *err)
 
 static lw_status encode_chunk(sender *s, int64_t first, int64_t count, lw_error *err)
 {
-    lw_job *job = &s->end.job;
+    lw_job *job = &s->endpoint.job;
     lw_device *dev = job->dev;
     lw_encoder_batch_clear(&s->batch);
     for (int64_t i = first; i < first + count; i++) {
@@ -226,7 +227,7 @@ static lw_status encode_chunk(sender *s, int64_t first, int64_t count, lw_error 
 
 static lw_status send(sender *s, int count, char **words, const char *checkpoint, lw_error *err)
 {
-    LW_TRY(lw_wire_end_open(count, words, checkpoint, err, &s->end));
+    LW_TRY(lw_endpoint_open(count, words, checkpoint, err, &s->endpoint));
     if (isatty(STDOUT_FILENO)) {
         return lw_fail(err, LW_ERR_USAGE, "latents are no text: lwmpi encode CONFIG < texts.jsonl > wires.safetensors");
     }

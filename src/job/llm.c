@@ -1,8 +1,9 @@
 // llm.c: the tokenizer and the special tokens of one model of a job.
+#include "job/llm.h"
+
 #include <stdlib.h>
 
 #include "io/files.h"
-#include "job/job_internal.h"
 
 static lw_status choose_bos(const lw_job *job, lw_llm *m, lw_error *err)
 {

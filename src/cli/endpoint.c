@@ -1,4 +1,5 @@
-#include "cli/wire_end.h"
+// endpoint.c: opens a checkpoint and a device for one endpoint of the wire, and reads JSON lines of texts.
+#include "cli/endpoint.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -27,7 +28,7 @@ static lw_status open_device(lw_job *job, lw_error *err)
     return LW_OK;
 }
 
-static lw_status open_state(lw_wire_end *e, const char *checkpoint, lw_error *err)
+static lw_status open_state(lw_endpoint *e, const char *checkpoint, lw_error *err)
 {
     char *path = NULL;
     LW_TRY(lw_checkpoint_resolve(checkpoint, lw_print_warning, NULL, err, &path));
@@ -39,7 +40,7 @@ static lw_status open_state(lw_wire_end *e, const char *checkpoint, lw_error *er
     return status;
 }
 
-static lw_status open_end(int count, char **words, const char *checkpoint, lw_error *err, lw_wire_end *e)
+static lw_status open_all(int count, char **words, const char *checkpoint, lw_error *err, lw_endpoint *e)
 {
     LW_TRY(lw_comm_create(&(lw_comm_options){.timeout_s = LW_START_TIMEOUT_S}, err, &e->comm));
     if (lw_comm_size(e->comm) > 1) {
@@ -52,25 +53,25 @@ static lw_status open_end(int count, char **words, const char *checkpoint, lw_er
     return open_device(&e->job, err);
 }
 
-lw_status lw_wire_end_open(int count, char **words, const char *checkpoint, lw_error *err, lw_wire_end *out)
+lw_status lw_endpoint_open(int count, char **words, const char *checkpoint, lw_error *err, lw_endpoint *out)
 {
-    *out = (lw_wire_end){0};
-    lw_status status = open_end(count, words, checkpoint, err, out);
+    *out = (lw_endpoint){0};
+    lw_status status = open_all(count, words, checkpoint, err, out);
     if (status != LW_OK) {
-        lw_wire_end_close(out);
+        lw_endpoint_close(out);
     }
     return status;
 }
 
-void lw_wire_end_close(lw_wire_end *e)
+void lw_endpoint_close(lw_endpoint *e)
 {
     lw_safetensors_close(&e->state);
     lw_job_close(&e->job);
     lw_comm_destroy(&e->comm);
-    *e = (lw_wire_end){0};
+    *e = (lw_endpoint){0};
 }
 
-lw_status lw_wire_end_same_model(const lw_wire_end *e, const lw_checkpoint_model *loaded, const char *path,
+lw_status lw_endpoint_same_model(const lw_endpoint *e, const lw_checkpoint_model *loaded, const char *path,
                                  lw_error *err)
 {
     for (int i = 0; i < e->info.model_count; i++) {
@@ -87,7 +88,7 @@ lw_status lw_wire_end_same_model(const lw_wire_end *e, const lw_checkpoint_model
     return lw_fail(err, LW_ERR_CONFIG, "the checkpoint was trained without a model \"%s\"", loaded->name);
 }
 
-lw_status lw_wire_end_load(lw_wire_end *e, lw_params *params, lw_error *err, lw_arena *memory)
+lw_status lw_endpoint_load(lw_endpoint *e, lw_params *params, lw_error *err, lw_arena *memory)
 {
     lw_arena arena = lw_arena_measure();
     LW_TRY(lw_params_place(params, err));
