@@ -111,6 +111,10 @@ _Noreturn void lw_comm_abort(lw_comm *comm, lw_status status, const lw_error *er
 // This process's rank as its launcher's variables say, before or without MPI; -1 where none does. Local.
 int lw_comm_launch_rank(void);
 
+// The same for a message that one process alone should print before MPI is started: 0 in a process without a launcher,
+// and rank 0 prints. Local.
+int lw_launcher_rank(void);
+
 // "Open MPI 4.1.4", for --version and logs.
 void lw_comm_version(char *out, size_t size);
 

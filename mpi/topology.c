@@ -60,6 +60,12 @@ int lw_comm_launch_rank(void)
     return -1;
 }
 
+int lw_launcher_rank(void)
+{
+    int rank = lw_comm_launch_rank();
+    return rank > 0 ? rank : 0;
+}
+
 // Slurm's own steps (batch script, interactive shell, "extern") have ids from this one on: no user ran srun for them.
 static const long long first_reserved_step = 0xfffffff0LL;
 

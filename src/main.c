@@ -1,13 +1,16 @@
-// main.c: one call per sub-command.
+// main.c: runs the sub-command that the words name, and turns its result into a message and an exit code.
+#include <stdbool.h>
 #include <stdio.h>
 
-#include "cli/command.h"
+#include "cli/help.h"
+#include "cli/request.h"
 #include "core/status.h"
+#include "mpi/comm.h"
 
 static lw_status run(const lw_request *request, lw_error *err)
 {
     switch (request->kind) {
-    case LW_DO_COMMAND: return request->command->run(request->argc, request->argv, err);
+    case LW_DO_COMMAND: return request->command->run(request->command, request->argc, request->argv, err);
     case LW_DO_MAN: return lw_help_man(stdout, err);
     case LW_DO_HELP:
         if (lw_launcher_rank() == 0) {
@@ -28,18 +31,15 @@ int main(int argc, char **argv)
     lw_error err = {.text = ""};
     lw_request request = {.kind = LW_DO_HELP};
     lw_status status = lw_request_parse(argc, argv, &err, &request);
-    if (status != LW_OK) {
-        // Every rank reads the same words: one voice is enough.
-        if (lw_launcher_rank() == 0) {
-            fprintf(stderr, "lwmpi: %s\n", err.text);
-        }
-        return lw_status_exit_code(status);
+    if (status == LW_OK) {
+        status = run(&request, &err);
     }
-    status = run(&request, &err);
-    if (status != LW_OK && err.text[0] != '\0') {
+    // A usage error lies in the words, and every rank reads the same words: rank 0 alone reports it.
+    bool reports = status != LW_ERR_USAGE || lw_launcher_rank() == 0;
+    if (status != LW_OK && err.text[0] != '\0' && reports) {
         fprintf(stderr, "lwmpi: %s\n", err.text);
     }
-    // Output that did not arrive (a full disk, a closed pipe) is a failure too.
+    // Output that could not be written (a full disk, a closed pipe) is a failure too.
     if (fflush(stdout) != 0 || ferror(stdout)) {
         if (status == LW_OK) {
             fprintf(stderr, "lwmpi: standard output could not be written\n");

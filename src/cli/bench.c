@@ -1,5 +1,5 @@
-// bench.c: the training step on synthetic weights and samples, timed as a whole and by phase, beside the bare products
-// of the same step.
+// bench.c: times the training step on synthetic weights and samples, as a whole and by phase, and the bare matrix
+// products of the same step.
 #include <stdlib.h>
 #include <string.h>
 
@@ -58,10 +58,10 @@ void lw_bench_samples_free(lw_bench_samples *s)
     *s = (lw_bench_samples){0};
 }
 
-// --- the products of a step, recorded and played alone
+// --- the products of a step, recorded and repeated without the rest
 
-// A device table that notes every product and does the rest as before. The table comes first, so that dev->ops leads
-// back to the recorder.
+// A device table that records every product and passes each call on to the device's own table. `ops` comes first, so
+// that dev->ops can be cast back to the recorder.
 typedef struct lw_gemm_recorder {
     lw_device_ops ops;
     const lw_device_ops *device_ops;
@@ -91,7 +91,7 @@ static void record_gemm(lw_device *dev, const lw_gemm *g)
     r->device_ops->gemm(dev, g);
 }
 
-// Everything is enqueued once more, so that it can be noted.
+// Stands in for the replay of a graph: the operators are enqueued again, so that their products are recorded.
 static void call_directly(lw_device *dev, uint64_t key, void (*enqueue)(void *context), void *context)
 {
     (void)dev;
@@ -109,7 +109,7 @@ static lw_status play(lw_device *dev, const lw_gemm_recorder *r, lw_error *err)
 
 // --- timing
 
-// Seconds of one step's phases: shared ones in slot 0, those of LLM j in slot j + 1.
+// Seconds of each phase of one step: phases that all LLMs share in slot 0, phases of LLM j in slot j + 1.
 typedef struct lw_bench_clock {
     lw_device *dev;
     double last_s;
@@ -181,7 +181,7 @@ static lw_bench_times summarise(double *s, int64_t n)
         .min_s = s[0], .median_s = percentile(s, n, 50), .p95_s = percentile(s, n, 95), .max_s = s[n - 1]};
 }
 
-// Steps and bare products in turn, so that a machine that slows down slows both. times: (3 * steps) of work space.
+// Steps and bare products alternate, so that a machine that slows down slows both. times: work space, (3 * steps).
 static lw_status time_steps(lw_bench *b, const lw_gemm_recorder *products, double *times, lw_error *err)
 {
     int64_t steps = b->options.steps;

@@ -1,4 +1,4 @@
-// bench.h: measuring the training step. Collective.
+// bench.h: measures the training step. Collective.
 #ifndef LW_BENCH_H
 #define LW_BENCH_H
 
@@ -42,7 +42,7 @@ typedef struct lw_bench_result {
 } lw_bench_result;
 
 typedef struct lw_bench {
-    lw_job *job; // device, models and wire are there
+    lw_job *job; // with device, models and wire open
     lw_bench_options options;
     int64_t global, share, micro; // samples of a step, of this rank, of a pass
     lw_step step;
@@ -51,7 +51,7 @@ typedef struct lw_bench {
     lw_bench_result result;
 } lw_bench;
 
-// Times the steps of this rank; b->step is started. Products and step take turns in one loop.
+// Times the steps of this rank into b->result; b->step has been started. Steps and bare products alternate in one loop.
 lw_status lw_bench_run(lw_bench *b, lw_error *err);
 
 #endif

@@ -1,10 +1,10 @@
-// cmd_answer.c: `lwmpi answer`: the receiver. Latents in, every model's answers out; of the encoder it needs nothing.
+// cmd_answer.c: `lwmpi answer`, the receiver: reads latents and prints every model's answers. It needs nothing of the
+// encoder.
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
-#include "cli/command.h"
 #include "cli/endpoint.h"
 #include "cli/options.h"
 #include "data/prompt.h"
@@ -17,7 +17,7 @@
 
 // One question about one text.
 typedef struct task {
-    int64_t item;             // of the wire file
+    int64_t item;             // index of the text in the wire file
     const char *question;     // borrowed; "" where there is none
     char *id;                 // borrowed
     lw_tokens suffix;         // of the model at hand
@@ -34,7 +34,7 @@ typedef struct receiver {
     float *z; // host: latents of a pass, (rows, d_z)
 } receiver;
 
-// What one model needs, freed before the next one is loaded.
+// What one model needs; it is freed before the next one is loaded.
 typedef struct reader {
     lw_llm *llm;
     lw_params params;
@@ -59,7 +59,7 @@ static void close_receiver(receiver *r)
     lw_endpoint_close(&r->endpoint);
 }
 
-// --- what is asked
+// --- questions
 
 static lw_status read_wires(receiver *r, const char *path, lw_error *err)
 {
@@ -115,7 +115,7 @@ static lw_status find_item(const receiver *r, const json_t *by_id, const lw_text
     return LW_OK;
 }
 
-// Questions of a file, each about the text of its id or, without one, of its place.
+// The questions of a file: each is about the text with the same id or, when it has no id, in the same place.
 static lw_status tasks_of_lines(receiver *r, lw_error *err)
 {
     json_t *by_id = json_object();
@@ -220,7 +220,7 @@ static lw_status make_suffixes(receiver *r, reader *m, lw_error *err)
     return status;
 }
 
-// The most that a pass of `chunk` questions needs.
+// What the largest pass of `chunk` questions needs.
 static lw_pass_limits limits_of(const receiver *r)
 {
     lw_pass_limits l = {.sequences = r->chunk, .supervised = r->chunk};
@@ -345,7 +345,7 @@ static lw_status answer_with(receiver *r, int64_t j, lw_error *err)
     return status == LW_OK ? LW_OK : lw_fail_in(err, status, "model \"%s\"", m.llm->name);
 }
 
-// --- the whole
+// --- the command
 
 static lw_status print_answers(const receiver *r, lw_error *err)
 {
@@ -362,12 +362,16 @@ static lw_status print_answers(const receiver *r, lw_error *err)
     return LW_OK;
 }
 
-static lw_status receive(receiver *r, int count, char **words, const char *checkpoint, const char *wires,
-                         const char *questions, lw_error *err)
+typedef struct arguments {
+    const char *checkpoint, *wires, *questions;
+    bool tokens;
+} arguments;
+
+static lw_status receive(receiver *r, int count, char **words, const arguments *a, lw_error *err)
 {
-    LW_TRY(lw_endpoint_open(count, words, checkpoint, err, &r->endpoint));
-    LW_TRY(read_wires(r, wires, err));
-    LW_TRY(make_tasks(r, questions, err));
+    LW_TRY(lw_endpoint_open(count, words, a->checkpoint, err, &r->endpoint));
+    LW_TRY(read_wires(r, a->wires, err));
+    LW_TRY(make_tasks(r, a->questions, err));
     int64_t most = r->endpoint.job.config->eval.batch;
     r->chunk = most < r->count ? most : r->count;
     for (int64_t j = 0; j < r->endpoint.job.config->model_count; j++) {
@@ -376,20 +380,35 @@ static lw_status receive(receiver *r, int count, char **words, const char *check
     return print_answers(r, err);
 }
 
-lw_status lw_cmd_answer(int argc, char **argv, lw_error *err)
+static lw_status run(const lw_command *self, int argc, char **argv, lw_error *err)
 {
-    const char *checkpoint = NULL;
-    const char *wires = NULL;
-    const char *questions = NULL;
+    arguments a = {0};
     int count;
-    receiver r = {0};
-    const lw_option options[] = {{"checkpoint", &checkpoint, NULL},
-                                 {"wires", &wires, NULL},
-                                 {"questions", &questions, NULL},
-                                 {"tokens", NULL, &r.with_tokens},
-                                 {NULL, NULL, NULL}};
-    LW_TRY(lw_options_parse(options, argc, argv, err, &count));
-    lw_status status = receive(&r, count, argv + 1, checkpoint, wires, questions, err);
+    LW_TRY(lw_options_parse(self, argc, argv, err, &a, &count));
+    receiver r = {.with_tokens = a.tokens};
+    lw_status status = receive(&r, count, argv + 1, &a, err);
     close_receiver(&r);
     return status;
 }
+
+const lw_command lw_command_answer = {
+    .name = "answer",
+    .summary = "latents to answers: the receiving end of the wire",
+    .usage = "answer CONFIG [key=value ...] [--checkpoint DIR] [--wires FILE] [--questions FILE] [--tokens] < "
+             "wires.safetensors",
+    .text = "Reads the latents that lwmpi encode wrote and lets every model of CONFIG answer. One JSON object a "
+            "line: {\"id\": ..., \"question\": ..., \"answers\": {MODEL: TEXT, ...}}.\n\n"
+            "One process. It loads one model after the other and nothing of the encoder. Latents of another encoder "
+            "than the checkpoint's are refused.",
+    .options =
+        {{"checkpoint", "DIR", "as for lwmpi eval", LW_OPTION_INTO(arguments, checkpoint)},
+         {"wires", "FILE", "the latents; standard input when left out", LW_OPTION_INTO(arguments, wires)},
+         {"questions", "FILE",
+          "asks these and not what came with the latents: {\"id\": ..., \"question\": ...} a line, any number about "
+          "each text; without \"id\" one for each text, in order",
+          LW_OPTION_INTO(arguments, questions)},
+         {"tokens", NULL, "adds \"tokens\": {MODEL: [ID, ...], ...}", LW_OPTION_INTO(arguments, tokens)}},
+    .examples = {{"lwmpi answer my.cfg --wires wires.safetensors --questions asked.jsonl", ""}},
+    .takes_overrides = true,
+    .run = run,
+};

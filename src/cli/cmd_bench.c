@@ -1,11 +1,9 @@
-// cmd_bench.c: `lwmpi bench`.
+// cmd_bench.c: `lwmpi bench`: measures the training step on synthetic samples and prints where the time goes.
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "cli/bench.h"
-#include "cli/command.h"
-#include "cli/config_words.h"
 #include "cli/options.h"
 #include "core/clock.h"
 #include "core/signals.h"
@@ -38,7 +36,7 @@ static void put_count(json_t *o, const char *key, int64_t value)
     json_object_set_new(o, key, json_integer(value));
 }
 
-// What was measured where and by what, so that a row can be repeated.
+// What was measured, where, and with which build, so that a measurement can be repeated.
 static void put_origin(json_t *o, const lw_bench *b, const char *command, uint64_t config_hash)
 {
     const lw_job *job = b->job;
@@ -89,7 +87,7 @@ static json_t *phases_json(const lw_bench_times *phases)
     return o;
 }
 
-// Rates: of the step against what the same device reached in the same run on the largest product and on a copy.
+// Rates of the step, relative to what the same device reached in the same run on the largest product and on a copy.
 static void put_rates(json_t *o, const lw_bench *b, const lw_hf_config *const *configs, const lw_sample_shape *shape)
 {
     const lw_job *job = b->job;
@@ -123,7 +121,8 @@ static void put_rates(json_t *o, const lw_bench *b, const lw_hf_config *const *c
     put(o, "products_share_of_step", r->products.median_s / r->step.median_s);
 }
 
-// predicted: by the layouts alone, with what driver and libraries take. used: as the driver counts, other users too.
+// "..._predicted" come from the layouts, that of the GPU with what driver and libraries take. "gpu_bytes_used" is the
+// driver's figure, which includes other processes.
 static void put_memory(json_t *o, const lw_bench *b, size_t workspace_bytes)
 {
     const lw_job *job = b->job;
@@ -145,7 +144,7 @@ static void put_memory(json_t *o, const lw_bench *b, size_t workspace_bytes)
     }
 }
 
-// What a reader of the figures may take for something else.
+// What a reader of the figures may misunderstand.
 static json_t *notes_json(void)
 {
     return json_pack(
@@ -180,7 +179,7 @@ static void print_phases(const char *of, const json_t *phases)
 {
     const char *key;
     json_t *times;
-    // jansson's loop takes no const
+    // jansson's loop does not accept a const object
     json_object_foreach((json_t *)(uintptr_t)phases, key, times)
     {
         char label[128];
@@ -215,8 +214,8 @@ static void print_text(const json_t *o)
     }
 }
 
-// What the planner expected of this step, added to `o`; then what was measured, as a record for later plans. It serves
-// others, not this command: what fails is told and passed over.
+// Adds to `o` what the planner expected of this step, then writes what was measured as a record for later plans. This
+// command itself does not need the record, so a failure is only a warning.
 static void leave_record(const lw_bench *b, const lw_hf_config *const *configs, const lw_sample_shape *shape, json_t *o)
 {
     lw_error err;
@@ -253,7 +252,7 @@ static void leave_record(const lw_bench *b, const lw_hf_config *const *configs, 
     }
 }
 
-// Device memory of the step, and the step itself on synthetic samples.
+// Allocates the device memory of the step, and measures the step on synthetic samples.
 static lw_status start(lw_bench *b, const lw_hf_config *const *configs, const lw_bench_samples *samples,
                        lw_arena *memory, lw_error *err)
 {
@@ -337,7 +336,7 @@ done:
     return status;
 }
 
-// "lwmpi bench configs/x.cfg ...", as it was typed but for the launcher; cut where it is very long.
+// "lwmpi bench configs/x.cfg ...", as it was typed after the launcher; cut when it is very long.
 static void join_words(int argc, char *const *argv, size_t size, char *out)
 {
     size_t used = (size_t)snprintf(out, size, "lwmpi");
@@ -346,34 +345,53 @@ static void join_words(int argc, char *const *argv, size_t size, char *out)
     }
 }
 
-lw_status lw_cmd_bench(int argc, char **argv, lw_error *err)
+typedef struct arguments {
+    lw_bench_options bench;
+    bool json;
+} arguments;
+
+static lw_status run(const lw_command *self, int argc, char **argv, lw_error *err)
 {
-    const char *steps = "20";
-    const char *warmup = "3";
-    const char *answer = "8";
-    const char *source = "256";
-    bool json = false;
+    arguments a = {.bench = {.steps = 20, .warmup = 3, .answer_tokens = 8, .source_tokens = 256}};
     int count;
-    const lw_option options[] = {{"steps", &steps, NULL},   {"warmup", &warmup, NULL}, {"answer", &answer, NULL},
-                                 {"source", &source, NULL}, {"json", NULL, &json},     {NULL, NULL, NULL}};
-    lw_bench_options o;
     lw_job job = {0};
     lw_comm *comm = NULL;
     lw_status status = LW_OK;
-    LW_TRY(lw_options_parse(options, argc, argv, err, &count));
-    LW_TRY(lw_option_int("steps", steps, 1, 1000000, err, &o.steps));
-    LW_TRY(lw_option_int("warmup", warmup, 0, 1000000, err, &o.warmup));
-    LW_TRY(lw_option_int("answer", answer, 1, 4096, err, &o.answer_tokens));
-    LW_TRY(lw_option_int("source", source, 1, 1048576, err, &o.source_tokens));
+    LW_TRY(lw_options_parse(self, argc, argv, err, &a, &count));
     LW_TRY(lw_signals_install(err));
     LW_TRY(lw_comm_create(&(lw_comm_options){.timeout_s = LW_START_TIMEOUT_S}, err, &comm));
     job.comm = comm;
     LW_TRY_GOTO(lw_comm_agree(comm, lw_config_from_words(count, argv + 1, err, &job.config), err));
     char command[1024];
     join_words(argc, argv, sizeof command, command);
-    status = bench(&job, &o, command, json, err);
+    status = bench(&job, &a.bench, command, a.json, err);
 done:
     lw_job_close(&job);
     lw_comm_destroy(&comm);
     return status;
 }
+
+const lw_command lw_command_bench = {
+    .name = "bench",
+    .summary = "measure the training step",
+    .usage = "bench [CONFIG] [key=value ...] [--steps N] [--warmup N] [--json]",
+    .text = "Runs training steps on synthetic samples, with the models and shapes that CONFIG names, and reports "
+            "their speed broken down by phase, beside the rate of the bare matrix products of the same shapes in the "
+            "same run. Phases are timed in steps of their own, each waited for and without CUDA graphs, so together "
+            "they take longer than a step; mfu is against the best round of the largest product. Models with init = "
+            "\"random\" need only a config.json. A calibration record is left for lwmpi plan, in runs/calibration or "
+            "$LWMPI_CALIBRATION.",
+    .options = {{"steps", "N", "steps that are timed; 20 when left out", LW_OPTION_INTO(arguments, bench.steps),
+                 .min = 1, .max = 1000000},
+                {"warmup", "N", "steps before them; 3 when left out", LW_OPTION_INTO(arguments, bench.warmup), .min = 0,
+                 .max = 1000000},
+                {"answer", "N", "answer tokens of a sample; 8 when left out",
+                 LW_OPTION_INTO(arguments, bench.answer_tokens), .min = 1, .max = 4096},
+                {"source", "N", "bytes of text that the encoder reads; 256 when left out",
+                 LW_OPTION_INTO(arguments, bench.source_tokens), .min = 1, .max = 1048576},
+                {"json", NULL, "the measurements as JSON, the only thing on stdout", LW_OPTION_INTO(arguments, json)}},
+    .examples = {{"mpirun -np 2 lwmpi bench configs/tiny.cfg --json", "two ranks, for a script"}},
+    .takes_overrides = true,
+    .lists_keys = true,
+    .run = run,
+};

@@ -1,11 +1,10 @@
-// cmd_checkpoint.c: `lwmpi checkpoint`: what a run directory holds, and whether it is whole. No MPI.
+// cmd_checkpoint.c: `lwmpi checkpoint`: lists the checkpoints of a run and says whether they are whole. No MPI.
 #include <jansson.h>
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
-#include "cli/command.h"
 #include "cli/options.h"
 #include "io/files.h"
 #include "io/json.h"
@@ -39,7 +38,7 @@ static void free_list(list *l)
     free(l->rows);
 }
 
-// --- looking
+// --- reading
 
 static void look_at(row *r, int64_t step)
 {
@@ -91,8 +90,8 @@ static lw_status read_entries(const char *checkpoints, const lw_checkpoint_entry
     return LW_OK;
 }
 
-// The row that a mark names, NULL for none. A mark that names none is worth a note, but no checkpoint is the worse for
-// it.
+// The row that a mark names; NULL: none. A mark that names a missing checkpoint deserves a note, but does not make any
+// checkpoint damaged.
 static row *read_mark(const list *l, const char *mark, char *note, size_t note_size)
 {
     char name[40];
@@ -156,7 +155,7 @@ static lw_status read_list(const char *dir, lw_error *err, list *out)
     return status;
 }
 
-// --- telling
+// --- printing
 
 static void print_row(const row *r)
 {
@@ -242,22 +241,25 @@ static lw_status export_to(const char *dir, const char *file, lw_error *err)
     return status;
 }
 
-lw_status lw_cmd_checkpoint(int argc, char **argv, lw_error *err)
+typedef struct arguments {
+    const char *export;
+    bool json;
+} arguments;
+
+static lw_status run(const lw_command *self, int argc, char **argv, lw_error *err)
 {
-    bool json = false;
-    const char *export = NULL;
+    arguments a = {0};
     int count;
-    const lw_option options[] = {{"json", NULL, &json}, {"export", &export, NULL}, {NULL, NULL, NULL}};
-    LW_TRY(lw_options_parse(options, argc, argv, err, &count));
+    LW_TRY(lw_options_parse(self, argc, argv, err, &a, &count));
     if (count != 1) {
         return lw_fail(err, LW_ERR_USAGE, "lwmpi checkpoint wants one directory: a run or a checkpoint");
     }
-    if (export != NULL) {
-        return export_to(argv[1], export, err);
+    if (a.export != NULL) {
+        return export_to(argv[1], a.export, err);
     }
     list l = {.dir = argv[1]};
     lw_status status = read_list(argv[1], err, &l);
-    if (status == LW_OK && json) {
+    if (status == LW_OK && a.json) {
         status = print_json(&l, err);
     } else if (status == LW_OK) {
         print_list(&l);
@@ -270,3 +272,24 @@ lw_status lw_cmd_checkpoint(int argc, char **argv, lw_error *err)
     free_list(&l);
     return status;
 }
+
+const lw_command lw_command_checkpoint = {
+    .name = "checkpoint",
+    .summary = "list and verify the checkpoints of a run",
+    .usage = "checkpoint DIR [--json] [--export FILE]",
+    .text = "Reads every checkpoint of the run directory DIR, or DIR itself where it is a checkpoint, and compares "
+            "sizes and hashes of its files with its manifest. A line each: step, samples seen, epoch, when it was "
+            "written, size, held-out loss of an answer token where it was measured at that step, and whether it is "
+            "whole or what is wrong. `latest` and `best` mark those that the files of that name in the run directory "
+            "name. Nothing is changed; a job may be running there.",
+    .options =
+        {{"json", NULL, "the list as JSON, the only thing on stdout", LW_OPTION_INTO(arguments, json)},
+         {"export", "FILE",
+          "writes the trained parameters of the checkpoint DIR, or of the newest one of the run that is whole, as a "
+          "safetensors file for other programs, and lists nothing",
+          LW_OPTION_INTO(arguments, export)}},
+    .exits = {{"0", "all of them are whole"}, {"1", "one is damaged, or failed"}},
+    .examples = {{"lwmpi checkpoint runs/tiny", ""},
+                 {"lwmpi checkpoint runs/tiny/best --export trainables.safetensors", "encoder and adapters alone"}},
+    .run = run,
+};

@@ -1,9 +1,9 @@
-// cmd_encode.c: `lwmpi encode`: the sender. Texts in, latents out; of the models that will read them it needs nothing.
+// cmd_encode.c: `lwmpi encode`, the sender: reads texts and prints their latents. It needs nothing of the models that
+// will read them.
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
-#include "cli/command.h"
 #include "cli/endpoint.h"
 #include "cli/options.h"
 #include "data/sample.h"
@@ -142,7 +142,7 @@ static lw_encoder_limits limits_of(const sender *s)
     return l;
 }
 
-// An encoder that shares the weights of a model needs these, as a model has them.
+// An encoder that shares the weights of a model needs that model's shape and tokenizer first.
 static lw_status read_shared(lw_job *job, lw_error *err)
 {
     int64_t j = lw_config_encoder_share(job->config);
@@ -156,7 +156,7 @@ static lw_status read_shared(lw_job *job, lw_error *err)
     return lw_job_open_tokenizer(m->path, m->config.vocab, err, &m->tokenizer);
 }
 
-// The encoder as the configuration has it, without weights: what text it takes.
+// Declares the encoder of the configuration without its weights: enough to turn texts into its tokens.
 static lw_status declare_encoder(sender *s, lw_error *err)
 {
     lw_job *job = &s->endpoint.job;
@@ -241,19 +241,40 @@ static lw_status send(sender *s, int count, char **words, const char *checkpoint
     return lw_wire_file_print(&s->out, stdout, "stdout", err);
 }
 
-lw_status lw_cmd_encode(int argc, char **argv, lw_error *err)
+typedef struct arguments {
+    const char *checkpoint;
+    int64_t bits;
+} arguments;
+
+static lw_status run(const lw_command *self, int argc, char **argv, lw_error *err)
 {
-    const char *checkpoint = NULL;
-    const char *bits_text = "32";
+    arguments a = {.bits = 32};
     int count;
-    sender s = {0};
-    const lw_option options[] = {{"checkpoint", &checkpoint, NULL}, {"bits", &bits_text, NULL}, {NULL, NULL, NULL}};
-    LW_TRY(lw_options_parse(options, argc, argv, err, &count));
-    LW_TRY(lw_option_int("bits", bits_text, 4, 32, err, &s.out.bits));
-    if (!lw_quantise_has(s.out.bits)) {
-        return lw_fail(err, LW_ERR_USAGE, "--bits %s: latents travel in 32, 16, 8, 6 or 4 bits", bits_text);
+    LW_TRY(lw_options_parse(self, argc, argv, err, &a, &count));
+    if (!lw_quantise_has(a.bits)) {
+        return lw_fail(err, LW_ERR_USAGE, "--bits %lld: latents travel in 32, 16, 8, 6 or 4 bits", (long long)a.bits);
     }
-    lw_status status = send(&s, count, argv + 1, checkpoint, err);
+    sender s = {.out.bits = a.bits};
+    lw_status status = send(&s, count, argv + 1, a.checkpoint, err);
     close_sender(&s);
     return status;
 }
+
+const lw_command lw_command_encode = {
+    .name = "encode",
+    .summary = "texts to latents: the sending end of the wire",
+    .usage = "encode CONFIG [key=value ...] [--checkpoint DIR] [--bits N] < texts.jsonl > wires.safetensors",
+    .text = "Reads texts, one JSON object a line, {\"id\": ..., \"context\": ..., \"question\": ...}, and writes "
+            "their latents. With wire.compress = \"context\" the encoder reads the context alone; a question is not "
+            "needed then, and one that is given travels beside the latents as text. Without \"id\" a text is named "
+            "by its line. A text longer than prompt.max_source_bytes is cut, with a warning.\n\n"
+            "One process. It loads the encoder of the checkpoint and nothing of the models that will read the "
+            "latents.",
+    .options = {{"checkpoint", "DIR", "as for lwmpi eval", LW_OPTION_INTO(arguments, checkpoint)},
+                {"bits", "N",
+                 "32, 16, 8, 6 or 4 bits a number; 32 when left out. 8 and less share a scale among 32 numbers",
+                 LW_OPTION_INTO(arguments, bits), .min = 4, .max = 32}},
+    .examples = {{"lwmpi encode my.cfg --bits 8 < texts.jsonl | lwmpi answer my.cfg", "both ends of the wire"}},
+    .takes_overrides = true,
+    .run = run,
+};

@@ -1,15 +1,13 @@
-// cmd_eval.c: `lwmpi eval`: the figures of a checkpoint.
+// cmd_eval.c: `lwmpi eval`: computes and prints the figures of a checkpoint, or checks the gates.
 #include <stdio.h>
 #include <stdlib.h>
 
-#include "cli/command.h"
-#include "cli/config_words.h"
 #include "cli/options.h"
 #include "eval/against.h"
 #include "eval/gates.h"
 #include "run/checkpoint.h"
 
-// Which checkpoint; before anything is opened or written for it. Rank 0 looks, all ranks agree.
+// Finds the checkpoint before anything is opened or written for it. Rank 0 looks, and all ranks agree. Collective.
 static lw_status resolve(const lw_job *job, const char *checkpoint, lw_error *err, char **out)
 {
     lw_status status = LW_OK;
@@ -20,7 +18,7 @@ static lw_status resolve(const lw_job *job, const char *checkpoint, lw_error *er
     return lw_comm_agree(job->comm, status, err);
 }
 
-// On rank 0.
+// Called on rank 0 alone.
 static lw_status read_parameters(lw_job *job, const char *path, const lw_flat_state *state, lw_error *err)
 {
     lw_checkpoint_info now = {0};
@@ -60,27 +58,26 @@ done:
     return status;
 }
 
-// What is asked for beside the configuration.
-typedef struct wishes {
-    const char *checkpoint, *predictions, *against; // NULL where not given
+typedef struct arguments {
+    const char *checkpoint, *predictions, *against; // NULL: not given
     bool gates, json;
-} wishes;
+} arguments;
 
 static lw_status show(const lw_job *job, const lw_eval_result *result, const lw_against *against,
-                      const char *checkpoint, const wishes *w, lw_error *err)
+                      const char *checkpoint, const arguments *a, lw_error *err)
 {
     json_t *figures = NULL;
-    if (!w->json) {
+    if (!a->json) {
         lw_eval_print(job, result, stdout);
-        if (w->against != NULL) {
-            lw_against_print(job, against, w->against, stdout);
+        if (a->against != NULL) {
+            lw_against_print(job, against, a->against, stdout);
         }
         return LW_OK;
     }
     LW_TRY(lw_eval_json(job, result, err, &figures));
     json_object_set_new(figures, "checkpoint", json_string(checkpoint));
-    if (w->against != NULL) {
-        json_object_set_new(figures, "against", lw_against_json(job, against, w->against));
+    if (a->against != NULL) {
+        json_object_set_new(figures, "against", lw_against_json(job, against, a->against));
     }
     json_dumpf(figures, stdout, JSON_INDENT(2));
     printf("\n");
@@ -88,18 +85,18 @@ static lw_status show(const lw_job *job, const lw_eval_result *result, const lw_
     return LW_OK;
 }
 
-// On rank 0.
+// Called on rank 0 alone.
 static lw_status report(const lw_job *job, const lw_eval *eval, const lw_eval_result *result,
-                        const lw_predictions *other, const char *checkpoint, const wishes *w, lw_error *err)
+                        const lw_predictions *other, const char *checkpoint, const arguments *a, lw_error *err)
 {
     lw_against against;
-    if (w->predictions != NULL) {
-        LW_TRY(lw_eval_write_predictions(job, eval, w->predictions, err));
+    if (a->predictions != NULL) {
+        LW_TRY(lw_eval_write_predictions(job, eval, a->predictions, err));
     }
-    if (w->against != NULL) {
+    if (a->against != NULL) {
         LW_TRY(lw_eval_against(job, eval, other, err, &against));
     }
-    return show(job, result, &against, checkpoint, w, err);
+    return show(job, result, &against, checkpoint, a, err);
 }
 
 static lw_status open_workspace(lw_job *job, lw_error *err, lw_eval **eval, lw_arena *out)
@@ -111,7 +108,7 @@ static lw_status open_workspace(lw_job *job, lw_error *err, lw_eval **eval, lw_a
     return lw_eval_layout(&arena, job, err, eval);
 }
 
-static lw_status evaluate(lw_job *job, const wishes *w, lw_error *err)
+static lw_status evaluate(lw_job *job, const arguments *a, lw_error *err)
 {
     lw_eval *eval = NULL;
     lw_arena workspace = {0};
@@ -119,9 +116,9 @@ static lw_status evaluate(lw_job *job, const wishes *w, lw_error *err)
     lw_predictions *other = NULL;
     char *path = NULL;
     lw_status status = LW_OK;
-    LW_TRY_GOTO(resolve(job, w->checkpoint, err, &path));
-    if (w->against != NULL && lw_comm_rank(job->comm) == 0) {
-        status = lw_predictions_read(w->against, err, &other);
+    LW_TRY_GOTO(resolve(job, a->checkpoint, err, &path));
+    if (a->against != NULL && lw_comm_rank(job->comm) == 0) {
+        status = lw_predictions_read(a->against, err, &other);
     }
     LW_TRY_GOTO(lw_comm_agree(job->comm, status, err));
     LW_TRY_GOTO(lw_job_open(job, LW_JOB_EVAL, err));
@@ -133,7 +130,7 @@ static lw_status evaluate(lw_job *job, const wishes *w, lw_error *err)
     LW_TRY_GOTO(lw_comm_agree(job->comm, status, err));
     LW_TRY_GOTO(lw_eval_run(job, eval, err, &result));
     if (job->rank == 0) {
-        status = report(job, eval, &result, other, path, w, err);
+        status = report(job, eval, &result, other, path, a, err);
     }
     status = lw_comm_agree(job->comm, status, err);
 done:
@@ -148,7 +145,7 @@ done:
 
 // --- gates
 
-// What gates need of the data, and no more.
+// Limits the data to what the gates need.
 static void shorten(lw_config *c)
 {
     c->data.samples = LW_GATE_ITEMS;
@@ -162,21 +159,21 @@ static void shorten(lw_config *c)
     c->eval.bootstrap = 0;
 }
 
-// Gates may be looked at before anything is trained: without a checkpoint in the run directory they see initial
-// parameters. One that is asked for by name has to be there.
-static lw_status load_newest(lw_job *job, const wishes *w, lw_error *err, char **path)
+// Gates may be checked before anything is trained: without a checkpoint in the run directory they use the initial
+// parameters. A checkpoint that the user names has to exist.
+static lw_status load_newest(lw_job *job, const arguments *a, lw_error *err, char **path)
 {
     lw_error missing;
     bool found = true;
-    if (w->checkpoint == NULL && job->rank == 0) {
+    if (a->checkpoint == NULL && job->rank == 0) {
         found = lw_checkpoint_resolve(job->config->run.dir, lw_print_warning, NULL, &missing, path) == LW_OK;
         if (!found) {
             fprintf(stderr, "lwmpi: no checkpoint in %s: the gates look at initial parameters\n", job->config->run.dir);
         }
     }
     LW_TRY(lw_comm_broadcast(job->comm, 0, &found, sizeof found, err));
-    if (w->checkpoint != NULL) {
-        LW_TRY(resolve(job, w->checkpoint, err, path));
+    if (a->checkpoint != NULL) {
+        LW_TRY(resolve(job, a->checkpoint, err, path));
     }
     return found ? load(job, *path, err) : LW_OK;
 }
@@ -198,7 +195,7 @@ static lw_status report_gates(const lw_gates *gates, bool json, lw_error *err)
     return LW_OK;
 }
 
-static lw_status check_gates(lw_job *job, const wishes *w, lw_error *err)
+static lw_status check_gates(lw_job *job, const arguments *a, lw_error *err)
 {
     lw_eval *eval = NULL;
     lw_arena workspace = {0};
@@ -207,10 +204,10 @@ static lw_status check_gates(lw_job *job, const wishes *w, lw_error *err)
     lw_status status = LW_OK;
     shorten(job->config);
     LW_TRY_GOTO(lw_job_open(job, LW_JOB_EVAL | LW_JOB_TRAIN, err));
-    LW_TRY_GOTO(load_newest(job, w, err, &path));
+    LW_TRY_GOTO(load_newest(job, a, err, &path));
     LW_TRY_GOTO(lw_comm_agree(job->comm, open_workspace(job, err, &eval, &workspace), err));
     LW_TRY_GOTO(lw_gates_run(job, eval, err, &gates));
-    status = lw_comm_agree(job->comm, job->rank == 0 ? report_gates(&gates, w->json, err) : LW_OK, err);
+    status = lw_comm_agree(job->comm, job->rank == 0 ? report_gates(&gates, a->json, err) : LW_OK, err);
 done:
     free(path);
     lw_eval_destroy(&eval);
@@ -220,31 +217,63 @@ done:
     return status;
 }
 
-lw_status lw_cmd_eval(int argc, char **argv, lw_error *err)
+static lw_status run(const lw_command *self, int argc, char **argv, lw_error *err)
 {
-    wishes w = {0};
+    arguments a = {0};
     int count;
-    const lw_option options[] = {{"checkpoint", &w.checkpoint, NULL},
-                                 {"predictions", &w.predictions, NULL},
-                                 {"against", &w.against, NULL},
-                                 {"gates", NULL, &w.gates},
-                                 {"json", NULL, &w.json},
-                                 {NULL, NULL, NULL}};
     lw_job job = {0};
     lw_comm *comm = NULL;
     lw_status status = LW_OK;
-    LW_TRY(lw_options_parse(options, argc, argv, err, &count));
+    LW_TRY(lw_options_parse(self, argc, argv, err, &a, &count));
     LW_TRY(lw_signals_install(err));
     LW_TRY(lw_comm_create(&(lw_comm_options){.timeout_s = LW_START_TIMEOUT_S}, err, &comm));
     job.comm = comm;
     LW_TRY_GOTO(lw_comm_agree(comm, lw_config_from_words(count, argv + 1, err, &job.config), err));
-    if (w.gates && (w.predictions != NULL || w.against != NULL)) {
+    if (a.gates && (a.predictions != NULL || a.against != NULL)) {
         status = lw_fail(err, LW_ERR_USAGE, "--gates evaluates nothing: it goes without --predictions and --against");
     }
     LW_TRY_GOTO(lw_comm_agree(comm, status, err));
-    status = w.gates ? check_gates(&job, &w, err) : evaluate(&job, &w, err);
+    status = a.gates ? check_gates(&job, &a, err) : evaluate(&job, &a, err);
 done:
     lw_job_close(&job);
     lw_comm_destroy(&comm);
     return status;
 }
+
+const lw_command lw_command_eval = {
+    .name = "eval",
+    .summary = "evaluate a checkpoint",
+    .usage = "eval CONFIG [key=value ...] [--checkpoint DIR] [--predictions FILE] [--against RUN] [--json]\n"
+             "      eval CONFIG [key=value ...] --gates [--checkpoint DIR] [--json]",
+    .text = "Answers the questions of data.eval with every model of CONFIG and compares with the gold answers: exact "
+            "match, token F1, negative log-likelihood of an answer token, accuracy of the first one. It does so for "
+            "the full text prompt (text), the wire (latent) and three controls: no context at all (no_context), the "
+            "latents of another sample (shuffled), and the text prompt cut to as many tokens as there are latents "
+            "(truncated). Compression is given in tokens and in bytes. The headline is the gain over shuffled: "
+            "without it nothing is read from the wire. Intervals are 95 % bootstrap intervals over contexts "
+            "(eval.bootstrap). With several models, joint is the one of their answers that all together find "
+            "likeliest (eval.joint).\n\n"
+            "eval.quantise=true adds the wire in 16, 8, 6 and 4 bits a number, eval.curve=true that of fewer "
+            "latents.\n\n"
+            "Several ranks share the samples; the figures are the same at any number of ranks.",
+    .options =
+        {{"checkpoint", "DIR",
+          "a checkpoint directory, RUN/latest or RUN/best; without it the newest one of run.dir that is whole",
+          LW_OPTION_INTO(arguments, checkpoint)},
+         {"predictions", "FILE", "write question, gold answers and every system's answer, a JSON object a sample",
+          LW_OPTION_INTO(arguments, predictions)},
+         {"against", "RUN",
+          "compare the latent answers, sample by sample, with those in RUN/predictions.jsonl: differences with "
+          "intervals, and sign-flip tests",
+          LW_OPTION_INTO(arguments, against)},
+         {"gates", NULL,
+          "check what has to hold before any figure counts: the soft-token path answers as the text does, labels are "
+          "shifted once, packing changes no loss, training and evaluation agree, latents differ, 32 items can be "
+          "learned by heart (eval.gate_steps). Exit code 1 where one fails",
+          LW_OPTION_INTO(arguments, gates)},
+         {"json", NULL, "the figures as JSON, the only thing on stdout", LW_OPTION_INTO(arguments, json)}},
+    .examples = {{"mpirun -np 2 lwmpi eval my.cfg", "the newest checkpoint of my.cfg's run directory"}},
+    .takes_overrides = true,
+    .lists_keys = true,
+    .run = run,
+};

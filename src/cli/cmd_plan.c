@@ -1,14 +1,12 @@
-// cmd_plan.c: `lwmpi plan`: no MPI, no GPU, no weights.
+// cmd_plan.c: `lwmpi plan`: prints memory, time and decision for each number of GPUs. No MPI, no GPU, no weights.
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
-#include "cli/command.h"
-#include "cli/config_words.h"
 #include "cli/options.h"
 #include "plan/plan.h"
 
-// "1,2,4"
+// Reads "1,2,4".
 static lw_status read_counts(const char *text, lw_error *err, lw_plan_options *out)
 {
     const char *at = text;
@@ -61,27 +59,50 @@ static lw_status plan(const lw_config *config, const lw_plan_options *options, b
     return status;
 }
 
-lw_status lw_cmd_plan(int argc, char **argv, lw_error *err)
+typedef struct arguments {
+    lw_plan_options plan;
+    const char *gpus;
+    bool json;
+} arguments;
+
+static lw_status run(const lw_command *self, int argc, char **argv, lw_error *err)
 {
-    const char *gpus = NULL;
-    const char *per_node = "0";
-    const char *answer = "0";
-    const char *source = "0";
-    bool json = false;
+    arguments a = {0};
     int count;
-    const lw_option options[] = {{"gpus", &gpus, NULL},     {"per-node", &per_node, NULL}, {"answer", &answer, NULL},
-                                 {"source", &source, NULL}, {"json", NULL, &json},         {NULL, NULL, NULL}};
-    lw_plan_options o = {0};
     lw_config *config = NULL;
-    LW_TRY(lw_options_parse(options, argc, argv, err, &count));
-    if (gpus != NULL) {
-        LW_TRY(read_counts(gpus, err, &o));
+    LW_TRY(lw_options_parse(self, argc, argv, err, &a, &count));
+    if (a.gpus != NULL) {
+        LW_TRY(read_counts(a.gpus, err, &a.plan));
     }
-    LW_TRY(lw_option_int("per-node", per_node, 0, 1024, err, &o.per_node));
-    LW_TRY(lw_option_int("answer", answer, 0, 1 << 20, err, &o.answer_tokens));
-    LW_TRY(lw_option_int("source", source, 0, 1 << 26, err, &o.source_bytes));
     LW_TRY(lw_config_from_words(count, argv + 1, err, &config));
-    lw_status status = plan(config, &o, json, err);
+    lw_status status = plan(config, &a.plan, a.json, err);
     lw_config_destroy(&config);
     return status;
 }
+
+const lw_command lw_command_plan = {
+    .name = "plan",
+    .summary = "how many GPUs the job is worth: memory, time, decision",
+    .usage = "plan [CONFIG] [key=value ...] [--gpus 1,2,4] [--json]",
+    .text = "Computes what the job of CONFIG takes at each number of GPUs: memory, item by item, from the same "
+            "layout that train allocates with; time from a roofline of its operators, corrected by the measurements "
+            "that bench and train leave in runs/calibration ($LWMPI_CALIBRATION); what doubling samples, epochs, "
+            "batch, latents or answers would change; and the smallest count that fits and meets plan.deadline_h, or "
+            "the time that is left of a Slurm job. It needs no MPI launch, no GPU and no weights: of the models "
+            "their config.json, and where tokenizer or data are missing it says what it assumed instead.\n\n"
+            "plan.device names the GPU (h100-sxm, h100-pcie, h200-sxm, a100-40, a100-80, a6000, l40s, v100, rtx4090, "
+            "rtx3090), is cpu, or gives the numbers.",
+    .options = {{"gpus", "1,2,4", "counts to look at; 1,2,4,8 when left out", LW_OPTION_INTO(arguments, gpus)},
+                {"per-node", "N", "GPUs of a node; the device's usual number when left out",
+                 LW_OPTION_INTO(arguments, plan.per_node), .max = 1024},
+                {"answer", "N", "mean answer tokens, where there is no data to count",
+                 LW_OPTION_INTO(arguments, plan.answer_tokens), .max = 1 << 20},
+                {"source", "N", "mean bytes that the encoder reads, likewise",
+                 LW_OPTION_INTO(arguments, plan.source_bytes), .max = 1 << 26},
+                {"json", NULL, "the plan as JSON, the only thing on stdout", LW_OPTION_INTO(arguments, json)}},
+    .exits = {{"2", "usage or configuration error, or the job fits no count"}},
+    .examples = {{"lwmpi plan configs/llama8b-qwen7b.cfg plan.device=h200-sxm", "the same job on another GPU"}},
+    .takes_overrides = true,
+    .lists_keys = true,
+    .run = run,
+};

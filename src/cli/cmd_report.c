@@ -1,8 +1,7 @@
-// cmd_report.c: `lwmpi report`: a run directory as one HTML page. No MPI.
+// cmd_report.c: `lwmpi report`: writes a run directory as one HTML page. No MPI.
 #include <stdlib.h>
 #include <string.h>
 
-#include "cli/command.h"
 #include "cli/options.h"
 #include "io/atomic_file.h"
 #include "io/files.h"
@@ -24,7 +23,7 @@ static lw_status write_page(const char *dir, const char *wanted, const char *pag
 {
     char *path = NULL;
     if (wanted != NULL && strcmp(wanted, "-") == 0) {
-        fwrite(page, 1, bytes, stdout); // main sees to what did not arrive
+        fwrite(page, 1, bytes, stdout); // main() reports what could not be written
         return LW_OK;
     }
     LW_TRY(wanted != NULL ? lw_path_join("", wanted, err, &path) : lw_path_join(dir, "report.html", err, &path));
@@ -36,13 +35,16 @@ static lw_status write_page(const char *dir, const char *wanted, const char *pag
     return status;
 }
 
-lw_status lw_cmd_report(int argc, char **argv, lw_error *err)
+typedef struct arguments {
+    const char *output;
+} arguments;
+
+static lw_status run(const lw_command *self, int argc, char **argv, lw_error *err)
 {
-    const char *output = NULL;
+    arguments a = {0};
     int count;
     lw_report_input input;
-    const lw_option options[] = {{"output", &output, NULL}, {NULL, NULL, NULL}};
-    LW_TRY(lw_options_parse(options, argc, argv, err, &count));
+    LW_TRY(lw_options_parse(self, argc, argv, err, &a, &count));
     if (count != 1) {
         return lw_fail(err, LW_ERR_USAGE, "lwmpi report wants one run directory, such as runs/tiny");
     }
@@ -51,9 +53,22 @@ lw_status lw_cmd_report(int argc, char **argv, lw_error *err)
     LW_TRY(lw_report_read(argv[1], err, &input));
     lw_status status = make_page(&input, err, &page, &bytes);
     if (status == LW_OK) {
-        status = write_page(argv[1], output, page, bytes, err);
+        status = write_page(argv[1], a.output, page, bytes, err);
     }
     free(page);
     lw_report_free(&input);
     return status;
 }
+
+const lw_command lw_command_report = {
+    .name = "report",
+    .summary = "a run as one HTML page with plots",
+    .usage = "report RUN_DIR [--output FILE]",
+    .text = "Writes RUN_DIR/report.html: what was trained, with its configuration and checkpoints; losses and rates "
+            "over the steps; the figures of the evaluation, F1 against bytes and against latents where they were "
+            "measured. One file that needs no network and no script. Works while the run goes on; what is missing is "
+            "named.",
+    .options = {{"output", "FILE", "there instead; - is standard output", LW_OPTION_INTO(arguments, output)}},
+    .examples = {{"lwmpi report runs/tiny", ""}},
+    .run = run,
+};

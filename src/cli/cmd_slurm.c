@@ -1,4 +1,4 @@
-// cmd_slurm.c: `lwmpi slurm`: a ready sbatch script, sized by the plan.
+// cmd_slurm.c: `lwmpi slurm`: prints a ready sbatch script, sized by the plan.
 #include <ctype.h>
 #include <limits.h>
 #include <math.h>
@@ -6,14 +6,12 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "cli/command.h"
-#include "cli/config_words.h"
 #include "cli/options.h"
 #include "io/files.h"
 #include "io/install.h"
 #include "plan/plan.h"
 
-// Minutes for starting, loading weights and the evaluation, on top of the training steps.
+// Minutes for the start, loading weights and the evaluation, in addition to the training steps.
 static const double START_MIN = 10.0;
 static const double LEAST_MIN = 15.0;
 
@@ -27,7 +25,7 @@ typedef struct lw_slurm_job {
     char **words; // overrides
 } lw_slurm_job;
 
-// In single quotes for a shell.
+// Prints text in single quotes for a shell.
 static void print_quoted(const char *text)
 {
     putchar('\'');
@@ -41,7 +39,8 @@ static void print_quoted(const char *text)
     putchar('\'');
 }
 
-// The configuration's name in a line that Slurm reads as options: nothing of it is one, and no % is a pattern.
+// Prints the configuration's name in a line that Slurm reads as options, so that nothing in it is taken for an option
+// and no % for a pattern.
 static void print_name(const char *before, const char *name, const char *after)
 {
     fputs(before, stdout);
@@ -52,7 +51,7 @@ static void print_name(const char *before, const char *name, const char *after)
 }
 
 // Host memory of a node: the weights pass through its page cache once; each rank stages parameters and both moments for
-// checkpoints, and holds the samples, MPI and CUDA (4 GB). The CPU device has everything there.
+// checkpoints, and holds the samples, MPI and CUDA (4 GB). The CPU device keeps everything in host memory.
 static int64_t host_memory_gb(const lw_slurm_job *j)
 {
     const lw_plan_memory *m = &j->layout->memory;
@@ -61,7 +60,7 @@ static int64_t host_memory_gb(const lw_slurm_job *j)
     return (int64_t)ceil(1.1 * node / 1e9);
 }
 
-// With the planner's margin, in steps of five minutes.
+// The predicted time with the planner's margin, rounded up to five minutes.
 static int64_t limit_min(const lw_slurm_job *j)
 {
     double minutes = j->layout->total_s / 60.0 / lw_plan_safety() + START_MIN;
@@ -101,7 +100,7 @@ static void print_script(const lw_slurm_job *j)
     printf("\n");
 }
 
-// The folder slurm/ beside configs/.
+// Finds the folder slurm/ beside configs/.
 static lw_status find_folder(lw_error *err, char **out)
 {
     char *config = NULL;
@@ -179,28 +178,42 @@ done:
     return status;
 }
 
-lw_status lw_cmd_slurm(int argc, char **argv, lw_error *err)
+typedef struct arguments {
+    int64_t gpus, nodes; // 0: not given
+    int64_t per_node;
+} arguments;
+
+static lw_status run(const lw_command *self, int argc, char **argv, lw_error *err)
 {
-    const char *gpus = NULL;
-    const char *nodes = NULL;
-    const char *per_node = "0";
+    arguments a = {0};
     int count;
-    const lw_option options[] = {
-        {"gpus", &gpus, NULL}, {"nodes", &nodes, NULL}, {"per-node", &per_node, NULL}, {NULL, NULL, NULL}};
-    lw_plan_options o = {0};
-    int64_t node_count = 0;
     lw_config *config = NULL;
-    LW_TRY(lw_options_parse(options, argc, argv, err, &count));
-    if (gpus != NULL) {
-        LW_TRY(lw_option_int("gpus", gpus, 1, 65536, err, &o.counts[0]));
-        o.count = 1;
-    }
-    if (nodes != NULL) {
-        LW_TRY(lw_option_int("nodes", nodes, 1, 65536, err, &node_count));
-    }
-    LW_TRY(lw_option_int("per-node", per_node, 0, 1024, err, &o.per_node));
+    LW_TRY(lw_options_parse(self, argc, argv, err, &a, &count));
+    const lw_plan_options o = {.counts = {a.gpus}, .count = a.gpus > 0 ? 1 : 0, .per_node = a.per_node};
     LW_TRY(lw_config_from_words(count, argv + 1, err, &config));
-    lw_status status = print(config, &o, node_count, count, argv + 1, err);
+    lw_status status = print(config, &o, a.nodes, count, argv + 1, err);
     lw_config_destroy(&config);
     return status;
 }
+
+const lw_command lw_command_slurm = {
+    .name = "slurm",
+    .summary = "print a ready sbatch script",
+    .usage = "slurm [CONFIG] [key=value ...] [--gpus N] [--nodes N]",
+    .text = "Prints an sbatch script for the job of CONFIG: as many GPUs as the plan decides on, or --gpus; host "
+            "memory from what is loaded; a time limit from the predicted time and its margin. The script checks the "
+            "configuration with a dry run, starts the ranks with srun or mpirun, passes the warning before the time "
+            "limit on to them, and goes back into the queue when they have written a checkpoint. Account, partition "
+            "and modules are in slurm/site.sh.",
+    .options = {{"gpus", "N", "ranks of the job; the plan's decision when left out", LW_OPTION_INTO(arguments, gpus),
+                 .min = 1, .max = 65536},
+                {"nodes", "N", "nodes; as few as hold the GPUs when left out", LW_OPTION_INTO(arguments, nodes),
+                 .min = 1, .max = 65536},
+                {"per-node", "N", "GPUs of a node; the device's usual number when left out",
+                 LW_OPTION_INTO(arguments, per_node), .max = 1024}},
+    .exits = {{"2", "usage or configuration error, or the job fits no count"}},
+    .examples = {{"lwmpi slurm my.cfg > my.sbatch && mkdir -p runs && sbatch my.sbatch", ""}},
+    .takes_overrides = true,
+    .lists_keys = true,
+    .run = run,
+};

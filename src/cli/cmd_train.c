@@ -1,10 +1,9 @@
-// cmd_train.c: `lwmpi train`: open a run, train, evaluate, sum up.
+// cmd_train.c: `lwmpi train`: opens a run, trains, evaluates, and writes the summary.
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
-#include "cli/command.h"
-#include "cli/config_words.h"
+#include "cli/options.h"
 #include "core/clock.h"
 #include "core/version.h"
 #include "eval/eval.h"
@@ -55,8 +54,8 @@ static lw_status open_run(lw_job *job, lw_error *err)
     return check_continues(job, err);
 }
 
-// config.cfg says what the steps in this directory were made with; a start that fails before it comes to any leaves
-// what was there.
+// config.cfg says what the steps in this directory were made with, so a start that fails before its first step leaves
+// the earlier file as it was.
 static lw_status write_config(lw_job *job, lw_error *err)
 {
     char *text = NULL;
@@ -77,7 +76,7 @@ static lw_status write_config(lw_job *job, lw_error *err)
     return status;
 }
 
-// All device memory beside weights and parameters: a training step and an evaluation take turns in it.
+// Allocates all device memory besides weights and parameters. Training steps and evaluations use it in turn.
 static lw_status open_workspace(lw_job *job, lw_trainer *t, lw_eval **eval, lw_error *err, lw_arena *out)
 {
     lw_arena arena = lw_arena_measure();
@@ -183,7 +182,7 @@ static lw_status write_results(lw_job *job, const lw_trainer *t, lw_forecast *fo
     return status;
 }
 
-// Whether summary.json is of this step: it may be that of a shorter run, which was then made longer.
+// Whether summary.json is of this step: it may be of a shorter run that was extended afterwards.
 static bool has_results(const char *run_dir, int64_t step)
 {
     enum { SUMMARY_BYTES = 1 << 20 };
@@ -252,7 +251,7 @@ static lw_status train(lw_job *job, double start_s, lw_error *err)
     if (job->rank == 0) {
         status = write_results(job, &trainer, &forecast, eval, evaluates ? &evaluation : NULL, start_s, err);
     }
-    // The work is done: a slow disk under the results may take longer than a collective.
+    // The work is done, but writing the results to a slow disk may take longer than the deadline of a collective.
     lw_error ignored;
     lw_comm_phase(job->comm, "end of the run");
     (void)lw_comm_rendezvous(job->comm, LW_OK, job->rank == 0, &ignored);
@@ -266,7 +265,7 @@ done:
     return status;
 }
 
-// What all ranks do before it is known which of them train. Collective.
+// What all ranks do before they know which of them train. Collective.
 static lw_status prepare(lw_job *job, lw_comm *world, lw_error *err)
 {
     lw_comm_set_timeout(world, job->config->comm.timeout_s);
@@ -274,7 +273,7 @@ static lw_status prepare(lw_job *job, lw_comm *world, lw_error *err)
     return lw_rank_choice(job, world, err);
 }
 
-// A start that came to nothing leaves no directory that looks like a run; an end that is no success is in the log.
+// A start that failed early leaves no directory that looks like a run; a failure is noted in the log.
 static void end_run(lw_job *job, lw_status status)
 {
     bool failed = status != LW_OK && status != LW_REQUEUE && status != LW_INTERRUPTED;
@@ -286,15 +285,17 @@ static void end_run(lw_job *job, lw_status status)
     lw_run_dir_close(&job->run);
 }
 
-lw_status lw_cmd_train(int argc, char **argv, lw_error *err)
+static lw_status run(const lw_command *self, int argc, char **argv, lw_error *err)
 {
     double start_s = lw_now_s();
     lw_job job = {0};
     lw_comm *world = NULL;
     lw_status status = LW_OK;
+    int count;
+    LW_TRY(lw_options_parse(self, argc, argv, err, NULL, &count)); // it has no options: "--x" is refused
     LW_TRY(lw_signals_install(err));
     LW_TRY(lw_comm_create(&(lw_comm_options){.timeout_s = LW_START_TIMEOUT_S}, err, &world));
-    LW_TRY_GOTO(lw_comm_agree(world, lw_config_from_words(argc - 1, argv + 1, err, &job.config), err));
+    LW_TRY_GOTO(lw_comm_agree(world, lw_config_from_words(count, argv + 1, err, &job.config), err));
     LW_TRY_GOTO(prepare(&job, world, err));
     bool needed = job.comm != NULL;
     if (needed) {
@@ -314,3 +315,28 @@ done:
     lw_comm_destroy(&world);
     return status;
 }
+
+const lw_command lw_command_train = {
+    .name = "train",
+    .summary = "train the wire (the default command)",
+    .usage = "[train] [CONFIG] [key=value ...]",
+    .text = "Trains the encoder and one adapter for each frozen language model of CONFIG, evaluates them, and leaves "
+            "everything in the run directory. Without CONFIG the embedded default, configs/tiny.cfg, is taken: two "
+            "small models and their data, which fit any machine.\n\n"
+            "Start it under mpirun or srun to use several ranks: they share each step's samples, and the result is "
+            "the same at any number of ranks, to rounding. A run directory that holds a checkpoint is continued from "
+            "the newest one that is whole; name another with run.dir=DIR to begin anew. A raised train.epochs or "
+            "train.max_steps goes on longer; other changes of keys that influence results need "
+            "run.accept_changes=true.\n\n"
+            "Checkpoints are written beside the steps. A file that cannot be written is tried twice; then the run "
+            "ends, and the checkpoints from before are as they were. SIGTERM, SIGUSR1 and Ctrl-C end the run at the "
+            "next step, after a checkpoint; the same command continues it.",
+    .exits = {{"75", "stopped by SIGTERM or SIGUSR1 after a checkpoint: start it again"},
+              {"130", "interrupted (Ctrl-C) after a checkpoint"}},
+    .examples = {{"mpirun -np 2 lwmpi", "the embedded default on two ranks"},
+                 {"lwmpi train my.cfg train.lr=3e-4 run.dir=runs/lr3e-4", "another learning rate, another run"},
+                 {"srun --mpi=pmix lwmpi my.cfg", "under Slurm"}},
+    .takes_overrides = true,
+    .lists_keys = true,
+    .run = run,
+};

@@ -1,11 +1,10 @@
-// cmd_verify.c: `lwmpi verify`: loss and gradient of a frozen model against a reference made elsewhere.
+// cmd_verify.c: `lwmpi verify`: compares loss and gradient of a frozen model with a reference made elsewhere.
 #include <jansson.h>
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
-#include "cli/command.h"
 #include "cli/options.h"
 #include "io/json.h"
 #include "io/safetensors.h"
@@ -91,7 +90,8 @@ static lw_status reference_read(const char *path, lw_error *err, lw_reference *r
     LW_TRY(read_f32(r, "grad_prefix", 3, view->dims, err, &r->grad_prefix));
     LW_TRY(read_ids(r, "suffix_ids", &r->suffix_len, err, &r->suffix));
     LW_TRY(read_ids(r, "answer_ids", &r->answer_len, err, &r->answer));
-    // An empty tensor may have any sizes. With these at least 1, the rows are no more than the file has bytes.
+    // An empty tensor may claim sizes of any magnitude. When all sizes are at least 1, there are no more rows than
+    // bytes in the file.
     if (r->batch < 1 || r->d < 1 || r->answer_len < 1) {
         return lw_fail(err, LW_ERR_FORMAT, "%s: %lld samples of width %lld and %lld answer tokens: nothing to verify",
                        path, (long long)r->batch, (long long)r->d, (long long)r->answer_len);
@@ -326,25 +326,47 @@ done:
     return status;
 }
 
-lw_status lw_cmd_verify(int argc, char **argv, lw_error *err)
-{
-    const char *device = "cpu";
-    const char *threads_text = "1";
-    bool json = false;
-    int count;
+typedef struct arguments {
+    const char *device;
     int64_t threads;
-    const lw_option options[] = {
-        {"device", &device, NULL}, {"threads", &threads_text, NULL}, {"json", NULL, &json}, {NULL, NULL, NULL}};
-    LW_TRY(lw_options_parse(options, argc, argv, err, &count));
-    LW_TRY(lw_option_int("threads", threads_text, 1, 4096, err, &threads));
+    bool json;
+} arguments;
+
+static lw_status run(const lw_command *self, int argc, char **argv, lw_error *err)
+{
+    arguments a = {.device = "cpu", .threads = 1};
+    int count;
+    LW_TRY(lw_options_parse(self, argc, argv, err, &a, &count));
     if (count != 2) {
         return lw_fail(err, LW_ERR_USAGE,
                        "verify: MODEL_DIR and REFERENCE.safetensors are wanted; see: lwmpi verify "
                        "--help");
     }
-    if (strcmp(device, "cpu") != 0 && strncmp(device, "cpu:", 4) != 0 && strcmp(device, "cuda") != 0 &&
-        strcmp(device, "cuda:f32") != 0) {
-        return lw_fail(err, LW_ERR_USAGE, "--device %s: cpu, cuda or cuda:f32 is wanted", device);
+    if (strcmp(a.device, "cpu") != 0 && strncmp(a.device, "cpu:", 4) != 0 && strcmp(a.device, "cuda") != 0 &&
+        strcmp(a.device, "cuda:f32") != 0) {
+        return lw_fail(err, LW_ERR_USAGE, "--device %s: cpu, cuda or cuda:f32 is wanted", a.device);
     }
-    return verify(argv[1], argv[2], device, (int)threads, json, err);
+    return verify(argv[1], argv[2], a.device, (int)a.threads, a.json, err);
 }
+
+const lw_command lw_command_verify = {
+    .name = "verify",
+    .summary = "check a frozen model against a reference",
+    .usage = "verify MODEL_DIR REFERENCE.safetensors [--device cpu|cuda|cuda:f32] [--threads N] [--json]",
+    .text = "Computes loss and gradient of the frozen model in MODEL_DIR (a Hugging Face directory) for the inputs "
+            "in REFERENCE, and prints the relative errors against the loss and gradient stored there.\n\n"
+            "REFERENCE holds prefix F32 (B,M,D), suffix_ids I32 (B,S), answer_ids I32 (B,A) padded at the right with "
+            "-1, loss F32 (1) and grad_prefix F32 (B,M,D). The input of a sample is its prefix, the embedded suffix, "
+            "and the embedded answer without its last token; the loss is the mean of -log p over all answer tokens "
+            "of the batch.",
+    .options = {{"device", "cpu|cuda|cuda:f32",
+                 "where to compute; cpu when left out; cuda:f32 keeps weights and activations in f32",
+                 LW_OPTION_INTO(arguments, device)},
+                {"threads", "N", "CPU threads; 1 when left out", LW_OPTION_INTO(arguments, threads), .min = 1,
+                 .max = 4096},
+                {"json", NULL, "the errors as JSON, the only thing on stdout", LW_OPTION_INTO(arguments, json)}},
+    .exits = {{"0", "relative errors of loss and gradient within 1e-4 and 1e-3 (cuda, bf16: 2e-2 both)"},
+              {"1", "outside the tolerance, or failed"}},
+    .examples = {{"lwmpi verify models/Llama-3.1-8B reference.safetensors", ""}},
+    .run = run,
+};

@@ -1,75 +1,71 @@
-// command.h: the sub-commands of lwmpi, their help, and the words before them.
-//
-// A command is one row of a table: name, help, and one function. `argv[0]` of that function is the command's name (or
-// the program's, when `train` was left out), its arguments follow. It returns a status; its exit code is
-// lw_status_exit_code. An error text that is not empty is still to be printed: a command that has told its failure
-// itself (as the ranks' agreement does) returns an empty one. --help never reaches a command.
+// command.h: a sub-command of lwmpi describes itself. Each cmd_NAME.c ends in a row, lw_command_NAME: what its help
+// prints, its options, and the function that runs it. commands.c lists the rows. Local.
 #ifndef LW_COMMAND_H
 #define LW_COMMAND_H
 
 #include <stdbool.h>
-#include <stdio.h>
+#include <stddef.h>
+#include <stdint.h>
 
 #include "core/status.h"
 
-typedef lw_status lw_command_run(int argc, char **argv, lw_error *err);
-
-lw_command_run lw_cmd_train;
-lw_command_run lw_cmd_eval;
-lw_command_run lw_cmd_verify;
-lw_command_run lw_cmd_bench;
-lw_command_run lw_cmd_tokenize;
-lw_command_run lw_cmd_plan;
-lw_command_run lw_cmd_slurm;
-lw_command_run lw_cmd_checkpoint;
-lw_command_run lw_cmd_encode;
-lw_command_run lw_cmd_answer;
-lw_command_run lw_cmd_report;
-lw_command_run lw_cmd_doctor;
-
 typedef struct lw_help_item {
-    const char *term; // "--json"
+    const char *term; // "75"
     const char *text;
 } lw_help_item;
 
-enum { LW_HELP_ITEMS = 8 };
+typedef enum lw_option_kind {
+    LW_OPTION_SWITCH, // takes no value; stores true in a bool
+    LW_OPTION_TEXT,   // stores the word in a const char *
+    LW_OPTION_INT     // stores a whole number in [min, max] in an int64_t
+} lw_option_kind;
 
-typedef struct lw_command {
+// One option. The parser (options.h) and the help read the same row.
+typedef struct lw_option_spec {
+    const char *name;     // without the dashes
+    const char *argument; // what the help calls its value, "FILE"; NULL for a switch
+    const char *help;     // NULL: not shown, since only lwmpi itself passes it
+    lw_option_kind kind;
+    size_t at; // where the value goes: offset in the command's struct of arguments
+    int64_t min, max;
+} lw_option_spec;
+
+// Where an option's value goes: a member of the command's struct of arguments, whose type decides what the option
+// takes. A member of another type does not compile.
+#define LW_OPTION_INTO(struct_type, member) \
+    .kind = _Generic(((struct_type *)NULL)->member,           \
+                     bool: LW_OPTION_SWITCH,                  \
+                     const char *: LW_OPTION_TEXT,            \
+                     int64_t: LW_OPTION_INT),                 \
+    .at = offsetof(struct_type, member)
+
+typedef struct lw_command lw_command;
+
+// argv[0] is the command's name (or the program's, when `train` was left out), its arguments follow; --help never gets
+// here. The exit code is lw_status_exit_code of the result. The caller prints err->text unless it is empty: a command
+// that has already reported its failure, as the agreement of the ranks does, leaves it empty. A usage error is printed
+// on rank 0 alone.
+typedef lw_status lw_command_run(const lw_command *self, int argc, char **argv, lw_error *err);
+
+enum { LW_COMMAND_OPTIONS = 8, LW_HELP_ITEMS = 10 };
+
+struct lw_command {
     const char *name;
-    const char *summary;                 // one line for the list of commands
-    const char *usage;                   // what follows "lwmpi "; lines of a synopsis
-    const char *text;                    // what it does; paragraphs are separated by an empty line
-    lw_help_item options[LW_HELP_ITEMS]; // up to the first without a term
-    lw_help_item exits[LW_HELP_ITEMS];
-    lw_help_item examples[LW_HELP_ITEMS];
-    bool takes_config; // its help ends with the configuration keys
+    const char *summary;                        // one line for the list of commands
+    const char *usage;                          // what follows "lwmpi "; lines of a synopsis
+    const char *text;                           // what it does; paragraphs are separated by an empty line
+    lw_option_spec options[LW_COMMAND_OPTIONS]; // up to the first without a name
+    lw_help_item exits[LW_HELP_ITEMS];          // 0, 1, 2 if they mean more than usual, and other codes
+    lw_help_item examples[LW_HELP_ITEMS];       // up to the first without a term
+    bool takes_overrides;                       // its words are [CONFIG] [key=value ...]
+    bool lists_keys;                            // its help ends with the configuration keys
     lw_command_run *run;
-} lw_command;
+};
 
-// The table, ended by a row without a name.
-const lw_command *lw_commands(void);
+// All commands in the order of the help, ended by NULL.
+const lw_command *const *lw_commands(void);
 
-// What the words of a command line ask for.
-typedef struct lw_request {
-    enum { LW_DO_COMMAND, LW_DO_HELP, LW_DO_VERSION, LW_DO_MAN } kind;
-    const lw_command *command; // LW_DO_HELP: NULL is the program's help
-    int argc;                  // for command->run
-    char **argv;
-} lw_request;
-
-// Fails with LW_ERR_USAGE where the first word is neither a command nor a configuration nor an override, naming the
-// nearest command. Local.
-lw_status lw_request_parse(int argc, char **argv, lw_error *err, lw_request *out);
-
-// Help of one command, or of the program (NULL). Local.
-void lw_help_print(const lw_command *command, FILE *out);
-// The manual page (roff) of the same texts. Fails with LW_ERR_MEMORY. Local.
-lw_status lw_help_man(FILE *out, lw_error *err);
-// lwmpi, compiler, MPI, BLAS, CUDA, backends: one line each. Local.
-void lw_version_print(FILE *out);
-
-// Rank of this process as its launcher tells it in the environment, before MPI is started; 0 when alone. Rank 0
-// speaks for all.
-int lw_launcher_rank(void);
+// The command of this name; NULL: there is none.
+const lw_command *lw_command_find(const char *name);
 
 #endif

@@ -4,7 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "cli/config_words.h"
+#include "cli/options.h"
 #include "core/utf8.h"
 #include "device/arena.h"
 #include "io/json.h"

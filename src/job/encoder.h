@@ -1,6 +1,6 @@
-// encoder.h: the frozen model that the encoder of a job reads with, job->encoder. lw_job_open does all of this; a program
-// that needs the encoder without the models opens it with these. They do nothing for an encoder without such a model.
-// Local.
+// encoder.h: the frozen model that the encoder of a job reads with, job->encoder. lw_job_open does all of this; a
+// command that needs the encoder without the models calls these itself. They do nothing for an encoder without such a
+// model. Local.
 #ifndef LW_JOB_ENCODER_H
 #define LW_JOB_ENCODER_H
 

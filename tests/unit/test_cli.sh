@@ -45,6 +45,8 @@ for command in $commands; do
     cp "$work/out" "$work/first"
     expect 0 '^Exit codes:' '' help "$command"
     cmp -s "$work/out" "$work/first" || complain "not the same as $command --help" help "$command"
+    expect 2 '' "$command: unknown option --bogus; see: lwmpi $command --help" "$command" --bogus=1
+    expect 2 '' "$command: unknown option -x; see: lwmpi $command --help" "$command" -x
 done
 expect 0 '^  train\.lr = ' '' train --help
 expect 0 '^  train\.lr = ' '' seed=1 --help # train is the default
@@ -62,9 +64,14 @@ expect 1 '"damaged": 1,' '1 of 1 checkpoints in .* is damaged' checkpoint --json
 rmdir "$work/run/checkpoints/step-000003"
 expect 0 'run: no checkpoint yet' '' checkpoint "$work/run"
 
-# One voice where a launcher started many.
+expect 2 '' 'eval: option --json takes no value' eval --json=1
+expect 2 '' '^lwmpi: --steps 0: a whole number from 1 to 1000000 is wanted' bench --steps 0
+expect 2 '' '^lwmpi: --steps x: a whole number' bench --steps=x
+
+# Rank 0 alone speaks when a launcher started many.
 OMPI_COMM_WORLD_RANK=1 expect 0 '' '' --help
 OMPI_COMM_WORLD_RANK=1 expect 2 '' '' trian
+OMPI_COMM_WORLD_RANK=1 expect 2 '' '' eval --bogus
 
 if [ -w /dev/full ]; then
     code=0

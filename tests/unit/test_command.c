@@ -9,8 +9,9 @@
 
 #include <cmocka.h>
 
-#include "cli/command.h"
+#include "cli/request.h"
 #include "io/install.h"
+#include "mpi/comm.h"
 
 static lw_request parse(int argc, char **argv)
 {
@@ -77,6 +78,32 @@ static void unknown_words_are_refused(void **state)
     assert_int_equal(request.kind, LW_DO_MAN);
 }
 
+static void check_options(const lw_command *c)
+{
+    for (int i = 0; i < LW_COMMAND_OPTIONS && c->options[i].name != NULL; i++) {
+        const lw_option_spec *o = &c->options[i];
+        assert_int_equal(o->argument == NULL, o->kind == LW_OPTION_SWITCH);
+        assert_true(o->kind != LW_OPTION_INT || o->min < o->max);
+        for (int j = 0; j < i; j++) {
+            assert_string_not_equal(o->name, c->options[j].name);
+        }
+    }
+}
+
+static void commands_describe_themselves(void **state)
+{
+    (void)state;
+    for (const lw_command *const *c = lw_commands(); *c != NULL; c++) {
+        assert_ptr_equal(lw_command_find((*c)->name), *c);
+        assert_non_null((*c)->summary);
+        assert_non_null((*c)->usage);
+        assert_non_null((*c)->text);
+        assert_non_null((*c)->run);
+        check_options(*c);
+    }
+    assert_null(lw_command_find("nonsense"));
+}
+
 static void launcher_rank_is_read_from_the_environment(void **state)
 {
     (void)state;
@@ -118,6 +145,7 @@ int main(void)
         cmocka_unit_test(configurations_and_overrides_begin_train),
         cmocka_unit_test(help_is_found_before_two_dashes),
         cmocka_unit_test(unknown_words_are_refused),
+        cmocka_unit_test(commands_describe_themselves),
         cmocka_unit_test(launcher_rank_is_read_from_the_environment),
         cmocka_unit_test(the_default_is_looked_for_in_datadir_first),
     };

@@ -1,4 +1,4 @@
-// options: the words after a sub-command.
+// test_options.c: the words after a sub-command, parsed by the rows of its options.
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -10,9 +10,21 @@
 
 #include "cli/options.h"
 
-typedef struct parsed {
+typedef struct arguments {
     const char *dir;
-    bool dir_given, json;
+    int64_t threads;
+    bool json;
+} arguments;
+
+static const lw_command command = {
+    .name = "eval",
+    .options = {{"dir", "DIR", "where", LW_OPTION_INTO(arguments, dir)},
+                {"json", NULL, "as JSON", LW_OPTION_INTO(arguments, json)},
+                {"threads", "N", "threads", LW_OPTION_INTO(arguments, threads), .min = 1, .max = 16}},
+};
+
+typedef struct parsed {
+    arguments a;
     int rest;
     char *argv[16];
     lw_error err;
@@ -20,13 +32,12 @@ typedef struct parsed {
 
 static lw_status parse(parsed *p, const char *const *words)
 {
-    const lw_option options[] = {{"dir", &p->dir, &p->dir_given}, {"json", NULL, &p->json}, {NULL, NULL, NULL}};
     int argc = 0;
-    *p = (parsed){.rest = -1};
+    *p = (parsed){.a.threads = 2, .rest = -1};
     for (; words[argc] != NULL; argc++) {
         p->argv[argc] = (char *)(uintptr_t)words[argc];
     }
-    return lw_options_parse(options, argc, p->argv, &p->err, &p->rest);
+    return lw_options_parse(&command, argc, p->argv, &p->err, &p->a, &p->rest);
 }
 
 static void test_options_and_words(void **state)
@@ -34,20 +45,26 @@ static void test_options_and_words(void **state)
     (void)state;
     parsed p;
     assert_int_equal(parse(&p, (const char *const[]){"eval", "a", "--dir", "x", "b", "--json", "c=1", NULL}), LW_OK);
-    assert_string_equal(p.dir, "x");
-    assert_true(p.json && p.dir_given);
+    assert_string_equal(p.a.dir, "x");
+    assert_true(p.a.json);
+    assert_int_equal(p.a.threads, 2);
     assert_int_equal(p.rest, 3);
     assert_string_equal(p.argv[1], "a");
     assert_string_equal(p.argv[2], "b");
     assert_string_equal(p.argv[3], "c=1");
     assert_int_equal(parse(&p, (const char *const[]){"eval", "--dir=y=z", "--", "--json", NULL}), LW_OK);
-    assert_string_equal(p.dir, "y=z");
-    assert_false(p.json);
+    assert_string_equal(p.a.dir, "y=z");
+    assert_false(p.a.json);
     assert_int_equal(p.rest, 1);
     assert_string_equal(p.argv[1], "--json");
     assert_int_equal(parse(&p, (const char *const[]){"eval", NULL}), LW_OK);
     assert_int_equal(p.rest, 0);
-    assert_null(p.dir);
+    assert_null(p.a.dir);
+    assert_int_equal(parse(&p, (const char *const[]){"eval", "--threads=16", "-", "--", "-x", NULL}), LW_OK);
+    assert_int_equal(p.a.threads, 16);
+    assert_int_equal(p.rest, 2);
+    assert_string_equal(p.argv[1], "-");
+    assert_string_equal(p.argv[2], "-x");
 }
 
 static void refuse(const char *const *words, const char *wanted)
@@ -67,6 +84,9 @@ static void test_refusals(void **state)
     refuse((const char *const[]){"eval", "--dri=x", NULL}, "unknown option --dri");
     refuse((const char *const[]){"eval", "--dir", NULL}, "--dir needs a value");
     refuse((const char *const[]){"eval", "--json=1", NULL}, "--json takes no value");
+    refuse((const char *const[]){"eval", "-x", NULL}, "unknown option -x");
+    refuse((const char *const[]){"eval", "-dir", "x", NULL}, "unknown option -dir");
+    refuse((const char *const[]){"eval", "--threads", "17", NULL}, "--threads 17: a whole number from 1 to 16");
 }
 
 static void test_numbers(void **state)

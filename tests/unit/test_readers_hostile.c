@@ -349,6 +349,7 @@ static void test_reference(void **state)
                                                                                                 "[4,8]") "}",
     };
     const char *source = getenv("LWMPI_SOURCE_DIR");
+    const lw_command *verify = lw_command_find("verify");
     char model[512];
     snprintf(model, sizeof model, "%s/tests/parity/fixtures/llama-untied", source == NULL ? "." : source);
     alarm(60); // a loop over 2^63 samples ends here
@@ -356,7 +357,7 @@ static void test_reference(void **state)
         const char *path =
             scratch_put_safetensors("reference.safetensors", headers[i], strstr(headers[i], "[4,8]") != NULL ? 8 : 4);
         char *argv[] = {(char[]){"verify"}, model, (char *)(uintptr_t)path, NULL};
-        assert_int_equal(lw_cmd_verify(3, argv, &err), LW_ERR_FORMAT);
+        assert_int_equal(verify->run(verify, 3, argv, &err), LW_ERR_FORMAT);
         assert_non_null(strstr(err.text, "nothing to verify"));
     }
     alarm(0);
