@@ -31,9 +31,10 @@ static void speak(const lw_comm *comm)
     if (others + 1 == comm->size) {
         lw_comm_say("%s", text); // all ranks failed alike, so the message names none
     } else if (others > 0) {
-        lw_comm_say("rank %d on %s and %d more: %s", comm->rank, lw_comm_host(comm), others, text);
+        lw_comm_say("rank %d on %s and %d more: %s", lw_comm_number(comm, comm->rank), lw_comm_host(comm), others,
+                    text);
     } else {
-        lw_comm_say("rank %d on %s: %s", comm->rank, lw_comm_host(comm), text);
+        lw_comm_say("rank %d on %s: %s", lw_comm_number(comm, comm->rank), lw_comm_host(comm), text);
     }
 }
 

@@ -33,6 +33,10 @@ void lw_comm_destroy(lw_comm **comm);
 // A communicator of the first `ranks` ranks of `parent`; the others get NULL. To be destroyed before its parent.
 // Collective over `parent`.
 lw_status lw_comm_first(lw_comm *parent, int ranks, lw_error *err, lw_comm **out);
+// A communicator of the ranks of `all` that bring the same `colour`, in the order of their ranks: a group of the grid,
+// with a data plane of its own. While a rank waits or works in one of them, those that wait for it in another one are
+// answered. Messages name ranks as `all` does. To be destroyed before `all`; at most four of them. Collective over `all`.
+lw_status lw_comm_group(lw_comm *all, int colour, lw_error *err, lw_comm **out);
 // Waits until all ranks are here, and returns the worst of their statuses; a failure has been told by those that
 // failed, err->text is left alone. Without a deadline for ranks that wait for the work of others, as long as that
 // takes: asleep, not spinning; when a rank dies, the launcher ends them all. last: this rank has done that work, so

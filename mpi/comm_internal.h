@@ -10,7 +10,7 @@
 #include "comm.h"
 #include "comm_nccl.h"
 
-enum { LW_HOST_BYTES = 128, LW_PHASE_BYTES = 128 };
+enum { LW_HOST_BYTES = 128, LW_PHASE_BYTES = 128, LW_COMM_GROUPS = 4 };
 
 // What a rank brings to an agreement. Fixed size, so that one all-gather moves all.
 typedef struct lw_agree_record {
@@ -46,7 +46,11 @@ struct lw_comm {
     MPI_Comm watch;  // another duplicate, for the notices of watch.c
     lw_comm *parent; // borrowed: the communicator that this one is a part of (lw_comm_first); NULL
     int told_signal; // the worst that a rank without a part in the work has reported (rank 0), or that this rank has
+    lw_comm *of;     // borrowed: the communicator that this one is a group of (lw_comm_group); NULL
+    lw_comm *groups[LW_COMM_GROUPS]; // borrowed: this rank's groups of this communicator
+    int group_count;
     int rank, size;
+    int *numbers; // (size) what the ranks are called in messages: their ranks in the whole job
     int local_rank, local_size;
     char (*hosts)[LW_HOST_BYTES]; // (size)
     lw_agree_record *records;     // (size): allocated at the start, so that agreeing on "out of memory" needs none
@@ -85,7 +89,15 @@ void lw_comm_abandon_device(lw_comm *comm);
 // MPI_Abort, with a guarantee that it returns to nobody.
 _Noreturn void lw_comm_kill(int exit_code);
 
+// What rank r is called in messages.
+int lw_comm_number(const lw_comm *comm, int r);
+// Calls `visit` with every communicator that this rank has beside `comm`: the one that it is a group of, and its groups.
+void lw_comm_each_other(lw_comm *comm, void (*visit)(lw_comm *other));
+
 // --- watch.c
+
+// Answers those that wait for this rank in another communicator than the one in which it waits itself.
+void lw_comm_answer_others(lw_comm *comm);
 
 // Reads and sends notices; a rank that waits calls it now and then. waited_s: since the wait began.
 void lw_comm_watch(lw_comm *comm, double waited_s);

@@ -143,8 +143,8 @@ lw_status lw_comm_gather_v(lw_comm *comm, int root, const void *host_data, int64
     int64_t room[2] = {is_root && all == NULL, total};
     lw_status status = lw_comm_broadcast(comm, root, room, sizeof room, err);
     if (status == LW_OK && room[0]) {
-        status = lw_fail(err, LW_ERR_MEMORY, "rank %d on %s has no memory to gather %lld bytes from %d ranks", root,
-                         comm->hosts[root], (long long)room[1], comm->size);
+        status = lw_fail(err, LW_ERR_MEMORY, "rank %d on %s has no memory to gather %lld bytes from %d ranks",
+                         lw_comm_number(comm, root), comm->hosts[root], (long long)room[1], comm->size);
     }
     if (status == LW_OK) {
         lw_comm_enter(comm);

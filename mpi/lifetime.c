@@ -114,6 +114,7 @@ static void tear_down(lw_comm *comm)
         lw_comm_say("rank %d on %s: MPI_Finalize failed, after all work was done", comm->rank, lw_comm_host(comm));
     }
     free(comm->hosts);
+    free(comm->numbers);
     free(comm->signs);
     free(comm->records);
     free(comm);
@@ -145,51 +146,120 @@ lw_status lw_comm_create(const lw_comm_options *options, lw_error *err, lw_comm 
     return status;
 }
 
-// All ranks of `parent` have just met, so that a deadline without names is enough.
-static lw_status split(lw_comm *parent, int ranks, lw_comm *comm, lw_error *err, bool *member)
+// The ranks of `from` in their order, as messages about the part name them.
+static lw_status number(const lw_comm *from, lw_comm *comm, lw_error *err)
+{
+    MPI_Group part = MPI_GROUP_NULL;
+    MPI_Group whole = MPI_GROUP_NULL;
+    int *ranks = calloc((size_t)comm->size, sizeof *ranks);
+    comm->numbers = calloc((size_t)comm->size, sizeof *comm->numbers);
+    lw_status status = LW_OK;
+    if (ranks == NULL || comm->numbers == NULL) {
+        status = lw_fail(err, LW_ERR_MEMORY, "no memory for the tables of %d ranks", comm->size);
+        goto done;
+    }
+    for (int r = 0; r < comm->size; r++) {
+        ranks[r] = r;
+    }
+    LW_TRY_GOTO(lw_comm_check(comm, MPI_Comm_group(comm->world, &part), "MPI_Comm_group", err));
+    LW_TRY_GOTO(lw_comm_check(comm, MPI_Comm_group(from->world, &whole), "MPI_Comm_group", err));
+    int code = MPI_Group_translate_ranks(part, comm->size, ranks, whole, comm->numbers);
+    LW_TRY_GOTO(lw_comm_check(comm, code, "MPI_Group_translate_ranks", err));
+    for (int r = 0; r < comm->size; r++) {
+        comm->numbers[r] = lw_comm_number(from, comm->numbers[r]);
+    }
+done:
+    if (part != MPI_GROUP_NULL) {
+        MPI_Group_free(&part);
+    }
+    if (whole != MPI_GROUP_NULL) {
+        MPI_Group_free(&whole);
+    }
+    free(ranks);
+    return status;
+}
+
+// All ranks of `from` have just met, so that a deadline without names is enough.
+static lw_status split(lw_comm *from, int colour, lw_comm *comm, lw_error *err, bool *member)
 {
     MPI_Comm part = MPI_COMM_NULL;
-    int colour = parent->rank < ranks ? 0 : MPI_UNDEFINED;
-    int code = MPI_Comm_split(parent->world, colour, parent->rank, &part);
-    LW_TRY(lw_comm_check(parent, code, "MPI_Comm_split", err));
+    LW_TRY(lw_comm_check(from, MPI_Comm_split(from->world, colour, from->rank, &part), "MPI_Comm_split", err));
     *member = part != MPI_COMM_NULL;
     lw_status status = LW_OK;
     if (*member) {
         status = set_up(comm, part, err);
         MPI_Comm_free(&part);
+        if (status == LW_OK) {
+            status = number(from, comm, err);
+        }
     }
     return status;
 }
 
-lw_status lw_comm_first(lw_comm *parent, int ranks, lw_error *err, lw_comm **out)
+// A communicator of those that bring the same colour; *out is NULL for ranks that bring MPI_UNDEFINED.
+static lw_status divide(lw_comm *from, int colour, lw_error *err, lw_comm **out)
 {
     char text[512];
     lw_guard *guard = NULL;
     bool member = false;
-    lw_comm *comm = new_comm(parent->timeout_s);
+    lw_comm *comm = new_comm(from->timeout_s);
     snprintf(text, sizeof text,
              "rank %d on %s: waited more than %.1f s (comm.timeout_s) in phase \"%s\" (splitting the ranks): the "
-             "network is stuck, "
-             "or a rank has just died",
-             parent->rank, lw_comm_host(parent), parent->timeout_s, parent->phase);
+             "network is stuck, or a rank has just died",
+             lw_comm_number(from, from->rank), lw_comm_host(from), from->timeout_s, from->phase);
     *out = NULL;
     lw_status status = comm == NULL ? lw_fail(err, LW_ERR_MEMORY, "no memory for the communicator")
-                                    : lw_guard_begin(2.0 * parent->timeout_s, text, err, &guard); // the agreement's too
-    status = lw_comm_agree(parent, status, err);
+                                    : lw_guard_begin(2.0 * from->timeout_s, text, err, &guard); // the agreement's too
+    status = lw_comm_agree(from, status, err);
     if (status == LW_OK) {
-        status = split(parent, ranks, comm, err, &member);
+        status = split(from, colour, comm, err, &member);
         if (status != LW_OK) {
-            lw_comm_abort(parent, status, err); // of this rank alone, as above
+            lw_comm_abort(from, status, err); // of this rank alone: the others are on their way
         }
     }
     if (status == LW_OK && member) {
-        comm->parent = parent;
         *out = comm;
     } else if (comm != NULL) {
         tear_down(comm);
     }
     lw_guard_end(&guard);
     return status;
+}
+
+lw_status lw_comm_first(lw_comm *parent, int ranks, lw_error *err, lw_comm **out)
+{
+    LW_TRY(divide(parent, parent->rank < ranks ? 0 : MPI_UNDEFINED, err, out));
+    if (*out != NULL) {
+        (*out)->parent = parent;
+    }
+    return LW_OK;
+}
+
+lw_status lw_comm_group(lw_comm *all, int colour, lw_error *err, lw_comm **out)
+{
+    if (all->of != NULL || all->group_count == LW_COMM_GROUPS) {
+        return lw_fail(err, LW_ERR_INTERNAL, "a group of a group, or more than %d groups", LW_COMM_GROUPS);
+    }
+    LW_TRY(divide(all, colour, err, out));
+    (*out)->of = all;
+    memcpy((*out)->phase, all->phase, sizeof all->phase);
+    all->groups[all->group_count++] = *out;
+    return LW_OK;
+}
+
+// A group that ends is nobody's group any more.
+static void leave(lw_comm *comm)
+{
+    lw_comm *all = comm->of;
+    int kept = 0;
+    for (int i = 0; all != NULL && i < all->group_count; i++) {
+        if (all->groups[i] != comm) {
+            all->groups[kept++] = all->groups[i];
+        }
+    }
+    if (all != NULL) {
+        all->group_count = kept;
+    }
 }
 
 void lw_comm_destroy(lw_comm **comm)
@@ -211,6 +281,7 @@ void lw_comm_destroy(lw_comm **comm)
              lw_comm_host(c), c->timeout_s);
     status = lw_guard_begin(c->timeout_s, text, &ignored, &guard);
     (void)status; // without it, the launcher's time limit is what is left
+    leave(c);
     tear_down(c);
     lw_guard_end(&guard);
     *comm = NULL;

@@ -55,9 +55,30 @@ const char *lw_comm_host(const lw_comm *comm)
     return comm->hosts != NULL ? comm->hosts[comm->rank] : "unknown host";
 }
 
+int lw_comm_number(const lw_comm *comm, int r)
+{
+    return comm->numbers != NULL ? comm->numbers[r] : r;
+}
+
+void lw_comm_each_other(lw_comm *comm, void (*visit)(lw_comm *other))
+{
+    lw_comm *all = comm->of != NULL ? comm->of : comm;
+    if (all != comm) {
+        visit(all);
+    }
+    for (int i = 0; i < all->group_count; i++) {
+        if (all->groups[i] != comm) {
+            visit(all->groups[i]);
+        }
+    }
+}
+
 void lw_comm_set_timeout(lw_comm *comm, double timeout_s)
 {
     comm->timeout_s = timeout_s > 0 ? timeout_s : 300.0;
+    for (int i = 0; i < comm->group_count; i++) {
+        comm->groups[i]->timeout_s = comm->timeout_s;
+    }
 }
 
 void lw_comm_phase(lw_comm *comm, const char *format, ...)
@@ -66,12 +87,15 @@ void lw_comm_phase(lw_comm *comm, const char *format, ...)
     va_start(args, format);
     vsnprintf(comm->phase, sizeof comm->phase, format, args);
     va_end(args);
+    for (int i = 0; i < comm->group_count; i++) {
+        memcpy(comm->groups[i]->phase, comm->phase, sizeof comm->phase);
+    }
 }
 
 void lw_comm_tell_untold(lw_comm *comm)
 {
     if (comm->untold != NULL) {
-        lw_comm_say("rank %d on %s: %s", comm->rank, lw_comm_host(comm), comm->untold->text);
+        lw_comm_say("rank %d on %s: %s", lw_comm_number(comm, comm->rank), lw_comm_host(comm), comm->untold->text);
         comm->untold = NULL;
     }
 }
@@ -105,7 +129,7 @@ void lw_comm_abort(lw_comm *comm, lw_status status, const lw_error *err)
         lw_comm_tell_untold(comm);
     }
     if (comm != NULL && comm->size > 1) {
-        lw_comm_say("rank %d on %s: %s", comm->rank, lw_comm_host(comm), text);
+        lw_comm_say("rank %d on %s: %s", lw_comm_number(comm, comm->rank), lw_comm_host(comm), text);
     } else {
         lw_comm_say("%s", text);
     }

@@ -37,6 +37,7 @@ void lw_comm_idle(lw_comm *comm, double waited_s, const char *what)
             lw_comm_told_to_end(comm, waited_s, what);
         }
         lw_comm_watch(comm, waited_s);
+        lw_comm_answer_others(comm);
         lw_comm_sleep(fmin(fmax(waited_s / 50.0, 20e-6), 1e-3));
     }
 }

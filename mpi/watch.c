@@ -115,7 +115,7 @@ void lw_comm_watch_end(lw_comm *comm)
     }
 }
 
-void lw_comm_alive(lw_comm *comm)
+static void answer(lw_comm *comm)
 {
     if (comm->size == 1) {
         return;
@@ -135,6 +135,17 @@ void lw_comm_alive(lw_comm *comm)
             send_note(comm, r, LW_NOTE_WORKS);
         }
     }
+}
+
+void lw_comm_alive(lw_comm *comm)
+{
+    answer(comm);
+    lw_comm_each_other(comm, answer);
+}
+
+void lw_comm_answer_others(lw_comm *comm)
+{
+    lw_comm_each_other(comm, answer);
 }
 
 void lw_comm_tell_signal(lw_comm *comm)
@@ -192,7 +203,8 @@ static int list_silent(const lw_comm *comm, double since_s, char *out, size_t si
             continue;
         }
         if (silent < 4 && used < size) {
-            int n = snprintf(out + used, size - used, "%srank %d on %s", silent > 0 ? ", " : "", r, comm->hosts[r]);
+            int n = snprintf(out + used, size - used, "%srank %d on %s", silent > 0 ? ", " : "",
+                             lw_comm_number(comm, r), comm->hosts[r]);
             used += n > 0 ? (size_t)n : 0;
         }
         silent++;
@@ -254,7 +266,7 @@ void lw_comm_told_to_end(lw_comm *comm, double waited_s, const char *what)
         lw_comm_say(
             "rank %d on %s: SIGTERM after %.1f s of waiting in phase \"%s\" (%s) for %s, without a sign of life: "
             "it died, or is busy",
-            comm->rank, lw_comm_host(comm), waited_s, comm->phase, what, silent);
+            lw_comm_number(comm, comm->rank), lw_comm_host(comm), waited_s, comm->phase, what, silent);
     }
 }
 
@@ -271,12 +283,13 @@ void lw_comm_missed_deadline(lw_comm *comm, double waited_s, const char *what)
         lw_comm_say("rank %d on %s: waited %.1f s in phase \"%s\" (%s) for %s: it died, hangs or is stopped, and gave "
                     "no sign of life for %.1f s (comm.timeout_s); look at that node and its log, or raise "
                     "comm.timeout_s if its work may stand still for so long",
-                    comm->rank, lw_comm_host(comm), waited_s, comm->phase, what, missing, comm->timeout_s);
+                    lw_comm_number(comm, comm->rank), lw_comm_host(comm), waited_s, comm->phase, what, missing,
+                    comm->timeout_s);
     } else {
         lw_comm_say(
             "rank %d on %s: waited %.1f s in phase \"%s\" (%s) although every rank is there, and nothing has "
             "moved for %.1f s (comm.timeout_s): the network is stuck or the ranks do not call the same operation",
-            comm->rank, lw_comm_host(comm), waited_s, comm->phase, what, comm->timeout_s);
+            lw_comm_number(comm, comm->rank), lw_comm_host(comm), waited_s, comm->phase, what, comm->timeout_s);
     }
     send_to_all(comm, LW_NOTE_ENDS, lw_now_s());
     lw_comm_abandon_device(comm);

@@ -3,6 +3,8 @@
 //   test_mpi_comm              everything that must succeed
 //   test_mpi_comm hang         the last rank never comes: the others must say so (test_comm_failures.sh)
 //   test_mpi_comm late         the last rank comes late, but within the deadline
+//   test_mpi_comm group        the last rank never comes to a sum over its group
+//   test_mpi_comm group_late   it works for longer than the deadline, and says so
 //   test_mpi_comm abort        the last rank calls lw_comm_abort
 //   test_mpi_comm bench N      times the all-reduce of N floats, as JSON
 #include <math.h>
@@ -283,6 +285,37 @@ static void test_agree(fixture *f)
 
 // --- modes
 
+// Two kinds of groups at once, as a grid has them: neighbours in pairs, and every other rank.
+static void test_groups(fixture *f)
+{
+    lw_device device = {.ops = &host_ops};
+    lw_comm *pair = NULL;
+    lw_comm *others = NULL;
+    CHECK_OK(f, lw_comm_group(f->comm, f->rank / 2, &f->err, &pair));
+    CHECK_OK(f, lw_comm_group(f->comm, f->rank % 2, &f->err, &others));
+    int mates = f->rank / 2 * 2 + 1 < f->size ? 2 : 1;
+    CHECK(f, lw_comm_size(pair) == mates && lw_comm_rank(pair) == f->rank % 2);
+    CHECK(f, lw_comm_size(others) == (f->size + 1 - f->rank % 2) / 2 && lw_comm_rank(others) == f->rank / 2);
+    float values[3] = {1.0F, (float)f->rank, -2.0F};
+    CHECK_OK(f, lw_comm_attach_device(pair, &device, LW_COMM_AUTO, 3, &f->err));
+    CHECK_OK(f, lw_comm_all_reduce(pair, values, 3, &f->err));
+    float ranks = (float)(mates == 2 ? f->rank / 2 * 4 + 1 : f->rank);
+    CHECK(f, values[0] == (float)mates && values[1] == ranks && values[2] == -2.0F * (float)mates);
+    int64_t sum = f->rank;
+    int64_t expected = 0;
+    for (int r = f->rank % 2; r < f->size; r += 2) {
+        expected += r;
+    }
+    CHECK_OK(f, lw_comm_sum_i64(others, &sum, 1, &f->err));
+    CHECK(f, sum == expected);
+    lw_comm_detach_device(pair);
+    lw_comm *group = NULL;
+    CHECK(f, lw_comm_group(pair, 0, &f->err, &group) == LW_ERR_INTERNAL && group == NULL);
+    lw_comm_destroy(&pair);
+    lw_comm_destroy(&others);
+    CHECK_OK(f, lw_comm_barrier(f->comm, &f->err));
+}
+
 static int run_tests(fixture *f)
 {
     test_topology(f);
@@ -291,12 +324,35 @@ static int run_tests(fixture *f)
     test_reductions(f);
     test_data_plane(f);
     test_agree(f);
+    test_groups(f);
     double failures = f->failures;
     CHECK_OK(f, lw_comm_max_f64(f->comm, &failures, 1, &f->err));
     if (f->rank == 0 && failures == 0) {
         printf("comm: all passed at %d ranks\n", f->size);
     }
     return failures == 0 ? 0 : 1;
+}
+
+// The last rank hangs in front of a sum over its group, or works there for longer than the deadline, while ranks of
+// another group already wait for all.
+static int run_group(fixture *f, bool hangs)
+{
+    lw_comm *group = NULL;
+    int64_t value = 1;
+    CHECK_OK(f, lw_comm_group(f->comm, f->rank / 2, &f->err, &group));
+    lw_comm_phase(f->comm, "step %d", 7);
+    if (f->rank == f->size - 1 && hangs) {
+        sleep(60);
+    }
+    for (double start_s = lw_now_s(); f->rank == f->size - 1 && lw_now_s() - start_s < 5.0;) {
+        usleep(1000);
+        lw_comm_alive(f->comm);
+    }
+    CHECK_OK(f, lw_comm_sum_i64(group, &value, 1, &f->err));
+    CHECK_OK(f, lw_comm_barrier(f->comm, &f->err));
+    printf("rank %d went on\n", f->rank);
+    lw_comm_destroy(&group);
+    return f->failures;
 }
 
 static int run_bench(fixture *f, int64_t n)
@@ -326,9 +382,11 @@ static int run_bench(fixture *f, int64_t n)
 int main(int argc, char **argv)
 {
     const char *mode = argc > 1 ? argv[1] : "";
+    bool in_group = strcmp(mode, "group") == 0 || strcmp(mode, "group_late") == 0;
     bool impatient = strcmp(mode, "hang") == 0 || strcmp(mode, "late") == 0;
     fixture f = {0};
-    if (lw_comm_create(&(lw_comm_options){.timeout_s = impatient ? 2.0 : 100.0}, &f.err, &f.comm) != LW_OK) {
+    if (lw_comm_create(&(lw_comm_options){.timeout_s = impatient || in_group ? 2.0 : 100.0}, &f.err, &f.comm) !=
+        LW_OK) {
         fprintf(stderr, "lwmpi: %s\n", f.err.text);
         return 1;
     }
@@ -343,6 +401,8 @@ int main(int argc, char **argv)
         }
         result = lw_comm_barrier(f.comm, &f.err) == LW_OK ? 0 : 1;
         printf("rank %d went on\n", f.rank);
+    } else if (in_group) {
+        result = run_group(&f, strcmp(mode, "group") == 0);
     } else if (strcmp(mode, "abort") == 0) {
         if (last) {
             lw_fail(&f.err, LW_ERR_CONFIG, "no such key");

@@ -34,6 +34,15 @@ host=$(hostname)
         failures=$((failures + 1))
     fi
     expect "late" 0 "rank 0 went on" timeout -k 5 50 $LWMPI_MPIEXEC -np 3 "$program" late
+    # Ranks 0 and 1 wait for all, rank 2 for rank 3 alone, in their group: the one that hangs is named, and nobody else.
+    expect "hang in a group" 1 "for rank 3 on $host: it died, hangs or is stopped" \
+        timeout -k 5 50 $LWMPI_MPIEXEC -np 4 "$program" group
+    if grep -qE 'for rank [0-2]|rank 2 on [^ ]+, ' "$out"; then
+        echo "FAILED: hang in a group: a rank that waits was named"
+        cat "$out"
+        failures=$((failures + 1))
+    fi
+    expect "work in a group" 0 "rank 0 went on" timeout -k 5 50 $LWMPI_MPIEXEC -np 4 "$program" group_late
     expect "abort" 2 "lwmpi: rank 1 on $host: no such key" timeout -k 5 50 $LWMPI_MPIEXEC -np 2 "$program" abort
 }
 # A rank that never begins: the others know only that they wait.
