@@ -258,6 +258,7 @@ static lw_status load_reader(receiver *r, reader *m, const lw_pass_limits *limit
     lw_arena arena = lw_arena_measure();
     lw_decoder_options options = {.max_positions = limits->max_len};
     LW_TRY(lw_decoder_load(job->dev, m->llm->path, &options, err, &m->llm->decoder));
+    m->llm->weights_hash = lw_decoder_fingerprint(m->llm->decoder);
     lw_checkpoint_model loaded;
     lw_llm_note(m->llm, &loaded);
     LW_TRY(lw_endpoint_same_model(&r->endpoint, &loaded, m->llm->path, err));

@@ -253,10 +253,10 @@ static void leave_record(const lw_bench *b, const lw_hf_config *const *configs, 
 }
 
 // Allocates the device memory of the step, and measures the step on synthetic samples.
-static lw_status start(lw_bench *b, const lw_hf_config *const *configs, const lw_bench_samples *samples,
-                       lw_arena *memory, lw_error *err)
+static lw_status start(lw_bench *b, const lw_bench_samples *samples, lw_arena *memory, lw_error *err)
 {
     lw_job *job = b->job;
+    const lw_hf_config *own[LW_MAX_MODELS];
     lw_decoder *decoders[LW_MAX_MODELS];
     lw_step_limits limits;
     lw_arena arena = lw_arena_measure();
@@ -267,14 +267,13 @@ static lw_status start(lw_bench *b, const lw_hf_config *const *configs, const lw
     for (int64_t i = 0; i < b->share; i++) {
         b->batch[i] = &samples->list[i];
     }
-    for (int64_t j = 0; j < job->llm_count; j++) {
-        decoders[j] = job->llms[j].decoder;
-    }
+    lw_job_decoders(job, decoders);
     LW_TRY(lw_step_limits_of(job->config, samples->list, samples->count, b->micro, 1, err, &limits));
-    LW_TRY(lw_step_layout(&arena, job->dev, &job->wire, configs, &limits, err, &b->step));
+    lw_job_own_configs(job, own);
+    LW_TRY(lw_step_layout(&arena, job->dev, &job->wire, own, &limits, err, &b->step));
     LW_TRY(lw_arena_alloc(job->dev, &arena, "work space of a step", err, memory));
     arena = *memory;
-    LW_TRY(lw_step_layout(&arena, job->dev, &job->wire, configs, &limits, err, &b->step));
+    LW_TRY(lw_step_layout(&arena, job->dev, &job->wire, own, &limits, err, &b->step));
     b->spec = lw_step_spec_of(job->config);
     b->spec.loss = (lw_step_loss){0};
     return lw_step_start(&b->step, &job->wire, decoders, err);
@@ -288,10 +287,12 @@ static lw_status bench(lw_job *job, const lw_bench_options *options, const char 
     const lw_hf_config *configs[LW_MAX_MODELS];
     const lw_config *c = job->config;
     lw_status status = LW_OK;
-    int64_t ranks = lw_comm_size(job->comm);
     int64_t rank = lw_comm_rank(job->comm);
+    int64_t model = c->grid.model > 0 ? c->grid.model : 1;
+    int64_t ranks = lw_comm_size(job->comm) / model; // that divide the samples
+    int64_t place = rank / model;
     b.global = c->batch.per_rank > 0 ? c->batch.per_rank * ranks : c->batch.global;
-    b.share = b.global * (rank + 1) / ranks - b.global * rank / ranks;
+    b.share = b.global * (place + 1) / ranks - b.global * place / ranks;
     b.micro = c->batch.micro > 0 && c->batch.micro < b.share ? c->batch.micro : b.share;
     if (b.global < ranks) {
         status = lw_fail(err, LW_ERR_CONFIG, "batch.global = %lld is less than the %lld ranks that divide it",
@@ -301,13 +302,11 @@ static lw_status bench(lw_job *job, const lw_bench_options *options, const char 
     job->min_positions = lw_config_latents(c, options->source_tokens) + options->answer_tokens + 16;
     job->min_source = options->source_tokens;
     LW_TRY_GOTO(lw_job_open(job, LW_JOB_SYNTHETIC, err));
-    for (int64_t j = 0; j < job->llm_count; j++) {
-        configs[j] = &job->llms[j].config;
-    }
+    lw_job_configs(job, configs);
     status = lw_bench_samples_make(configs, job->llm_count, job->wire.encoder.reader->alphabet, b.share, options, err,
                                    &samples);
     if (status == LW_OK) {
-        status = start(&b, configs, &samples, &memory, err);
+        status = start(&b, &samples, &memory, err);
     }
     LW_TRY_GOTO(lw_comm_agree(job->comm, status, err));
     LW_TRY_GOTO(lw_job_stopped(job, lw_comm_agree(job->comm, lw_bench_run(&b, err), err), "during the benchmark", err));

@@ -177,6 +177,7 @@ static lw_status load_encoder(sender *s, int64_t longest, lw_error *err)
     if (shared >= 0) {
         lw_decoder_options options = {.max_positions = lw_job_encoder_positions(job, shared)};
         LW_TRY(lw_decoder_load(job->dev, job->encoder.path, &options, err, &job->llms[shared].decoder));
+        job->llms[shared].weights_hash = lw_decoder_fingerprint(job->llms[shared].decoder);
     }
     LW_TRY(lw_job_load_encoder(job, 0, err));
     if (lw_job_note_encoder(job, &loaded)) {

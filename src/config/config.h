@@ -92,6 +92,9 @@ typedef struct lw_config {
     int64_t seed;
 
     struct {
+        int64_t model; // 0: "auto"
+    } grid;
+    struct {
         lw_comm_backend backend;
         double timeout_s;
     } comm;

@@ -70,6 +70,9 @@ static const lw_key keys[] = {
     AUTO_INT(threads, 4096, LW_KEY_FREE, "CPU threads of each rank; auto: the node's cores shared by its ranks"),
     INT(seed, 1, 0, INT64_MAX, 0, "of initial parameters and sample order"),
 
+    AUTO_INT(grid.model, LW_MAX_MODELS, LW_KEY_FREE,
+             "groups of ranks with different models, which divide the frozen weights; the samples are divided among "
+             "what is left; auto: what fits and is fastest"),
     CHOICE(comm.backend, lw_comm_backend, LW_COMM_AUTO, backend_words, LW_KEY_FREE,
            "data plane; auto: nccl between GPUs, else mpi; nccl connects one rank, too"),
     FLOAT(comm.timeout_s, 300, 0, 1e6, LW_KEY_FREE | LW_KEY_OPEN_LO,

@@ -141,6 +141,9 @@ static lw_status score(lw_job *job, lw_eval *e, int64_t j, int slot, int64_t i, 
         LW_TRY(score_text(job, j, i, g, record, err));
         record[LW_RECORD_LENGTH] = (double)g->count;
         memcpy(lw_eval_own_ids(job, e, i, j, slot), g->ids, (size_t)g->count * sizeof *g->ids);
+        if (slot == LW_EVAL_LATENT) {
+            *lw_eval_own_length(job, e, i, j) = (int32_t)g->count;
+        }
     }
     if (!e->task.generate) {
         record[LW_RECORD_EXACT] = record[LW_RECORD_F1] = __builtin_nan("");
@@ -187,6 +190,9 @@ static lw_status run_sharing(lw_job *job, lw_eval *e, int lead, int64_t first, i
         LW_TRY(send_in_bits(job, e, task->systems[lead].bits, err));
     }
     for (int64_t j = 0; j < job->llm_count; j++) {
+        if (!lw_job_owns(job, j)) {
+            continue;
+        }
         make_soft_tokens(job, e, j);
         for (int slot = lead; slot < task->system_count; slot++) {
             if (lw_eval_same_latents(job->config, &task->systems[slot], &task->systems[lead])) {
@@ -209,7 +215,7 @@ lw_status lw_eval_chunk(lw_job *job, lw_eval *e, int64_t first, int64_t count, l
             continue;
         }
         LW_TRY(run_sharing(job, e, lead, first, count, err));
-        if (lead == 0 && task->joint) { // the latents are still there
+        if (lead == 0 && task->joint && job->models == NULL) { // the latents are still there
             LW_TRY(lw_eval_joint_chunk(job, e, first, count, err));
         }
     }
@@ -218,6 +224,20 @@ lw_status lw_eval_chunk(lw_job *job, lw_eval *e, int64_t first, int64_t count, l
 
 // --- the whole
 
+// The joint choice where other ranks run other LLMs: they answer first, and then score each other's answers.
+static lw_status choose_across_ranks(lw_job *job, lw_eval *e, int64_t first, int64_t count, lw_error *err)
+{
+    lw_status status = LW_OK;
+    LW_TRY(lw_eval_exchange_answers(job, e, first, count, err));
+    if (count > 0) {
+        status = encode(job, e, first, count, &e->task.systems[LW_EVAL_LATENT], err);
+    }
+    if (status == LW_OK && count > 0) {
+        status = lw_eval_joint_chunk(job, e, first, count, err);
+    }
+    return lw_comm_agree(job->comm, lw_signal_check(status), err);
+}
+
 // The rounds of an evaluation: in each, every rank does a chunk at most, and all agree to go on. A signal on any rank
 // stops all of them then.
 static lw_status run_rounds(lw_job *job, lw_eval *e, lw_error *err)
@@ -225,16 +245,19 @@ static lw_status run_rounds(lw_job *job, lw_eval *e, lw_error *err)
     int64_t n = e->task.samples;
     int64_t chunks = (n + e->chunk - 1) / e->chunk;
     lw_status status = LW_OK;
-    for (int64_t round = 0; round < chunks && status == LW_OK; round += job->ranks) {
-        int64_t first = (round + job->rank) * e->chunk;
+    for (int64_t round = 0; round < chunks && status == LW_OK; round += job->grid.data) {
+        int64_t first = (round + job->place.data) * e->chunk;
         int64_t count = n - first < e->chunk ? n - first : e->chunk;
         lw_comm_phase(job->comm, "evaluation, samples from %lld on", (long long)(round * e->chunk));
         if (count > 0) {
             status = lw_eval_chunk(job, e, first, count, err);
         }
         status = lw_comm_agree(job->comm, lw_signal_check(status), err);
+        if (status == LW_OK && e->task.joint && job->models != NULL) {
+            status = choose_across_ranks(job, e, first, count > 0 ? count : 0, err);
+        }
         if (status == LW_OK && e->task.generate) {
-            int64_t done = (round + job->ranks) * e->chunk;
+            int64_t done = (round + job->grid.data) * e->chunk;
             lw_run_dir_progress(job->run, &(lw_progress_state){.label = "eval",
                                                                .done = done < n ? done : n,
                                                                .total = n,

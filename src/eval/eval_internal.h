@@ -44,6 +44,8 @@ struct lw_eval {
     int64_t own;     // samples of this rank at most: whole chunks
     int32_t *ids;    // (systems, own, LLMs, max_new_tokens) generated here
     int32_t *all_ids[LW_EVAL_SYSTEMS]; // rank 0, after an evaluation: (ranks, own, LLMs, max_new_tokens) each
+    int32_t *lengths;                  // (own, LLMs) of the answers through the latents, which are chosen from
+    int64_t *exchanged;                // (chunk, LLMs, 1 + max_new_tokens) scratch, where other ranks have other LLMs
     lw_ids candidate;                  // scratch
     const float *latents;              // device: what the adapters read now
     float *received;                   // device, (latent rows of a chunk, d_z); NULL: no quantised systems
@@ -68,7 +70,7 @@ static inline double *lw_eval_record(const lw_job *job, const lw_eval *e, int64_
 // Where sample i's tokens are among those of its rank.
 static inline int64_t lw_eval_own_index(const lw_job *job, const lw_eval *e, int64_t i)
 {
-    return i / e->chunk / job->ranks * e->chunk + i % e->chunk;
+    return i / e->chunk / job->grid.data * e->chunk + i % e->chunk;
 }
 
 static inline int32_t *lw_eval_own_ids(const lw_job *job, const lw_eval *e, int64_t i, int64_t j, int slot)
@@ -77,14 +79,22 @@ static inline int32_t *lw_eval_own_ids(const lw_job *job, const lw_eval *e, int6
     return e->ids + at * job->config->eval.max_new_tokens;
 }
 
+static inline int32_t *lw_eval_own_length(const lw_job *job, const lw_eval *e, int64_t i, int64_t j)
+{
+    return &e->lengths[lw_eval_own_index(job, e, i) * job->llm_count + j];
+}
+
 // Rank 0, after lw_eval_gather: the same of any sample.
 static inline const int32_t *lw_eval_all_ids(const lw_job *job, const lw_eval *e, int64_t i, int64_t j, int slot)
 {
-    int64_t at = (i / e->chunk % job->ranks * e->own + lw_eval_own_index(job, e, i)) * job->llm_count + j;
+    int rank = lw_job_owner_rank(job, j, (int)(i / e->chunk % job->grid.data));
+    int64_t at = (rank * e->own + lw_eval_own_index(job, e, i)) * job->llm_count + j;
     return e->all_ids[slot] + at * job->config->eval.max_new_tokens;
 }
 
 // --- joint.c
+// Brings the answers to the chunk of those LLMs that other ranks run. Collective over job->models.
+lw_status lw_eval_exchange_answers(lw_job *job, lw_eval *e, int64_t first, int64_t count, lw_error *err);
 // Scores the answers that LLM `author` gave to the chunk through its latents with every LLM; the latents of the chunk
 // are in e->latents.
 lw_status lw_eval_joint_chunk(lw_job *job, lw_eval *e, int64_t first, int64_t count, lw_error *err);

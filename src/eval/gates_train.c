@@ -28,9 +28,7 @@ static lw_status layout(school *c, lw_arena *arena, lw_error *err)
 {
     const lw_hf_config *configs[LW_MAX_MODELS];
     lw_step_limits limits;
-    for (int64_t j = 0; j < c->job->llm_count; j++) {
-        configs[j] = &c->job->llms[j].config;
-    }
+    lw_job_own_configs(c->job, configs);
     LW_TRY(lw_step_limits_of(c->job->config, c->samples, c->count, c->micro, 1, err, &limits));
     return lw_step_layout(arena, c->job->dev, &c->job->wire, configs, &limits, err, &c->step);
 }
@@ -46,9 +44,7 @@ static lw_status enter(lw_job *job, const lw_corpus *corpus, lw_error *err, scho
     for (int64_t i = 0; i < count; i++) {
         c->batch[i] = &corpus->samples[i];
     }
-    for (int64_t j = 0; j < job->llm_count; j++) {
-        decoders[j] = job->llms[j].decoder;
-    }
+    lw_job_decoders(job, decoders);
     lw_arena arena = lw_arena_measure();
     LW_TRY(layout(c, &arena, err));
     LW_TRY(lw_arena_alloc(job->dev, &arena, "work space of a gate's steps", err, &c->memory));

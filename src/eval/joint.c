@@ -4,6 +4,7 @@
 // by itself. The sum is over all tokens and all LLMs, not a mean: an answer is as likely as all of it.
 #include <math.h>
 #include <stdlib.h>
+#include <string.h>
 
 #include "data/sample.h"
 #include "eval/eval_internal.h"
@@ -19,7 +20,7 @@ static int32_t end_token(const lw_llm *llm)
 static lw_status candidate(lw_job *job, lw_eval *e, int64_t i, int64_t author, int64_t reader, lw_error *err)
 {
     const int32_t *ids = lw_eval_own_ids(job, e, i, author, LW_EVAL_LATENT);
-    int64_t count = (int64_t)lw_eval_record(job, e, i, author, LW_EVAL_LATENT)[LW_RECORD_LENGTH];
+    int64_t count = *lw_eval_own_length(job, e, i, author);
     bool ended = count < job->config->eval.max_new_tokens;
     size_t most = (size_t)lw_config_new_tokens(job->config);
     lw_ids *out = &e->candidate;
@@ -40,6 +41,36 @@ static lw_status candidate(lw_job *job, lw_eval *e, int64_t i, int64_t author, i
         LW_TRY(lw_ids_push(out, end_token(&job->llms[reader]), err));
     }
     out->len = out->len < most ? out->len : most;
+    return LW_OK;
+}
+
+lw_status lw_eval_exchange_answers(lw_job *job, lw_eval *e, int64_t first, int64_t count, lw_error *err)
+{
+    int64_t most = job->config->eval.max_new_tokens;
+    int64_t n = count * job->llm_count;
+    memset(e->exchanged, 0, (size_t)(n * (1 + most)) * sizeof *e->exchanged);
+    for (int64_t at = 0; at < n; at++) {
+        int64_t i = first + at / job->llm_count;
+        int64_t j = at % job->llm_count;
+        int64_t *answer = e->exchanged + at * (1 + most);
+        if (!lw_job_owns(job, j)) {
+            continue;
+        }
+        answer[0] = *lw_eval_own_length(job, e, i, j);
+        for (int64_t t = 0; t < answer[0]; t++) {
+            answer[1 + t] = lw_eval_own_ids(job, e, i, j, LW_EVAL_LATENT)[t];
+        }
+    }
+    LW_TRY(lw_comm_sum_i64(job->models, e->exchanged, n * (1 + most), err)); // one rank has it, the others zeros
+    for (int64_t at = 0; at < n; at++) {
+        int64_t i = first + at / job->llm_count;
+        int64_t j = at % job->llm_count;
+        const int64_t *answer = e->exchanged + at * (1 + most);
+        *lw_eval_own_length(job, e, i, j) = (int32_t)answer[0];
+        for (int64_t t = 0; t < answer[0]; t++) {
+            lw_eval_own_ids(job, e, i, j, LW_EVAL_LATENT)[t] = (int32_t)answer[1 + t];
+        }
+    }
     return LW_OK;
 }
 
@@ -96,6 +127,9 @@ static lw_status read_answers(lw_job *job, lw_eval *e, int64_t author, int64_t r
 lw_status lw_eval_joint_chunk(lw_job *job, lw_eval *e, int64_t first, int64_t count, lw_error *err)
 {
     for (int64_t reader = 0; reader < job->llm_count; reader++) {
+        if (!lw_job_owns(job, reader)) {
+            continue;
+        }
         lw_adapter_forward(job->dev, &job->wire.params, &job->wire.adapters[reader], e->batch.z_rows, e->latents,
                            &e->adapters[reader]);
         for (int64_t author = 0; author < job->llm_count; author++) {

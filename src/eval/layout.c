@@ -114,7 +114,7 @@ static bool allocate(const lw_job *job, lw_eval *e)
     size_t n = (size_t)job->eval.count;
     size_t llms = (size_t)job->llm_count;
     size_t count = (size_t)lw_eval_systems(c, systems);
-    int64_t ranks = job->ranks > 0 ? job->ranks : 1; // a plan has none
+    int64_t ranks = job->grid.data > 0 ? job->grid.data : 1; // a plan has none
     int64_t chunks = (job->eval.count + e->chunk - 1) / e->chunk;
     e->own = (chunks + ranks - 1) / ranks * e->chunk;
     e->partner = calloc(n, sizeof *e->partner);
@@ -124,8 +124,10 @@ static bool allocate(const lw_job *job, lw_eval *e)
     e->records = calloc(n * llms * count, LW_RECORD_COUNT * sizeof *e->records);
     e->joint = calloc(n * llms * llms, sizeof *e->joint);
     e->ids = calloc(count * (size_t)e->own * llms, (size_t)c->eval.max_new_tokens * sizeof *e->ids);
+    e->lengths = calloc((size_t)e->own * llms, sizeof *e->lengths);
+    e->exchanged = calloc((size_t)e->chunk * llms, (size_t)(1 + c->eval.max_new_tokens) * sizeof *e->exchanged);
     bool done = e->partner != NULL && e->which != NULL && e->context_hash != NULL && e->cluster != NULL &&
-                e->records != NULL && e->joint != NULL && e->ids != NULL;
+                e->records != NULL && e->joint != NULL && e->ids != NULL && e->lengths != NULL && e->exchanged != NULL;
     if (done && c->eval.quantise) {
         size_t rows = (size_t)(e->chunk * most_latents(job));
         e->z = calloc(rows, (size_t)c->wire.d_z * sizeof *e->z);
@@ -180,6 +182,9 @@ lw_status lw_eval_layout(lw_arena *arena, lw_job *job, lw_error *err, lw_eval **
     lw_arena_mark mark = lw_arena_save(arena);
     for (int64_t j = 0; j < job->llm_count; j++) {
         lw_pass_limits llm;
+        if (!lw_job_owns(job, j)) {
+            continue;
+        }
         llm_limits(job, e->chunk, j, &llm);
         lw_arena_rewind(arena, mark);
         lw_adapter_layout(arena, &job->wire.adapters[j], limits.latents, lw_eval_is_text(job) ? 1 : 0, &e->adapters[j]);
@@ -193,6 +198,9 @@ lw_eval_part lw_eval_part_bytes(const lw_eval *e, int64_t j)
 {
     const lw_generator *g = &e->generators[j];
     const lw_hf_config *c = g->config;
+    if (c == NULL) {
+        return (lw_eval_part){0}; // another rank has it
+    }
     size_t row = (size_t)(2 * c->layers * c->kv_heads * c->head_dim) * lw_dtype_bytes(g->dev->frozen_type);
     return (lw_eval_part){.logits = (size_t)(g->limits.supervised * c->vocab) * sizeof(float),
                           .caches = (size_t)(g->cache.slots * g->cache.capacity) * row};
@@ -218,6 +226,8 @@ void lw_eval_destroy(lw_eval **eval)
         free(e->records);
         free(e->joint);
         free(e->ids);
+        free(e->lengths);
+        free(e->exchanged);
         free(e->z);
         free(e->wire);
         free(e);
@@ -233,7 +243,9 @@ lw_status lw_eval_start(lw_job *job, lw_eval *e, lw_error *err)
     }
     LW_TRY(lw_encoder_batch_create(&e->encoder.limits, &e->encoder.on, err, &e->batch));
     for (int64_t j = 0; j < job->llm_count; j++) {
-        LW_TRY(lw_generator_start(&e->generators[j], job->llms[j].decoder, err));
+        if (lw_job_owns(job, j)) {
+            LW_TRY(lw_generator_start(&e->generators[j], job->llms[j].decoder, err));
+        }
     }
     e->started = true;
     return LW_OK;

@@ -158,6 +158,9 @@ static lw_status add_batch(fit *f, const batch *b, lw_error *err)
     for (int64_t j = 0; j < job->llm_count; j++) {
         const lw_adapter *a = &job->wire.adapters[j];
         lw_layernorm_buffers *norm = &step->adapters[j].norm;
+        if (!lw_job_owns(job, j)) {
+            continue;
+        }
         for (int64_t i = 0; i < b->count; i++) {
             LW_TRY(aim(f, j, b->index[i], i, err));
         }
@@ -184,13 +187,13 @@ static int64_t texts_wanted(const fit *f)
     return texts;
 }
 
-// The ranks take batches in turn.
+// The ranks that have the same LLMs take batches in turn.
 static lw_status add_texts(fit *f, int64_t texts, lw_error *err)
 {
     const lw_job *job = f->job;
     int64_t micro = f->step->limits.encoder.samples;
     int64_t most = micro < BATCH ? micro : BATCH;
-    for (int64_t done = job->rank * most; done < texts; done += job->ranks * most) {
+    for (int64_t done = job->place.data * most; done < texts; done += job->grid.data * most) {
         batch b = {.count = texts - done < most ? texts - done : most};
         for (int64_t i = 0; i < b.count; i++) {
             b.index[i] = place_of(f, done + i);
@@ -267,8 +270,9 @@ static lw_status add_ranks(fit *f, lw_error *err)
             int64_t n = elements - done < most ? elements - done : most;
             LW_TRY(lw_comm_all_reduce(f->job->comm, f->ridge[j].xx + done, n, err));
         }
+        LW_TRY(lw_comm_sum_i64(f->job->comm, &f->ridge[j].rows, 1, err));
     }
-    return lw_comm_sum_i64(f->job->comm, &f->ridge[0].rows, 1, err);
+    return LW_OK;
 }
 
 // Rank 0 solves, so that all have the same bits.
@@ -281,7 +285,6 @@ static lw_status set_adapter(fit *f, int64_t j, lw_error *err, double *explained
     int64_t weights = a->d * a->d_z;
     float *solution = malloc((size_t)(weights + a->d) * sizeof *solution); // weight, bias
     lw_status status = LW_OK;
-    f->ridge[j].rows = f->ridge[0].rows;
     if (solution == NULL) {
         status = lw_fail(err, LW_ERR_MEMORY, "no memory for the fit of the adapters");
     } else if (job->rank == 0) {

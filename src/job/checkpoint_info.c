@@ -9,7 +9,7 @@
 void lw_llm_note(const lw_llm *m, lw_checkpoint_model *out)
 {
     snprintf(out->name, sizeof out->name, "%s", m->name);
-    out->weights_hash = lw_decoder_fingerprint(m->decoder);
+    out->weights_hash = m->weights_hash;
     out->tokenizer_hash = lw_tokenizer_fingerprint(m->tokenizer);
 }
 

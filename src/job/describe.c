@@ -8,9 +8,8 @@
 #include "kernels/cuda/device_cuda.h"
 #include "mpi/comm_nccl.h"
 
-static void describe_load(const lw_decoder *decoder, char *out, size_t size)
+static void describe_load(lw_frozen_figures l, char *out, size_t size)
 {
-    lw_frozen_figures l = lw_decoder_load_figures(decoder);
     if (l.bytes == 0) {
         snprintf(out, size, "random weights made in %.2f s", l.wall_s);
     } else {
@@ -24,7 +23,7 @@ static void describe_models(lw_job *job)
     for (int64_t j = 0; j < job->llm_count; j++) {
         char load[96];
         const lw_llm *m = &job->llms[j];
-        describe_load(m->decoder, load, sizeof load);
+        describe_load(m->loaded, load, sizeof load);
         lw_hf_counts n = lw_hf_config_counts(&m->config);
         lw_log(job->run,
                "model %s: %s, %lld layers, width %lld, %lld heads (%lld kv), ffn %lld, vocabulary %lld%s, "

@@ -8,6 +8,12 @@ static bool is_shared(const lw_job *job)
     return job->encoder.backbone.shared != NULL;
 }
 
+// A rank that does not own the LLM that the encoder shares has the layers that it reads with as a copy of its own.
+static bool borrows(const lw_job *job)
+{
+    return is_shared(job) && lw_job_owns(job, job->encoder.share);
+}
+
 // --- shapes and tokens
 
 static int32_t mark(const lw_tokenizer *tokenizer, int32_t own, const char *name)
@@ -94,14 +100,13 @@ static int64_t max_tokens(const lw_job *job)
 int64_t lw_job_encoder_positions(const lw_job *job, int64_t j)
 {
     const lw_job_encoder *e = &job->encoder;
-    bool shares = is_shared(job) && e->share == j;
-    return shares ? e->backbone.ops->positions(job->wire.encoder.reader, max_tokens(job)) : 0;
+    return borrows(job) && e->share == j ? e->backbone.ops->positions(job->wire.encoder.reader, max_tokens(job)) : 0;
 }
 
 size_t lw_job_encoder_bytes(const lw_job *job)
 {
     const lw_backbone *b = &job->encoder.backbone;
-    if (b->ops == NULL || is_shared(job)) {
+    if (b->ops == NULL || borrows(job)) {
         return 0;
     }
     return b->ops->weight_bytes(job->wire.encoder.reader, job->dev->frozen_type, max_tokens(job));
@@ -110,8 +115,9 @@ size_t lw_job_encoder_bytes(const lw_job *job)
 static lw_status load_own(lw_job *job, int what, lw_error *err)
 {
     lw_job_encoder *e = &job->encoder;
+    bool random = is_shared(job) && job->config->models[e->share].init == LW_MODEL_INIT_RANDOM;
     const lw_backbone_options options = {.max_tokens = max_tokens(job),
-                                         .random = (what & LW_JOB_SYNTHETIC) != 0,
+                                         .random = random || (what & LW_JOB_SYNTHETIC) != 0,
                                          .seed = (uint64_t)job->config->seed};
     lw_status status = e->backbone.ops->load(job->dev, e->path, job->wire.encoder.reader, &options, err, &e->backbone);
     if (status != LW_OK) {
@@ -127,7 +133,7 @@ lw_status lw_job_load_encoder(lw_job *job, int what, lw_error *err)
     if (b->ops == NULL) {
         return LW_OK;
     }
-    if (is_shared(job)) {
+    if (borrows(job)) {
         b->model = job->llms[job->encoder.share].decoder;
     } else {
         LW_TRY(load_own(job, what, err));
@@ -139,8 +145,10 @@ lw_status lw_job_load_encoder(lw_job *job, int what, lw_error *err)
 void lw_job_close_encoder(lw_job *job)
 {
     lw_job_encoder *e = &job->encoder;
-    if (e->backbone.ops != NULL && !is_shared(job)) {
+    if (e->backbone.ops != NULL && !borrows(job)) {
         e->backbone.ops->destroy(e->backbone.model);
+    }
+    if (e->backbone.ops != NULL && !is_shared(job)) {
         lw_tokenizer_destroy(&e->tokenizer);
     }
     *e = (lw_job_encoder){0};
@@ -155,7 +163,8 @@ bool lw_job_note_encoder(const lw_job *job, lw_checkpoint_model *out)
         return false;
     }
     *out = (lw_checkpoint_model){.name = "encoder",
-                                 .weights_hash = e->backbone.ops->fingerprint(e->backbone.model),
+                                 .weights_hash = is_shared(job) ? job->llms[e->share].weights_hash
+                                                                : e->backbone.ops->fingerprint(e->backbone.model),
                                  .tokenizer_hash = lw_tokenizer_fingerprint(e->tokenizer)};
     return true;
 }

@@ -104,38 +104,120 @@ int64_t lw_job_max_positions(const lw_job *job, int64_t j)
     return most > job->min_positions ? most : job->min_positions;
 }
 
-static lw_status open_models(lw_job *job, int what, lw_error *err)
+// --- the grid
+
+int lw_job_owner_rank(const lw_job *job, int64_t j, int data)
+{
+    return lw_grid_rank(job->grid, (lw_grid_place){.data = data, .model = job->owner[j]});
+}
+
+void lw_job_configs(const lw_job *job, const lw_hf_config **out)
+{
+    for (int64_t j = 0; j < job->llm_count; j++) {
+        out[j] = &job->llms[j].config;
+    }
+}
+
+void lw_job_own_configs(const lw_job *job, const lw_hf_config **out)
+{
+    for (int64_t j = 0; j < job->llm_count; j++) {
+        out[j] = lw_job_owns(job, j) ? &job->llms[j].config : NULL;
+    }
+}
+
+void lw_job_decoders(const lw_job *job, lw_decoder **out)
+{
+    for (int64_t j = 0; j < job->llm_count; j++) {
+        out[j] = job->llms[j].decoder;
+    }
+}
+
+// LLMs are shared out by the bytes of their weights, which are what a rank has to hold and to read in every step.
+static lw_status make_grid(lw_job *job, lw_error *err)
+{
+    double bytes[LW_MAX_MODELS];
+    int64_t model = job->config->grid.model > 0 ? job->config->grid.model : 1;
+    LW_TRY(lw_grid_make(job->ranks, model, 1, job->llm_count, err, &job->grid));
+    job->place = lw_grid_place_of(job->grid, job->rank);
+    for (int64_t j = 0; j < job->llm_count; j++) {
+        bytes[j] = (double)lw_hf_config_counts(&job->llms[j].config).total;
+    }
+    lw_grid_owners(bytes, job->llm_count, job->grid.model, job->owner);
+    return LW_OK;
+}
+
+// --- models
+
+static lw_status load_models(lw_job *job, int what, lw_error *err)
 {
     const lw_config *c = job->config;
-    int64_t d[LW_MAX_MODELS];
-    for (int64_t j = 0; j < job->llm_count; j++) {
-        d[j] = job->llms[j].config.d;
-    }
-    LW_TRY(lw_wire_declare(c, d, &job->encoder.backbone, err, &job->wire));
-    LW_TRY(lw_device_open(job->device.kind, job->device.index, job->threads, err, &job->dev));
-    job->dev->beat = lw_comm_beat(job->comm);
-    lw_comm_bound_device(job->comm, job->dev);
     for (int64_t j = 0; j < job->llm_count; j++) {
         lw_llm *m = &job->llms[j];
         lw_decoder_options options = {.max_positions = lw_job_max_positions(job, j),
                                       .random =
                                           (what & LW_JOB_SYNTHETIC) != 0 || c->models[j].init == LW_MODEL_INIT_RANDOM,
                                       .seed = (uint64_t)c->seed};
+        if (!lw_job_owns(job, j)) {
+            continue;
+        }
         lw_status status = lw_decoder_load(job->dev, m->path, &options, err, &m->decoder);
         if (status != LW_OK) {
             return lw_fail_in(err, status, "model \"%s\"", m->name);
         }
         job->frozen_bytes += lw_decoder_weight_bytes(&m->config, job->dev->frozen_type, options.max_positions);
+        m->weights_hash = lw_decoder_fingerprint(m->decoder);
+        m->embedding_rms = lw_decoder_embedding_rms(m->decoder);
+        m->loaded = lw_decoder_load_figures(m->decoder);
     }
-    LW_TRY(lw_job_load_encoder(job, what, err));
+    return LW_OK;
+}
+
+static lw_status open_models(lw_job *job, int what, lw_error *err)
+{
+    int64_t d[LW_MAX_MODELS];
+    for (int64_t j = 0; j < job->llm_count; j++) {
+        d[j] = job->llms[j].config.d;
+    }
+    LW_TRY(lw_wire_declare(job->config, d, &job->encoder.backbone, err, &job->wire));
+    LW_TRY(lw_device_open(job->device.kind, job->device.index, job->threads, err, &job->dev));
+    job->dev->beat = lw_comm_beat(job->comm);
+    lw_comm_bound_device(job->comm, job->dev);
+    LW_TRY(load_models(job, what, err));
+    return lw_job_load_encoder(job, what, err);
+}
+
+// What a rank needs to know of LLMs that are on other ranks. Collective.
+static lw_status share_facts(lw_job *job, lw_error *err)
+{
+    for (int64_t j = 0; j < job->llm_count; j++) {
+        struct {
+            uint64_t hash;
+            float rms;
+            lw_frozen_figures loaded;
+        } facts;
+        lw_llm *m = &job->llms[j];
+        memset(&facts, 0, sizeof facts);
+        facts.hash = m->weights_hash;
+        facts.rms = m->embedding_rms;
+        facts.loaded = m->loaded;
+        LW_TRY(lw_comm_broadcast(job->comm, lw_job_owner_rank(job, j, 0), &facts, sizeof facts, err));
+        m->weights_hash = facts.hash;
+        m->embedding_rms = facts.rms;
+        m->loaded = facts.loaded;
+    }
+    return LW_OK;
+}
+
+static lw_status open_wire(lw_job *job, lw_error *err)
+{
+    const lw_config *c = job->config;
     lw_arena arena = lw_arena_measure();
     lw_wire_layout(&arena, true, &job->wire);
     LW_TRY(lw_arena_alloc(job->dev, &arena, "trainable parameters", err, &job->wire_memory));
     arena = job->wire_memory;
     lw_wire_layout(&arena, true, &job->wire);
     for (int64_t j = 0; j < job->llm_count; j++) {
-        float rms = lw_decoder_embedding_rms(job->llms[j].decoder);
-        lw_wire_set_embedding_rms(&job->wire, j, c->adapter.embedding_scale ? rms : 1.0F);
+        lw_wire_set_embedding_rms(&job->wire, j, c->adapter.embedding_scale ? job->llms[j].embedding_rms : 1.0F);
     }
     return lw_wire_init(job->dev, &job->wire, (uint64_t)c->seed, err);
 }
@@ -165,8 +247,14 @@ static lw_status open_job(lw_job *job, int what, lw_error *err)
         status = lw_job_read(job, what, err);
     }
     LW_TRY(lw_comm_agree(job->comm, lw_signal_check(status), err));
+    LW_TRY(lw_comm_agree(job->comm, make_grid(job, err), err));
+    if (job->grid.model > 1) {
+        LW_TRY(lw_comm_group(job->comm, job->place.data * job->grid.tensor + job->place.tensor, err, &job->models));
+    }
     lw_comm_phase(job->comm, "loading models");
     LW_TRY(lw_comm_agree(job->comm, lw_signal_check(open_models(job, what, err)), err));
+    LW_TRY(share_facts(job, err));
+    LW_TRY(lw_comm_agree(job->comm, lw_signal_check(open_wire(job, err)), err));
     lw_comm_phase(job->comm, "connecting devices");
     return lw_comm_attach_device(job->comm, job->dev, job->config->comm.backend, job->wire.reduce_elements, err);
 }
@@ -196,6 +284,7 @@ lw_status lw_job_stopped(lw_job *job, lw_status status, const char *when, lw_err
 
 void lw_job_close(lw_job *job)
 {
+    lw_comm_destroy(&job->models);
     if (job->comm != NULL) {
         lw_comm_detach_device(job->comm);
     }

@@ -6,6 +6,7 @@
 #define LW_JOB_H
 
 #include "config/config.h"
+#include "core/grid.h"
 #include "data/corpus.h"
 #include "job/rank_device.h"
 #include "mpi/comm.h"
@@ -18,8 +19,12 @@ typedef struct lw_llm {
     const char *path;
     lw_hf_config config;
     lw_tokenizer *tokenizer;
-    int32_t bos, eos; // -1: none
-    lw_decoder *decoder;
+    int32_t bos, eos;    // -1: none
+    lw_decoder *decoder; // NULL on ranks that do not own it (lw_job_owns)
+    // What every rank knows of the weights, its own or not:
+    uint64_t weights_hash;
+    float embedding_rms;
+    lw_frozen_figures loaded;
 } lw_llm;
 
 // What the encoder reads with: of its own, or one of the LLMs once more.
@@ -34,8 +39,12 @@ typedef struct lw_job {
     lw_config *config;
     lw_comm *comm; // borrowed
     int rank, ranks;
-    int threads;           // of this rank
-    lw_rank_device device; // what this rank computes on
+    lw_grid grid;
+    lw_comm *models; // the ranks with the same samples and other LLMs, by their model coordinate; NULL: grid.model is 1
+    lw_grid_place place;      // of this rank
+    int owner[LW_MAX_MODELS]; // which model coordinate loads and runs LLM j
+    int threads;              // of this rank
+    lw_rank_device device;    // what this rank computes on
     lw_device *dev;
     lw_progress *progress; // rank 0 alone
     lw_run_dir *run;       // rank 0 alone; NULL where nothing is written
@@ -69,6 +78,18 @@ void lw_job_close(lw_job *job);
 // Passes `status` on. When it is a stop on request (LW_REQUEUE, LW_INTERRUPTED; the same on all ranks), rank 0 says
 // which signal came and when: "stopped by SIGTERM while loading; start again to go on". Collective.
 lw_status lw_job_stopped(lw_job *job, lw_status status, const char *when, lw_error *err);
+
+// Whether this rank loads and runs LLM j.
+static inline bool lw_job_owns(const lw_job *job, int64_t j)
+{
+    return job->owner[j] == job->place.model;
+}
+// Shapes of all LLMs, of those that this rank runs, and the weights of these; NULL for the others. out (LW_MAX_MODELS)
+void lw_job_configs(const lw_job *job, const lw_hf_config **out);
+void lw_job_own_configs(const lw_job *job, const lw_hf_config **out);
+void lw_job_decoders(const lw_job *job, lw_decoder **out);
+// The rank that does so with the samples of data coordinate `data`.
+int lw_job_owner_rank(const lw_job *job, int64_t j, int data);
 
 // The parts of lw_job_open that a plan needs too. job->config is set. Local.
 lw_status lw_job_read(lw_job *job, int what, lw_error *err); // models' shapes, tokenizers, samples

@@ -31,9 +31,7 @@ lw_status lw_forecast_rates(const lw_job *job, lw_error *err, lw_device_rates *o
 static lw_workload workload(const lw_trainer *t, int64_t phase, lw_forecast *f)
 {
     const lw_job *job = t->job;
-    for (int64_t j = 0; j < job->llm_count; j++) {
-        f->configs[j] = &job->llms[j].config;
-    }
+    lw_job_configs(job, f->configs);
     return (lw_workload){.wire = &job->wire,
                          .configs = f->configs,
                          .shape = lw_corpus_shape(t->course.legs[phase].config, &job->train[phase]),

@@ -78,8 +78,11 @@ static lw_status measure_step(const lw_plan *plan, lw_job *job, int64_t answer_f
     lw_arena arena = lw_arena_measure();
     LW_TRY(step_limits(plan, job, answer_factor, micro, err, &limits));
     *logits = 0;
+    lw_job_own_configs(job, configs);
     for (int64_t j = 0; j < job->llm_count; j++) {
-        configs[j] = &job->llms[j].config;
+        if (configs[j] == NULL) {
+            continue;
+        }
         size_t mine = logits_bytes(job, j, &limits.llm[j]);
         *logits = mine > *logits ? mine : *logits;
     }

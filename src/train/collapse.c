@@ -60,7 +60,8 @@ lw_status lw_collapse_cosine(lw_collapse *c, const float *z, const int32_t *z_st
                              double *out)
 {
     lw_device *dev = c->job->dev;
-    int64_t n = samples < c->most ? samples : c->most;
+    int64_t most = c->job->place.model == 0 ? c->most : 0; // ranks with other LLMs have the latents of the same samples
+    int64_t n = samples < most ? samples : most;
     for (int64_t i = 0; i < n; i++) {
         dev->ops->download(dev, z + z_start[i] * c->d_z, (size_t)c->width * sizeof *z, c->latents + i * c->width);
     }

@@ -18,7 +18,8 @@ static lw_status look_at_latents(lw_trainer *t, lw_error *err)
     int64_t first;
     int64_t count;
     const lw_leg *leg = lw_trainer_leg(t, t->state.step - 1);
-    lw_schedule_share(&leg->schedule, t->state.step - 1 - leg->first_step, t->job->rank, t->job->ranks, &first, &count);
+    lw_schedule_share(&leg->schedule, t->state.step - 1 - leg->first_step, t->job->place.data, t->job->grid.data,
+                      &first, &count);
     int64_t samples = count > 0 ? t->step.batch.samples : 0; // else it is an earlier step's
     LW_TRY(
         lw_collapse_cosine(&t->collapse, t->step.encoder.z, t->step.batch.at.z_start, samples, err, &t->latent_cosine));
@@ -127,9 +128,7 @@ lw_status lw_trainer_run(lw_trainer *t, lw_error *err)
 {
     lw_job *job = t->job;
     lw_decoder *decoders[LW_MAX_MODELS];
-    for (int64_t j = 0; j < job->llm_count; j++) {
-        decoders[j] = job->llms[j].decoder;
-    }
+    lw_job_decoders(job, decoders);
     lw_status status = t->eval != NULL ? lw_eval_start(job, t->eval, err) : LW_OK;
     if (status == LW_OK) {
         status = lw_step_start(&t->step, &job->wire, decoders, err);

@@ -189,7 +189,7 @@ static uint64_t hash_model(const lw_hf_config *c)
 static void identify(const lw_teacher *t, int64_t j, lw_teacher_layout *l)
 {
     const lw_llm *m = &t->job->llms[j];
-    l->weights = lw_decoder_fingerprint(m->decoder);
+    l->weights = m->weights_hash;
     l->tokens = hash_samples(t, j);
     const uint64_t parts[] = {l->weights,     l->tokens,      hash_model(&m->config), (uint64_t)l->type,
                               (uint64_t)l->d, (uint64_t)l->k, (uint64_t)l->samples,   (uint64_t)l->chunk_samples};
@@ -278,6 +278,9 @@ lw_status lw_teacher_layout_buffers(lw_arena *arena, lw_teacher *t, lw_error *er
         teacher_llm *l = &t->llms[j];
         lw_arena_rewind(arena, mark);
         lw_decoder_buffers_free(&l->buffers);
+        if (!lw_job_owns(t->job, j)) {
+            continue;
+        }
         LW_TRY(lw_teacher_pass_layout(arena, t->job->dev, &t->job->llms[j].config, &l->limits, err, &l->indices,
                                       &l->buffers));
     }
@@ -358,21 +361,21 @@ static int64_t samples_in(const lw_teacher_layout *l, const int64_t *chunks, int
     return samples;
 }
 
-// Rounds: in each, every rank makes a chunk at most, and all agree to go on. A signal on any rank stops all of them
+// Rounds: in each, every rank that has the LLM makes a chunk at most, and all agree to go on. A signal on any rank stops all of them
 // then.
 static lw_status run_rounds(lw_teacher *t, int64_t j, int64_t count, lw_error *err)
 {
     lw_job *job = t->job;
     const lw_teacher_layout *l = &t->llms[j].layout;
     lw_status status = LW_OK;
-    for (int64_t round = 0; round < count && status == LW_OK; round += job->ranks) {
+    for (int64_t round = 0; round < count && status == LW_OK; round += job->grid.data) {
         lw_comm_phase(job->comm, "teacher of %s, chunk %lld of %lld", job->llms[j].name, (long long)round + 1,
                       (long long)count);
-        if (round + job->rank < count) {
-            status = run_chunk(t, j, t->missing[round + job->rank], err);
+        if (lw_job_owns(job, j) && round + job->place.data < count) {
+            status = run_chunk(t, j, t->missing[round + job->place.data], err);
         }
         status = lw_comm_agree(job->comm, lw_signal_check(status), err);
-        int64_t done = round + job->ranks < count ? round + job->ranks : count;
+        int64_t done = round + job->grid.data < count ? round + job->grid.data : count;
         lw_run_dir_progress(job->run, &(lw_progress_state){.label = "teacher",
                                                            .done = samples_in(l, t->missing, done),
                                                            .total = samples_in(l, t->missing, count),
@@ -420,6 +423,9 @@ static lw_status load_all(lw_teacher *t, int64_t j, lw_error *err)
 {
     teacher_llm *l = &t->llms[j];
     lw_teacher_file_close(&l->file); // before it is opened again: a network file system then shows what others wrote
+    if (!lw_job_owns(t->job, j)) {
+        return LW_OK; // its steps are another rank's
+    }
     LW_TRY(lw_teacher_file_open(l->path, &l->layout, false, err, &l->file));
     for (int64_t c = 0; c < l->layout.chunks; c++) {
         bool whole = false;
@@ -454,8 +460,12 @@ static lw_status make_missing(lw_teacher *t, int64_t j, int64_t count, lw_error 
 {
     teacher_llm *l = &t->llms[j];
     lw_comm *comm = t->job->comm;
-    LW_TRY(lw_comm_agree(comm, lw_packing_create(&l->limits, l->indices, err, &l->packing), err));
-    lw_status status = run_rounds(t, j, count, err);
+    lw_status status = LW_OK;
+    if (lw_job_owns(t->job, j)) {
+        status = lw_packing_create(&l->limits, l->indices, err, &l->packing);
+    }
+    LW_TRY(lw_comm_agree(comm, status, err));
+    status = run_rounds(t, j, count, err);
     lw_packing_free(&l->packing);
     LW_TRY(status);
     return lw_comm_agree(comm, lw_teacher_file_sync(l->file, err), err);

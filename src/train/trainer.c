@@ -11,7 +11,7 @@ static lw_status make_course(const lw_job *job, lw_error *err, lw_course *out)
     for (int64_t i = 0; i < job->phase_count; i++) {
         samples[i] = job->train[i].count;
     }
-    return lw_course_make(job->config, samples, job->ranks, err, out);
+    return lw_course_make(job->config, samples, job->grid.data, err, out);
 }
 
 // The most that a pass of any phase needs.
@@ -72,9 +72,7 @@ lw_status lw_trainer_layout(lw_arena *arena, lw_trainer *t, lw_error *err)
 {
     const lw_hf_config *configs[LW_MAX_MODELS];
     lw_step_limits limits = t->step.limits;
-    for (int64_t j = 0; j < t->job->llm_count; j++) {
-        configs[j] = &t->job->llms[j].config;
-    }
+    lw_job_configs(t->job, configs);
     for (int64_t i = 0; i < t->course.count; i++) {
         lw_sample_shape shape = lw_corpus_shape(t->course.legs[i].config, &t->job->train[i]);
         t->flop_per_sample[i] = lw_step_flop(&t->job->wire, configs, &shape);
@@ -86,6 +84,7 @@ lw_status lw_trainer_layout(lw_arena *arena, lw_trainer *t, lw_error *err)
         }
         lw_arena_rewind(arena, mark);
     }
+    lw_job_own_configs(t->job, configs);
     return lw_step_layout(arena, t->job->dev, &t->job->wire, configs, &limits, err, &t->step);
 }
 

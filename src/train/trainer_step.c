@@ -84,7 +84,7 @@ static lw_status run_share(lw_trainer *t, const int64_t *answer_tokens, lw_error
     const lw_leg *leg = &t->course.legs[t->leg];
     int64_t first;
     int64_t count;
-    lw_schedule_share(&leg->schedule, t->state.step - leg->first_step, job->rank, job->ranks, &first, &count);
+    lw_schedule_share(&leg->schedule, t->state.step - leg->first_step, job->place.data, job->grid.data, &first, &count);
     for (int64_t done = 0; done < count;) {
         int64_t n = count - done < t->course.micro ? count - done : t->course.micro;
         for (int64_t i = 0; i < n; i++) {

@@ -23,6 +23,9 @@ lw_status lw_step_layout(lw_arena *arena, lw_device *dev, const lw_wire *wire, c
     for (int64_t j = 0; j < wire->llm_count; j++) {
         // The LLMs take turns: each has the same memory for its pass, adapter included.
         lw_arena_rewind(arena, mark);
+        if (configs[j] == NULL) {
+            continue;
+        }
         step->indices[j] = lw_arena_take(arena, (int64_t)lw_packing_device_bytes(&limits->llm[j]), 1);
         lw_adapter_layout(arena, &wire->adapters[j], z_rows, limits->task_rows, &step->adapters[j]);
         LW_TRY(lw_decoder_pass_layout(arena, dev, configs[j], NULL, &pass, &limits->llm[j], err, &step->llm[j]));
@@ -35,6 +38,9 @@ static lw_status make_staging(lw_step *step, lw_error *err)
 {
     size_t most = 0;
     for (int64_t j = 0; j < step->wire->llm_count; j++) {
+        if (step->decoders[j] == NULL) {
+            continue;
+        }
         size_t row = (size_t)lw_decoder_config(step->decoders[j])->d * lw_dtype_bytes(step->dev->frozen_type);
         size_t bytes = (size_t)step->limits.llm[j].teachers * row;
         most = bytes > most ? bytes : most;
@@ -54,6 +60,9 @@ lw_status lw_step_start(lw_step *step, lw_wire *wire, lw_decoder *const *decoder
     LW_TRY(lw_encoder_batch_create(&step->encoder.limits, &step->encoder.on, err, &step->batch));
     for (int64_t j = 0; j < wire->llm_count; j++) {
         step->decoders[j] = decoders[j];
+        if (decoders[j] == NULL) {
+            continue;
+        }
         LW_TRY(lw_packing_create(&step->limits.llm[j], step->indices[j], err, &step->packing[j]));
     }
     LW_TRY(make_staging(step, err));
@@ -341,7 +350,7 @@ lw_status lw_step_run(lw_step *step, const lw_step_spec *spec, const lw_token_sa
     lw_encoder_shapes(batch, &step->encoder, source);
     for (int64_t j = 0; j < step->wire->llm_count; j++) {
         lw_packing *p = &step->packing[j];
-        if (spec->only_llm >= 0 && spec->only_llm != j) {
+        if ((spec->only_llm >= 0 && spec->only_llm != j) || step->decoders[j] == NULL) {
             continue;
         }
         LW_TRY(pack(step, spec, j, samples, count, tokens[j], err));
@@ -362,6 +371,9 @@ lw_gemm lw_step_largest_product(const lw_step *step)
 {
     lw_gemm largest = {0};
     for (int64_t j = 0; j < step->wire->llm_count; j++) {
+        if (step->decoders[j] == NULL) {
+            continue;
+        }
         lw_gemm g = lw_decoder_largest_product(step->decoders[j], &step->llm[j]);
         if ((double)g.m * (double)g.n * (double)g.k > (double)largest.m * (double)largest.n * (double)largest.k) {
             largest = g;

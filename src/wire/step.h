@@ -83,7 +83,7 @@ lw_step_spec lw_step_spec_of(const lw_config *config);
 typedef struct lw_step {
     lw_device *dev;
     lw_wire *wire;                       // borrowed
-    lw_decoder *decoders[LW_MAX_MODELS]; // borrowed
+    lw_decoder *decoders[LW_MAX_MODELS]; // borrowed; NULL: another rank runs that LLM
     lw_step_limits limits;
     lw_encoder_buffers encoder;
     lw_encoder_batch batch;
@@ -105,10 +105,11 @@ lw_status lw_step_limits_of(const lw_config *config, const lw_token_sample *samp
 // `into` becomes the larger of the two, in everything.
 void lw_step_limits_join(lw_step_limits *into, const lw_step_limits *other);
 
-// Places all buffers; configs[j] are the LLMs' shapes. Measuring needs no weights. Frees what an earlier call left.
+// Places all buffers; configs[j] are the LLMs' shapes, NULL for those that another rank runs. Measuring needs no weights.
+// Frees what an earlier call left.
 lw_status lw_step_layout(lw_arena *arena, lw_device *dev, const lw_wire *wire, const lw_hf_config *const *configs,
                          const lw_step_limits *limits, lw_error *err, lw_step *step);
-// Once the memory is there: decoders[j] are borrowed.
+// Once the memory is there: decoders[j] are borrowed; NULL where configs[j] was.
 lw_status lw_step_start(lw_step *step, lw_wire *wire, lw_decoder *const *decoders, lw_error *err);
 // When other work has used the step's memory: puts back what a step expects to find there. Allocates nothing.
 lw_status lw_step_reclaim(lw_step *step, lw_error *err);
