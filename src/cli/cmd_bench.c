@@ -216,8 +216,9 @@ static void print_text(const json_t *o)
 
 // Adds to `o` what the planner expected of this step, then writes what was measured as a record for later plans. This
 // command itself does not need the record, so a failure is only a warning.
-static void leave_record(const lw_bench *b, const lw_hf_config *const *configs, const lw_sample_shape *shape, json_t *o)
+static void leave_record(const lw_bench *b, const lw_sample_shape *shape, json_t *o)
 {
+    const lw_hf_config *configs[LW_MAX_MODELS];
     lw_error err;
     lw_device_rates rates;
     lw_calibration_record r;
@@ -225,10 +226,11 @@ static void leave_record(const lw_bench *b, const lw_hf_config *const *configs, 
     char source[160];
     bool known = false;
     bool measured = false;
+    lw_job_own_configs(b->job, configs);
     const lw_workload w = {.wire = &b->job->wire,
                            .configs = configs,
                            .shape = *shape,
-                           .share = (b->global + b->job->ranks - 1) / b->job->ranks,
+                           .share = (b->global + b->job->grid.data - 1) / b->job->grid.data,
                            .micro = b->micro,
                            .ranks = b->job->ranks};
     lw_status status = lw_forecast_rates(b->job, &err, &rates, &known);
@@ -315,7 +317,7 @@ static lw_status bench(lw_job *job, const lw_bench_options *options, const char 
         lw_sample_shape shape = lw_sample_shape_of(c, samples.list, samples.count);
         status = lw_config_hash(c, err, &hash);
         json_t *o = result_json(&b, command, hash, configs, &shape, memory.size_bytes);
-        leave_record(&b, configs, &shape, o);
+        leave_record(&b, &shape, o);
         if (json) {
             json_dumpf(o, stdout, JSON_INDENT(2));
             printf("\n");

@@ -26,6 +26,10 @@ static uint64_t hash_models(const lw_workload *w)
     uint64_t hash = 1;
     for (int64_t j = 0; j < w->wire->llm_count; j++) {
         const lw_hf_config *c = w->configs[j];
+        if (c == NULL) {
+            hash = hash_i64(hash, &j, 1);
+            continue;
+        }
         const int64_t shape[] = {c->d, c->layers, c->heads, c->kv_heads, c->head_dim, c->ffn, c->vocab};
         hash = hash_i64(hash, shape, sizeof shape / sizeof shape[0]);
     }

@@ -84,6 +84,9 @@ double lw_step_flop(const lw_wire *wire, const lw_hf_config *const *configs, con
     for (int64_t j = 0; j < wire->llm_count; j++) {
         const lw_adapter *a = &wire->adapters[j];
         const lw_hf_config *c = configs[j];
+        if (c == NULL) {
+            continue;
+        }
         flop += share * (linear(&a->up, latents) + linear(&a->down, latents) + linear(&a->skip, latents));
         flop += share * 4.0 * layer_weights(c) * shape->rows[j];
         flop += share * (double)c->d * (double)c->vocab * (4.0 * shape->answer[j] + 2.0 * shape->taught[j]);
@@ -100,6 +103,9 @@ double lw_step_weight_bytes(const lw_wire *wire, const lw_hf_config *const *conf
     }
     for (int64_t j = 0; j < wire->llm_count; j++) {
         const lw_hf_config *c = configs[j];
+        if (c == NULL) {
+            continue;
+        }
         elements += 2.0 * (layer_weights(c) + (double)(c->d * c->vocab));
     }
     return elements * (double)lw_dtype_bytes(type);

@@ -30,7 +30,8 @@ lw_sample_shape lw_corpus_shape(const lw_config *config, const lw_corpus *corpus
 
 // Floating-point operations of the products of one mean sample: 4 per frozen layer weight and row (forward and dX; 2 in
 // an encoder without trained updates, which has no dX), 4 per lm_head weight and supervised row, 6 per trained weight
-// and row. Attention scores are left out: less than 2 % at the lengths of this project.
+// and row. Attention scores are left out: less than 2 % at the lengths of this project. configs[j] is NULL for an LLM
+// that does not count, here and below.
 double lw_step_flop(const lw_wire *wire, const lw_hf_config *const *configs, const lw_sample_shape *shape);
 
 // Bytes of frozen weights that one pass through all LLMs reads at least: every matrix twice, forward and dX (once in an

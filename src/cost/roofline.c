@@ -289,6 +289,9 @@ static void add_pass(const lw_device_rates *rates, const lw_workload *w, double 
     p[LW_PHASE_ENCODER_BACKWARD] += encoder(rates, &w->wire->encoder, samples, &w->shape, true);
     double share = lw_llm_share(&w->shape);
     for (int64_t j = 0; j < w->wire->llm_count; j++) {
+        if (w->configs[j] == NULL) {
+            continue;
+        }
         llm_shape m = shape_of(rates, w->configs[j], samples, w->shape.rows[j], w->shape.answer[j]);
         m.taught = samples * w->shape.taught[j];
         p[LW_PHASE_ADAPTER_FORWARD] += share * adapter(rates, &w->wire->adapters[j], z, false);

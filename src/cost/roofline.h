@@ -16,7 +16,7 @@ enum { LW_COST_VERSION = 3 };
 
 typedef struct lw_workload {
     const lw_wire *wire;                // declared
-    const lw_hf_config *const *configs; // of each LLM
+    const lw_hf_config *const *configs; // of each LLM; NULL: another rank runs it
     lw_sample_shape shape;              // mean sample
     int64_t share;                      // samples of a step on the busiest rank
     int64_t micro;                      // samples of a pass

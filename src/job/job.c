@@ -132,17 +132,36 @@ void lw_job_decoders(const lw_job *job, lw_decoder **out)
     }
 }
 
-// LLMs are shared out by the bytes of their weights, which are what a rank has to hold and to read in every step.
-static lw_status make_grid(lw_job *job, lw_error *err)
+lw_status lw_job_grid(const lw_config *config, int64_t model, int ranks, lw_error *err, lw_grid *out)
+{
+    for (int64_t i = 0; model > 1 && i < lw_config_phase_count(config); i++) {
+        if (lw_config_phase(config, i)->train.schedule == LW_SCHEDULE_ALTERNATE) {
+            return lw_fail(
+                err, LW_ERR_CONFIG,
+                "grid.model = %lld with train.schedule = \"alternate\": only one group of ranks would work in "
+                "a step while the others wait; set train.schedule = \"all\", or grid.model = 1",
+                (long long)model);
+        }
+    }
+    return lw_grid_make(ranks, model, 1, config->model_count, err, out);
+}
+
+void lw_job_set_place(lw_job *job, lw_grid grid, int rank)
 {
     double bytes[LW_MAX_MODELS];
-    int64_t model = job->config->grid.model > 0 ? job->config->grid.model : 1;
-    LW_TRY(lw_grid_make(job->ranks, model, 1, job->llm_count, err, &job->grid));
-    job->place = lw_grid_place_of(job->grid, job->rank);
+    job->grid = grid;
+    job->place = lw_grid_place_of(grid, rank);
     for (int64_t j = 0; j < job->llm_count; j++) {
         bytes[j] = (double)lw_hf_config_counts(&job->llms[j].config).total;
     }
-    lw_grid_owners(bytes, job->llm_count, job->grid.model, job->owner);
+    lw_grid_owners(bytes, job->llm_count, grid.model, job->owner);
+}
+
+static lw_status make_grid(lw_job *job, lw_error *err)
+{
+    lw_grid grid;
+    LW_TRY(lw_job_grid(job->config, job->config->grid.model > 0 ? job->config->grid.model : 1, job->ranks, err, &grid));
+    lw_job_set_place(job, grid, job->rank);
     return LW_OK;
 }
 

@@ -12,7 +12,7 @@ double lw_plan_safety(void)
 const lw_plan_layout *lw_plan_find(const lw_plan *plan, int64_t gpus)
 {
     for (int i = 0; i < plan->layout_count; i++) {
-        if (plan->layouts[i].gpus == gpus) {
+        if (plan->layouts[i].gpus == gpus && plan->layouts[i].best) {
             return &plan->layouts[i];
         }
     }

@@ -31,11 +31,11 @@ lw_status lw_forecast_rates(const lw_job *job, lw_error *err, lw_device_rates *o
 static lw_workload workload(const lw_trainer *t, int64_t phase, lw_forecast *f)
 {
     const lw_job *job = t->job;
-    lw_job_configs(job, f->configs);
+    lw_job_own_configs(job, f->configs);
     return (lw_workload){.wire = &job->wire,
                          .configs = f->configs,
                          .shape = lw_corpus_shape(t->course.legs[phase].config, &job->train[phase]),
-                         .share = (t->course.global + job->ranks - 1) / job->ranks,
+                         .share = (t->course.global + job->grid.data - 1) / job->grid.data,
                          .micro = t->course.micro,
                          .ranks = job->ranks};
 }

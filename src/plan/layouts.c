@@ -57,17 +57,17 @@ static lw_status change_job(const lw_plan *plan, const lw_plan_change *change, l
 
 // A step of phase i.
 static lw_workload workload(const lw_plan *plan, const changed_job *changed, const lw_plan_change *change,
-                            const lw_course *course, int64_t i, int64_t ranks, const lw_hf_config **configs)
+                            const lw_course *course, int64_t i)
 {
     const lw_sample_shape *mean = &plan->mean[i];
-    lw_workload w = {.wire = &changed->job.wire, .configs = configs, .ranks = ranks, .micro = course->micro};
+    lw_grid grid = changed->job.grid;
+    lw_workload w = {.wire = &changed->job.wire, .ranks = lw_grid_ranks(grid), .micro = course->micro};
     w.shape = *mean;
-    w.share = (course->global + ranks - 1) / ranks;
+    w.share = (course->global + grid.data - 1) / grid.data;
     int64_t ratio = lw_config_phase(plan->config, i)->wire.ratio;
     double factor = ratio > 0 ? (double)ratio / (double)course->legs[i].config->wire.ratio : (double)change->latents;
     w.shape.latents *= factor;
     for (int64_t j = 0; j < plan->job.llm_count; j++) {
-        configs[j] = &plan->job.llms[j].config;
         w.shape.rows[j] += w.shape.latents - mean->latents;
         w.shape.rows[j] += (double)(change->answer - 1) * mean->answer[j];
         w.shape.answer[j] *= (double)change->answer;
@@ -75,10 +75,10 @@ static lw_workload workload(const lw_plan *plan, const changed_job *changed, con
     return w;
 }
 
-// The time of a step of a phase, and of its teachers, from the nearest record where there is one. samples: of its data.
-static void time_step(const lw_plan *plan, int64_t phase, const lw_workload *w, double samples, lw_plan_layout *l)
+// The time of a step of a phase, and of its teachers, on a rank with the LLMs of `w`, from the nearest record where there
+// is one. samples: of the phase's data.
+static void time_rank(const lw_plan *plan, int64_t phase, const lw_workload *w, double samples, lw_plan_layout *l)
 {
-    double teacher_s = 0.0;
     double read = samples / (double)plan->samples[phase];
     lw_calibration_record target;
     lw_device_rates rates = plan->rates;
@@ -92,20 +92,44 @@ static void time_step(const lw_plan *plan, int64_t phase, const lw_workload *w, 
     }
     lw_device_rates shared = lw_device_rates_shared(&rates, w->ranks, l->threads);
     l->step = lw_predict_step(&shared, w);
+    l->teacher_s = 0.0;
     for (int64_t j = 0; j < plan->job.llm_count; j++) {
-        teacher_s += lw_predict_teacher(&shared, w->configs[j], samples, read * plan->teacher[phase][j].tokens,
-                                        LW_TEACHER_PASS_ROWS, LW_TEACHER_CHUNK_SAMPLES, w->ranks);
+        if (w->configs[j] != NULL) {
+            l->teacher_s += lw_predict_teacher(&shared, w->configs[j], samples, read * plan->teacher[phase][j].tokens,
+                                               LW_TEACHER_PASS_ROWS, LW_TEACHER_CHUNK_SAMPLES, l->grid.data);
+        }
     }
     if (record != NULL) {
         double predicted_s = l->step.total_s;
         l->step = lw_calibration_apply(record, &l->step);
         l->step.total_s = exact ? record->step_s : l->step.total_s;
-        teacher_s *= l->step.total_s / predicted_s; // the passes are of the same kind
+        l->teacher_s *= l->step.total_s / predicted_s; // the passes are of the same kind
         l->measured = exact;
         l->calibrated = !exact;
         snprintf(l->record, sizeof l->record, "%s", record->file);
     }
-    l->teacher_s += teacher_s;
+}
+
+// The same of the slowest rank, for which the others wait.
+static void time_step(const lw_plan *plan, changed_job *changed, int64_t phase, lw_workload *w, double samples,
+                      lw_plan_layout *l)
+{
+    const lw_hf_config *configs[LW_MAX_MODELS];
+    lw_plan_layout slowest = {0};
+    double teacher_s = 0.0;
+    w->configs = configs;
+    for (int m = 0; m < l->grid.model; m++) {
+        lw_plan_layout one = *l;
+        changed->job.place.model = m;
+        lw_job_own_configs(&changed->job, configs);
+        time_rank(plan, phase, w, samples, &one);
+        teacher_s = one.teacher_s > teacher_s ? one.teacher_s : teacher_s;
+        if (m == 0 || one.step.total_s > slowest.step.total_s) {
+            slowest = one;
+        }
+    }
+    slowest.teacher_s = l->teacher_s + teacher_s;
+    *l = slowest;
 }
 
 static double rows_of(const lw_workload *w)
@@ -126,17 +150,16 @@ static void mean_step(const lw_step_time *sum, double steps, lw_step_time *out)
     out->total_s = sum->total_s / steps;
 }
 
-static void fill_times(const lw_plan *plan, const changed_job *changed, const lw_plan_change *change,
-                       const lw_course *course, lw_plan_layout *l)
+static void fill_times(const lw_plan *plan, changed_job *changed, const lw_plan_change *change, const lw_course *course,
+                       lw_plan_layout *l)
 {
-    const lw_hf_config *configs[LW_MAX_MODELS];
     lw_step_time sum = {0};
     double row_steps = 0.0;
     double epoch_steps = 0.0;
     for (int64_t i = 0; i < course->count; i++) {
-        lw_workload w = workload(plan, changed, change, course, i, l->gpus, configs);
+        lw_workload w = workload(plan, changed, change, course, i);
         double steps = (double)lw_course_overlap(course, i, 0, course->total_steps);
-        time_step(plan, i, &w, (double)course->legs[i].schedule.samples, l);
+        time_step(plan, changed, i, &w, (double)course->legs[i].schedule.samples, l);
         l->phase_step_s[i] = l->step.total_s;
         l->phase_steps[i] = (int64_t)steps;
         for (int p = 0; p < LW_PHASE_COUNT; p++) {
@@ -157,8 +180,23 @@ static void fill_times(const lw_plan *plan, const changed_job *changed, const lw
     l->gpu_hours = l->total_s / 3600.0 * (double)l->gpus;
 }
 
-lw_status lw_plan_layout_make(const lw_plan *plan, const lw_plan_change *change, int64_t gpus, lw_error *err,
-                              lw_plan_layout *out)
+// Memory of the fullest rank.
+static lw_status measure_memory(const lw_plan *plan, changed_job *changed, const lw_plan_change *change, int64_t micro,
+                                lw_error *err, lw_plan_layout *l)
+{
+    for (int m = 0; m < l->grid.model; m++) {
+        lw_plan_memory one;
+        changed->job.place.model = m;
+        LW_TRY(lw_plan_memory_measure(plan, &changed->job, change->answer, micro, l->gpus, err, &one));
+        if (m == 0 || one.total > l->memory.total) {
+            l->memory = one;
+        }
+    }
+    return LW_OK;
+}
+
+lw_status lw_plan_layout_make(const lw_plan *plan, const lw_plan_change *change, int64_t gpus, int64_t model,
+                              lw_error *err, lw_plan_layout *out)
 {
     changed_job changed = {0};
     int64_t samples[LW_MAX_PHASES];
@@ -170,12 +208,14 @@ lw_status lw_plan_layout_make(const lw_plan *plan, const lw_plan_change *change,
     for (int64_t i = 0; i < lw_config_phase_count(plan->config); i++) {
         samples[i] = plan->samples[i] * change->samples;
     }
-    if (lw_course_make(&changed.config, samples, (int)gpus, &refusal, &course) != LW_OK) {
+    if (lw_job_grid(&changed.config, model, (int)gpus, &refusal, &l.grid) != LW_OK ||
+        lw_course_make(&changed.config, samples, l.grid.data, &refusal, &course) != LW_OK) {
         snprintf(l.why_not, sizeof l.why_not, "%.255s", refusal.text);
         *out = l;
         goto done;
     }
-    status = lw_plan_memory_measure(plan, &changed.job, change->answer, course.micro, gpus, err, &l.memory);
+    lw_job_set_place(&changed.job, l.grid, 0);
+    status = measure_memory(plan, &changed, change, course.micro, err, &l);
     if (status == LW_ERR_CONFIG && !is_same(change)) { // longer than the models can take
         snprintf(l.why_not, sizeof l.why_not, "%.255s", err->text);
         *out = l;

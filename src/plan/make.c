@@ -1,4 +1,5 @@
 // make.c: makes a plan: its inputs, a row for each number of GPUs, the decision, and what simple changes would do.
+#include <stdlib.h>
 #include <string.h>
 
 #include "plan/plan_internal.h"
@@ -11,13 +12,74 @@ static const lw_plan_change changes[LW_PLAN_WHAT_IFS] = {
     {"latents x2", 1, 1, 1, 2, 1}, {"answer length x2", 1, 1, 1, 1, 2},
 };
 
-static lw_status make_layouts(const lw_plan *plan, const lw_plan_change *change, lw_error *err, lw_plan_layout *out)
+// A grid with more groups is better only where it is clearly faster: the prediction of a CPU varies from start to start,
+// and the choice must not.
+static bool is_better(const lw_plan_layout *a, const lw_plan_layout *than)
+{
+    static const double clearly = 1.05;
+    if (than == NULL || (than->why_not[0] != '\0' && a->why_not[0] == '\0')) {
+        return true;
+    }
+    if (a->why_not[0] != '\0' || a->fits != than->fits) {
+        return a->why_not[0] == '\0' && a->fits;
+    }
+    return a->fits ? a->samples_per_s > clearly * than->samples_per_s : a->memory.total < than->memory.total;
+}
+
+// All grids of one count, from the one with the fewest groups on. Returns where the best of them is.
+static lw_status make_grids(const lw_plan *plan, const lw_plan_change *change, int64_t gpus, lw_error *err,
+                            lw_plan_layout *out, int *count)
+{
+    int64_t fixed = plan->config->grid.model;
+    int64_t most = plan->job.llm_count < gpus ? plan->job.llm_count : gpus;
+    lw_plan_layout *best = NULL;
+    for (int64_t model = 1; model <= most || model == fixed; model++) {
+        bool wanted = fixed > 0 ? model == fixed : gpus % model == 0;
+        if (!wanted || *count == LW_PLAN_LAYOUTS) {
+            continue;
+        }
+        lw_plan_layout *l = &out[*count];
+        LW_TRY(lw_plan_layout_make(plan, change, gpus, model, err, l));
+        if (model > 1 && fixed == 0 && l->why_not[0] != '\0') {
+            continue; // nobody asked for this one
+        }
+        (*count)++;
+        best = is_better(l, best) ? l : best;
+    }
+    if (best == NULL) { // grid.model is more than this count
+        lw_plan_layout *l = &out[(*count)++];
+        LW_TRY(lw_plan_layout_make(plan, change, gpus, fixed, err, l));
+        best = l;
+    }
+    best->best = true;
+    return LW_OK;
+}
+
+// The best of each count.
+static int pick_best(const lw_plan_layout *all, int count, lw_plan_layout *out)
+{
+    int n = 0;
+    for (int i = 0; i < count; i++) {
+        if (all[i].best && n < LW_PLAN_COUNTS) {
+            out[n++] = all[i];
+        }
+    }
+    return n;
+}
+
+static lw_status make_layouts(const lw_plan *plan, const lw_plan_change *change, lw_error *err, lw_plan_layout *out,
+                              int *count)
 {
     const lw_plan_layout *first = NULL;
-    for (int i = 0; i < plan->options.count; i++) {
-        LW_TRY(lw_plan_layout_make(plan, change, plan->options.counts[i], err, &out[i]));
+    *count = 0;
+    for (int i = 0; i < plan->options.count && *count < LW_PLAN_LAYOUTS; i++) {
+        LW_TRY(make_grids(plan, change, plan->options.counts[i], err, out, count));
+    }
+    for (int i = 0; i < *count && first == NULL; i++) {
+        first = out[i].best && out[i].why_not[0] == '\0' ? &out[i] : NULL;
+    }
+    for (int i = 0; i < *count && first != NULL; i++) {
         if (out[i].why_not[0] == '\0') {
-            first = first != NULL ? first : &out[i];
             // Against one GPU; where one was not asked for, against each GPU of the smallest count.
             out[i].efficiency =
                 out[i].samples_per_s / (double)out[i].gpus / (first->samples_per_s / (double)first->gpus);
@@ -26,30 +88,48 @@ static lw_status make_layouts(const lw_plan *plan, const lw_plan_change *change,
     return LW_OK;
 }
 
+// The decision among the best grids of all counts.
+static void decide(const lw_plan *plan, const lw_plan_layout *layouts, int count, lw_plan_decision *out)
+{
+    lw_plan_layout best[LW_PLAN_COUNTS];
+    lw_plan_decide(plan, best, pick_best(layouts, count, best), out);
+}
+
+static lw_status make_what_if(lw_plan *plan, const lw_plan_change *change, const lw_plan_layout *now,
+                              lw_plan_layout *layouts, lw_error *err)
+{
+    lw_plan_decision decision;
+    lw_plan_layout then;
+    int count = 0;
+    LW_TRY(lw_plan_layout_make(plan, change, now->gpus, now->grid.model, err, &then));
+    LW_TRY(make_layouts(plan, change, err, layouts, &count));
+    decide(plan, layouts, count, &decision);
+    if (then.why_not[0] == '\0') {
+        plan->what_if[plan->what_if_count++] =
+            (lw_plan_what_if){.change = change->name,
+                              .time_factor = then.total_s / now->total_s,
+                              .memory_factor = (double)then.memory.total / (double)now->memory.total,
+                              .gpus = decision.gpus};
+    }
+    return LW_OK;
+}
+
 static lw_status make_what_ifs(lw_plan *plan, lw_error *err)
 {
     const lw_plan_layout *now = lw_plan_find(plan, plan->decision.gpus);
-    lw_plan_layout layouts[LW_PLAN_COUNTS];
-    lw_plan_decision decision;
+    lw_status status = LW_OK;
     if (now == NULL) {
         return LW_OK;
     }
-    for (int i = 0; i < LW_PLAN_WHAT_IFS; i++) {
-        lw_plan_what_if *w = &plan->what_if[plan->what_if_count];
-        lw_plan_layout then;
-        LW_TRY(lw_plan_layout_make(plan, &changes[i], now->gpus, err, &then));
-        LW_TRY(make_layouts(plan, &changes[i], err, layouts));
-        lw_plan_decide(plan, layouts, plan->options.count, &decision);
-        if (then.why_not[0] != '\0') {
-            continue;
-        }
-        *w = (lw_plan_what_if){.change = changes[i].name,
-                               .time_factor = then.total_s / now->total_s,
-                               .memory_factor = (double)then.memory.total / (double)now->memory.total,
-                               .gpus = decision.gpus};
-        plan->what_if_count++;
+    lw_plan_layout *layouts = calloc(LW_PLAN_LAYOUTS, sizeof *layouts);
+    if (layouts == NULL) {
+        return lw_fail(err, LW_ERR_MEMORY, "no memory for the rows of a plan");
     }
-    return LW_OK;
+    for (int i = 0; i < LW_PLAN_WHAT_IFS && status == LW_OK; i++) {
+        status = make_what_if(plan, &changes[i], now, layouts, err);
+    }
+    free(layouts);
+    return status;
 }
 
 static lw_status check_counts(const lw_plan_options *o, lw_error *err)
@@ -68,9 +148,8 @@ static lw_status make(lw_plan *plan, lw_error *err)
 {
     LW_TRY(check_counts(&plan->options, err));
     LW_TRY(lw_plan_open(plan, err));
-    LW_TRY(make_layouts(plan, &unchanged, err, plan->layouts));
-    plan->layout_count = plan->options.count;
-    lw_plan_decide(plan, plan->layouts, plan->layout_count, &plan->decision);
+    LW_TRY(make_layouts(plan, &unchanged, err, plan->layouts, &plan->layout_count));
+    decide(plan, plan->layouts, plan->layout_count, &plan->decision);
     return make_what_ifs(plan, err);
 }
 

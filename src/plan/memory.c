@@ -138,7 +138,7 @@ static lw_status measure_teacher(const lw_plan *plan, lw_job *job, lw_error *err
         lw_arena arena = lw_arena_measure();
         lw_decoder_buffers buffers = {0};
         void *indices;
-        if (!lw_teacher_wanted(lw_config_phase(job->config, phase))) {
+        if (!lw_job_owns(job, j) || !lw_teacher_wanted(lw_config_phase(job->config, phase))) {
             continue;
         }
         lw_status status = lw_teacher_pass_layout(&arena, job->dev, &job->llms[j].config,
@@ -177,6 +177,9 @@ lw_status lw_plan_memory_measure(const lw_plan *plan, lw_job *job, int64_t answe
     size_t eval_caches;
     for (int64_t j = 0; j < job->llm_count; j++) {
         const lw_hf_config *c = &job->llms[j].config;
+        if (!lw_job_owns(job, j)) {
+            continue;
+        }
         int64_t positions = lw_job_max_positions(job, j);
         if (positions > c->max_positions && plan->from_data) {
             return lw_fail(err, LW_ERR_CONFIG,

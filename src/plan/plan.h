@@ -17,7 +17,7 @@
 #include "job/job.h"
 #include "train/trainer.h"
 
-enum { LW_PLAN_COUNTS = 16, LW_PLAN_WHAT_IFS = 5 };
+enum { LW_PLAN_COUNTS = 16, LW_PLAN_LAYOUTS = 96, LW_PLAN_WHAT_IFS = 5 };
 
 typedef struct lw_plan_options {
     int64_t counts[LW_PLAN_COUNTS]; // GPU counts to look at, ascending
@@ -48,7 +48,9 @@ typedef struct lw_plan_memory { // bytes on one GPU
 } lw_plan_memory;
 
 typedef struct lw_plan_layout {
-    int64_t gpus;      // data x model x tensor; this build has the data axis alone
+    int64_t gpus;
+    lw_grid grid;      // how they divide the job; the figures are those of the fullest and of the slowest of them
+    bool best;         // of the grids of this count: the fastest of those that fit
     int64_t threads;   // of a rank, CPU device
     char why_not[256]; // a count that the job cannot be divided among; "" where it can
     lw_plan_memory memory;
@@ -98,7 +100,7 @@ typedef struct lw_plan {
     char note[1024];                                        // assumptions in words; "" where everything is known
     double deadline_s;                                      // what is left of it
     char deadline_text[160];                                // where it is from
-    lw_plan_layout layouts[LW_PLAN_COUNTS];
+    lw_plan_layout layouts[LW_PLAN_LAYOUTS];                // by count, then by grid
     int layout_count;
     lw_plan_decision decision;
     lw_plan_what_if what_if[LW_PLAN_WHAT_IFS];
@@ -117,13 +119,14 @@ json_t *lw_plan_json(const lw_plan *plan);
 typedef void lw_plan_line(void *context, const char *line);
 void lw_plan_print(const lw_plan *plan, lw_plan_line *line, void *context);
 
-// The layout of `gpus`, or NULL.
+// The best layout of `gpus`, or NULL.
 const lw_plan_layout *lw_plan_find(const lw_plan *plan, int64_t gpus);
 
 // --- parts, for tests
-lw_status lw_plan_layout_make(const lw_plan *plan, const lw_plan_change *change, int64_t gpus, lw_error *err,
-                              lw_plan_layout *out);
-// `layouts` ascending in gpus; deadline, efficiency and device are the plan's.
+// One of a count of GPUs, with `model` groups of different LLMs.
+lw_status lw_plan_layout_make(const lw_plan *plan, const lw_plan_change *change, int64_t gpus, int64_t model,
+                              lw_error *err, lw_plan_layout *out);
+// `layouts`: one of each count, ascending in gpus; deadline, efficiency and device are the plan's.
 void lw_plan_decide(const lw_plan *plan, const lw_plan_layout *layouts, int count, lw_plan_decision *out);
 
 // The deadline of plan.deadline_h, or what Slurm leaves where that is less, in seconds, and its source in words.

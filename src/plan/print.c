@@ -62,9 +62,10 @@ static json_t *layout_json(const lw_plan *plan, const lw_plan_layout *l)
 {
     json_t *o = json_object();
     json_object_set_new(o, "gpus", json_integer(l->gpus));
-    json_object_set_new(o, "data", json_integer(l->gpus));
-    json_object_set_new(o, "model", json_integer(1));
-    json_object_set_new(o, "tensor", json_integer(1));
+    json_object_set_new(o, "data", json_integer(l->grid.data));
+    json_object_set_new(o, "model", json_integer(l->grid.model));
+    json_object_set_new(o, "tensor", json_integer(l->grid.tensor));
+    json_object_set_new(o, "best", json_boolean(l->best));
     if (l->threads > 0) {
         json_object_set_new(o, "threads", json_integer(l->threads));
     }
@@ -93,6 +94,12 @@ static json_t *decision_json(const lw_plan *plan)
     json_t *o = json_object();
     json_t *rejected = json_array();
     json_object_set_new(o, "gpus", json_integer(d->gpus));
+    const lw_plan_layout *chosen = lw_plan_find(plan, d->gpus);
+    if (chosen != NULL) {
+        json_object_set_new(o, "grid",
+                            json_pack("{s:i, s:i, s:i}", "data", chosen->grid.data, "model", chosen->grid.model,
+                                      "tensor", chosen->grid.tensor));
+    }
     json_object_set_new(o, "reason", json_string(d->reason));
     json_object_set_new(o, "meets_deadline", json_boolean(d->gpus > 0 && d->meets_deadline));
     json_object_set_new(o, "deadline_s", lw_json_number(plan->deadline_s));
@@ -249,23 +256,36 @@ static void print_job(const printer *p, const lw_plan *plan)
     }
 }
 
+// "2x1": data x model; the best grid of a count is marked where it has several.
+static const char *grid_text(const lw_plan *plan, const lw_plan_layout *l, char out[32])
+{
+    bool only = true;
+    for (int i = 0; i < plan->layout_count; i++) {
+        only = only && (&plan->layouts[i] == l || plan->layouts[i].gpus != l->gpus);
+    }
+    snprintf(out, 32, "%dx%d%s", l->grid.data, l->grid.model, l->best && !only ? "*" : " ");
+    return out;
+}
+
 static void print_memory(const printer *p, const lw_plan *plan)
 {
+    char grid[32];
     char a[16], b[16], c[16], d[16], e[16], f[16], g[16], h[16];
     say(p, "%s", "");
     say(p, "memory of each %s, GB; %.2f of %.2f may be filled", plan->cpu != NULL ? "rank" : "GPU",
         1e-9 * plan->rates.memory_bytes * lw_device_memory_margin(), 1e-9 * plan->rates.memory_bytes);
-    say(p, "%5s %9s %9s %9s %9s %9s %9s %9s %9s %9s", "GPUs", "frozen", "trained", "gradients", "optimizer", "activat.",
-        "logits", "caches", "runtime", "total");
+    say(p, "%5s %7s %9s %9s %9s %9s %9s %9s %9s %9s %9s", "GPUs", "grid ", "frozen", "trained", "gradients",
+        "optimizer", "activat.", "logits", "caches", "runtime", "total");
     for (int i = 0; i < plan->layout_count; i++) {
         const lw_plan_layout *l = &plan->layouts[i];
         const lw_plan_memory *m = &l->memory;
         char total[16];
         if (l->why_not[0] == '\0') {
-            say(p, "%5lld %9s %9s %9s %9s %9s %9s %9s %9s %9s%s", (long long)l->gpus, size_text(m->frozen, a),
-                size_text(m->parameters, b), size_text(m->gradients, c), size_text(m->optimizer, d),
-                size_text(m->activations, e), size_text(m->logits, f), size_text(m->caches, g),
-                size_text(m->runtime, h), size_text(m->total, total), l->fits ? "" : "  does not fit");
+            say(p, "%5lld %7s %9s %9s %9s %9s %9s %9s %9s %9s %9s%s", (long long)l->gpus, grid_text(plan, l, grid),
+                size_text(m->frozen, a), size_text(m->parameters, b), size_text(m->gradients, c),
+                size_text(m->optimizer, d), size_text(m->activations, e), size_text(m->logits, f),
+                size_text(m->caches, g), size_text(m->runtime, h), size_text(m->total, total),
+                l->fits ? "" : "  does not fit");
         }
     }
     for (int i = 0; i < plan->layout_count; i++) {
@@ -280,25 +300,29 @@ static void print_memory(const printer *p, const lw_plan *plan)
             break;
         }
     }
-    say(p, "Data parallelism does not divide the frozen weights: every GPU holds all of them.");
+    say(p, "Grids are data x model (* the best of its count): data divides the samples and copies the frozen weights,");
+    say(p, "model puts different LLMs on different %s, so that each holds and reads its own alone.",
+        plan->cpu != NULL ? "ranks" : "GPUs");
 }
 
 static void print_times(const printer *p, const lw_plan *plan)
 {
+    char grid[32];
     say(p, "%s", "");
     say(p, "%s scaling: %s is fixed", plan->config->batch.per_rank > 0 ? "weak" : "strong",
         plan->config->batch.per_rank > 0 ? "batch.per_rank" : "batch.global");
-    say(p, "%5s %10s %10s %10s %10s %10s %9s %6s  %s", "GPUs", "step ms", "samples/s", "tokens/s", "epoch", "total",
-        "GPU-hours", "effic.", "source");
+    say(p, "%5s %7s %10s %10s %10s %10s %10s %9s %6s  %s", "GPUs", "grid ", "step ms", "samples/s", "tokens/s", "epoch",
+        "total", "GPU-hours", "effic.", "source");
     for (int i = 0; i < plan->layout_count; i++) {
         const lw_plan_layout *l = &plan->layouts[i];
         if (l->why_not[0] != '\0') {
             say(p, "%5lld %s", (long long)l->gpus, l->why_not);
             continue;
         }
-        say(p, "%5lld %10.3f %10.1f %10.0f %10s %10s %9.3g %6.2f  %s%s", (long long)l->gpus, 1e3 * l->step.total_s,
-            l->samples_per_s, l->tokens_per_s, lw_plan_time_text(l->epoch_s).text, lw_plan_time_text(l->total_s).text,
-            l->gpu_hours, l->efficiency, l->measured ? "measured" : "predicted", l->calibrated ? ", calibrated" : "");
+        say(p, "%5lld %7s %10.3f %10.1f %10.0f %10s %10s %9.3g %6.2f  %s%s", (long long)l->gpus,
+            grid_text(plan, l, grid), 1e3 * l->step.total_s, l->samples_per_s, l->tokens_per_s,
+            lw_plan_time_text(l->epoch_s).text, lw_plan_time_text(l->total_s).text, l->gpu_hours, l->efficiency,
+            l->measured ? "measured" : "predicted", l->calibrated ? ", calibrated" : "");
     }
 }
 
@@ -315,7 +339,7 @@ static void print_teacher(const printer *p, const lw_plan *plan)
         size_text((size_t)bytes, size));
     for (int i = 0; i < plan->layout_count; i++) {
         const lw_plan_layout *l = &plan->layouts[i];
-        if (l->why_not[0] == '\0') {
+        if (l->why_not[0] == '\0' && l->best) {
             say(p, "%5lld %10s, part of the total; nothing where the states are there", (long long)l->gpus,
                 lw_plan_time_text(l->teacher_s).text);
         }
