@@ -639,8 +639,8 @@ int main(void)
     check_case("bert, windows, queries",
                "encoder: { kind = \"bert\"; path = \"x\"; window = 8; }; pooler: { layers = 1; heads = 4; ffn = 9; };",
                plain);
-    check_case("bert, 1 layer, ratio 2",
-               "encoder: { kind = \"bert\"; path = \"x\"; layers = 1; }; pooler: { kind = \"mean\"; };"
+    check_case("bert, 2 layers, ratio 2",
+               "encoder: { kind = \"bert\"; path = \"x\"; layers = 2; }; pooler: { kind = \"mean\"; };"
                "wire: { ratio = 2; d_z = 8; };",
                (lw_step_loss){.first_weight = 1.0});
     return failures > 0;
