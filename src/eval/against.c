@@ -136,7 +136,7 @@ static const line *find(const lw_predictions *p, const char *id)
     return bsearch(&key, p->lines, (size_t)p->count, sizeof *p->lines, by_id);
 }
 
-// lines[i]: sample i there.
+// lines[i] becomes the line of sample i in the other run.
 static lw_status match(const lw_job *job, const lw_eval *e, const lw_predictions *p, const line **lines, lw_error *err)
 {
     int64_t n = job->eval.count;
@@ -180,7 +180,7 @@ lw_status lw_predictions_match(const lw_job *job, const lw_eval *e, const lw_pre
 
 enum { THERE_EXACT, THERE_F1, THERE_NLL, THERE_ONE, THERE_TOKENS, THERE_COUNT };
 
-// The model's answer through the wire on a line; *out NULL where it has none.
+// Finds the model's answer through the wire on a line; *out is NULL where there is none.
 static lw_status model_of(const lw_predictions *p, const line *l, const char *name, char *where, size_t size,
                           lw_error *err, const json_t **out)
 {
@@ -196,7 +196,7 @@ static lw_status model_of(const lw_predictions *p, const line *l, const char *na
     return LW_OK;
 }
 
-// scored: with answers, whose exact match and F1 count; those of text that is only continued are null.
+// scored: the samples have answers, so that exact match and F1 count; for windows of text both are null.
 static lw_status read_model(const lw_predictions *p, const line *const *lines, int64_t n, const char *name, bool scored,
                             double *there, bool *found, lw_error *err)
 {

@@ -1,3 +1,4 @@
+// bootstrap.c: the percentile bootstrap and the sign-flip test over clusters of samples.
 #include "eval/bootstrap.h"
 
 #include <math.h>
@@ -6,12 +7,12 @@
 
 #include "core/random.h"
 
-// Sums of one cluster.
+// The sums of one cluster.
 typedef struct cluster_sums {
     double num, den;
 } cluster_sums;
 
-// Of one figure: (clusters) each; b NULL where there is no second ratio.
+// The sums of one figure, (clusters) each; b is NULL where there is no second ratio.
 typedef struct prepared {
     cluster_sums *a, *b;
 } prepared;
@@ -52,30 +53,31 @@ static double ratio_of(cluster_sums s)
     return s.den > 0.0 ? s.num / s.den : NAN;
 }
 
-// drawn NULL: all clusters, each once.
-static double ratio_drawn(const cluster_sums *of, const int64_t *drawn, int64_t clusters)
+// The ratio over the clusters that `chosen` lists; NULL: over all clusters, each once.
+static double ratio_over(const cluster_sums *of, const int64_t *chosen, int64_t clusters)
 {
     cluster_sums total = {0.0, 0.0};
     for (int64_t k = 0; k < clusters; k++) {
-        cluster_sums one = of[drawn != NULL ? drawn[k] : k];
+        cluster_sums one = of[chosen != NULL ? chosen[k] : k];
         total.num += one.num;
         total.den += one.den;
     }
     return ratio_of(total);
 }
 
-static double figure_drawn(const prepared *p, const int64_t *drawn, int64_t clusters)
+static double figure_over(const prepared *p, const int64_t *chosen, int64_t clusters)
 {
-    double a = ratio_drawn(p->a, drawn, clusters);
-    return p->b != NULL ? a - ratio_drawn(p->b, drawn, clusters) : a;
+    double a = ratio_over(p->a, chosen, clusters);
+    return p->b != NULL ? a - ratio_over(p->b, chosen, clusters) : a;
 }
 
-static void draw(const lw_resampling *r, int64_t resample, int64_t *drawn)
+// Chooses the clusters of a resample.
+static void choose(const lw_resampling *r, int64_t resample, int64_t *chosen)
 {
     uint64_t stream = lw_random_stream("bootstrap");
     for (int64_t k = 0; k < r->clusters; k++) {
         double u = lw_random_uniform(r->seed, stream, (uint64_t)(resample * r->clusters + k));
-        drawn[k] = (int64_t)(u * (double)r->clusters);
+        chosen[k] = (int64_t)(u * (double)r->clusters);
     }
 }
 
@@ -86,7 +88,7 @@ static int compare(const void *a, const void *b)
     return (x > y) - (x < y);
 }
 
-// Of `count` sorted values, between the two nearest ones.
+// A quantile of `count` sorted values, interpolated between the two nearest ones.
 static double quantile(const double *sorted, int64_t count, double share)
 {
     double at = share * (double)(count - 1);
@@ -108,7 +110,7 @@ static void interval_of(double *values, int64_t count, lw_estimate *out)
     out->high = used > 0 ? quantile(values, used, 0.975) : NAN;
 }
 
-// Whether resamples can differ at all: two clusters at least have a part in the figure.
+// Whether resamples can differ at all: at least two clusters must have samples that belong to the figure.
 static bool varies(const prepared *p, int64_t clusters)
 {
     int64_t with = 0;
@@ -123,22 +125,22 @@ lw_status lw_bootstrap_intervals(const lw_resampling *r, const lw_figure *figure
 {
     prepared *p = calloc((size_t)count + 1, sizeof *p);
     double *values = calloc((size_t)(count * r->resamples) + 1, sizeof *values);
-    int64_t *drawn = calloc((size_t)r->clusters + 1, sizeof *drawn);
+    int64_t *chosen = calloc((size_t)r->clusters + 1, sizeof *chosen);
     lw_status status = LW_OK;
-    if (p == NULL || values == NULL || drawn == NULL) {
+    if (p == NULL || values == NULL || chosen == NULL) {
         status = lw_fail(err, LW_ERR_MEMORY, "no memory for the intervals of an evaluation");
     }
     for (int64_t f = 0; f < count && status == LW_OK; f++) {
         status = prepare(r, &figures[f], err, &p[f]);
     }
     for (int64_t i = 0; i < r->resamples && status == LW_OK; i++) {
-        draw(r, i, drawn);
+        choose(r, i, chosen);
         for (int64_t f = 0; f < count; f++) {
-            values[f * r->resamples + i] = figure_drawn(&p[f], drawn, r->clusters);
+            values[f * r->resamples + i] = figure_over(&p[f], chosen, r->clusters);
         }
     }
     for (int64_t f = 0; f < count && status == LW_OK; f++) {
-        out[f].value = figure_drawn(&p[f], NULL, r->clusters);
+        out[f].value = figure_over(&p[f], NULL, r->clusters);
         interval_of(values + f * r->resamples, varies(&p[f], r->clusters) ? r->resamples : 0, &out[f]);
     }
     for (int64_t f = 0; p != NULL && f < count; f++) {
@@ -146,11 +148,12 @@ lw_status lw_bootstrap_intervals(const lw_resampling *r, const lw_figure *figure
     }
     free(p);
     free(values);
-    free(drawn);
+    free(chosen);
     return status;
 }
 
-// The difference with the figures of the two systems swapped in the clusters that flip number `flip` chooses.
+// The difference after the figures of the two systems have been swapped in the clusters that flip number `flip`
+// chooses.
 static double flipped(const lw_resampling *r, const prepared *p, int64_t flip)
 {
     uint64_t stream = lw_random_stream("sign flips");
@@ -171,10 +174,10 @@ lw_status lw_bootstrap_sign_flip(const lw_resampling *r, const lw_figure *figure
     prepared p = {0};
     lw_status status = prepare(r, figure, err, &p);
     if (status == LW_OK) {
-        double found = fabs(figure_drawn(&p, NULL, r->clusters));
+        double found = fabs(figure_over(&p, NULL, r->clusters));
         int64_t as_large = 0;
         for (int64_t i = 0; i < r->resamples; i++) {
-            // Sums of the same numbers in another order: what they differ by in the last places is no difference.
+            // A flip adds the same numbers in another order: a difference in the last places does not count as one.
             as_large += fabs(flipped(r, &p, i)) >= found * (1.0 - 1e-9);
         }
         *out = isnan(found) ? NAN : (double)(1 + as_large) / (double)(1 + r->resamples);

@@ -36,7 +36,7 @@ static lw_status encode(lw_job *job, lw_eval *e, int64_t first, int64_t count, c
     return lw_eval_encode(job, e, e->which, count, system, err);
 }
 
-// What comes through a wire of `bits` bits takes the place of the latents.
+// Replaces the latents by what arrives through a wire of `bits` bits.
 static lw_status send_in_bits(lw_job *job, lw_eval *e, int64_t bits, lw_error *err)
 {
     int64_t d_z = job->config->wire.d_z;
@@ -51,7 +51,7 @@ static lw_status send_in_bits(lw_job *job, lw_eval *e, int64_t bits, lw_error *e
     return LW_OK;
 }
 
-// The soft tokens of LLM j; behind them comes the token of the samples' task, where they have one.
+// Makes the soft tokens of LLM j; the token of the samples' task follows them, where there is one.
 static void make_soft_tokens(lw_job *job, lw_eval *e, int64_t j)
 {
     const lw_wire *wire = &job->wire;
@@ -80,7 +80,7 @@ static lw_status score_text(lw_job *job, int64_t j, int64_t i, const lw_generate
     return LW_OK;
 }
 
-// Of sample i, LLM j and the task's system number `slot`.
+// Fills the record of sample i, LLM j and the task's system number `slot`.
 static lw_status score(lw_job *job, lw_eval *e, int64_t j, int slot, int64_t i, const lw_generated *g, lw_error *err)
 {
     double *record = lw_eval_record(job, e, i, j, slot);
@@ -126,7 +126,7 @@ static lw_status run_system(lw_job *job, lw_eval *e, int64_t j, int slot, int64_
     return LW_OK;
 }
 
-// All systems that read the latents of system `lead`.
+// Runs all systems that read the latents of system `lead`.
 static lw_status run_sharing(lw_job *job, lw_eval *e, int lead, int64_t first, int64_t count, lw_error *err)
 {
     const lw_eval_task *task = &e->task;

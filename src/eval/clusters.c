@@ -18,8 +18,8 @@ static int compare_hashed(const void *a, const void *b)
     return order != 0 ? order : (x->sample > y->sample) - (x->sample < y->sample);
 }
 
-// What the samples of a cluster share. The windows of a document are named by it and their place in it, DOCUMENT#BYTE;
-// neighbours are no more independent than questions about one context.
+// A hash of what the samples of a cluster share. Windows are named after their document and their offset,
+// DOCUMENT#BYTE; windows of one document are no more independent than questions about one context.
 static uint64_t cluster_hash(const lw_sample *s, uint64_t context_hash)
 {
     const char *mark = s->kind == LW_SAMPLE_TEXT ? strrchr(s->id, '#') : NULL;

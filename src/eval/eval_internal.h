@@ -6,30 +6,31 @@
 #include "data/sample.h"
 #include "eval/eval.h"
 
-// What is kept of one sample, one LLM and one system: numbers, which ranks add up (one rank has them, the others 0).
+// The record of one sample, one LLM and one system: numbers that are summed over ranks (one rank has them, the others
+// have 0).
 enum {
-    LW_RECORD_PRESENT, // 1, or 0 where the sample has no part in it: nobody to be shuffled with
+    LW_RECORD_PRESENT, // 1, or 0 where the system leaves the sample out: it has no partner for shuffling
     LW_RECORD_EXACT,
     LW_RECORD_F1,
     LW_RECORD_NLL,
     LW_RECORD_TOKENS,
-    LW_RECORD_FIRST,       // whether the likeliest first token is the gold one
-    LW_RECORD_FIRST_TOKEN, // which it is
-    LW_RECORD_LENGTH,      // generated tokens
+    LW_RECORD_FIRST,       // 1 where the likeliest first token is the gold one, else 0
+    LW_RECORD_FIRST_TOKEN, // the likeliest first token
+    LW_RECORD_LENGTH,      // number of generated tokens
     LW_RECORD_COUNT
 };
 
 // What one evaluation does.
 typedef struct lw_eval_task {
-    int64_t samples; // the first of them
+    int64_t samples; // so many of job->eval, from the first on
     int system_count;
     lw_eval_system systems[LW_EVAL_SYSTEMS];
     bool generate;
-    bool joint; // with `generate`: the candidates are the answers of system LW_EVAL_LATENT
+    bool joint; // needs `generate`: the candidates are the answers of system LW_EVAL_LATENT
 } lw_eval_task;
 
 struct lw_eval {
-    int64_t chunk; // samples of a pass
+    int64_t chunk; // samples per pass
     lw_encoder_buffers encoder;
     lw_encoder_batch batch;
     lw_adapter_buffers adapters[LW_MAX_MODELS];
@@ -41,16 +42,16 @@ struct lw_eval {
     int64_t clusters;
     double *records; // (samples, LLMs, systems of the task, LW_RECORD_COUNT)
     double *joint;   // (samples, LLMs as authors, LLMs as readers) log-probability of the author's answer
-    int64_t own;     // samples of this rank at most: whole chunks
-    int32_t *ids;    // (systems, own, LLMs, max_new_tokens) generated here
+    int64_t own;     // most samples that a rank has: whole chunks
+    int32_t *ids;    // (systems, own, LLMs, max_new_tokens) generated on this rank
     int32_t *all_ids[LW_EVAL_SYSTEMS]; // rank 0, after an evaluation: (ranks, own, LLMs, max_new_tokens) each
     int32_t *lengths;                  // (own, LLMs) of the answers through the latents, which are chosen from
     int64_t *exchanged;                // (chunk, LLMs, 1 + max_new_tokens) scratch, where other ranks have other LLMs
     lw_ids candidate;                  // scratch
-    const float *latents;              // device: what the adapters read now
+    const float *latents;              // device: what the adapters read in this pass
     float *received;                   // device, (latent rows of a chunk, d_z); NULL: no quantised systems
     float *z;                          // the same on the host
-    void *wire;                        // (latent rows of a chunk) bytes of a row in 16 bits
+    void *wire;                        // (latent rows of a chunk) rows as bytes, room for the widest form
     lw_eval_task task;
     bool started;
 };
@@ -61,13 +62,13 @@ static inline bool lw_eval_is_text(const lw_job *job)
     return job->eval.samples[0].task != LW_TASK_ANSWER;
 }
 
-// Index of a record: of sample i, LLM j and the task's system `slot`.
+// The record of sample i, LLM j and the task's system `slot`.
 static inline double *lw_eval_record(const lw_job *job, const lw_eval *e, int64_t i, int64_t j, int slot)
 {
     return e->records + ((i * job->llm_count + j) * e->task.system_count + slot) * LW_RECORD_COUNT;
 }
 
-// Where sample i's tokens are among those of its rank.
+// The position of sample i among the samples of its rank.
 static inline int64_t lw_eval_own_index(const lw_job *job, const lw_eval *e, int64_t i)
 {
     return i / e->chunk / job->grid.data * e->chunk + i % e->chunk;
@@ -84,7 +85,7 @@ static inline int32_t *lw_eval_own_length(const lw_job *job, const lw_eval *e, i
     return &e->lengths[lw_eval_own_index(job, e, i) * job->llm_count + j];
 }
 
-// Rank 0, after lw_eval_gather: the same of any sample.
+// On rank 0, after the answers have been gathered: the generated tokens of any sample.
 static inline const int32_t *lw_eval_all_ids(const lw_job *job, const lw_eval *e, int64_t i, int64_t j, int slot)
 {
     int rank = lw_job_owner_rank(job, j, (int)(i / e->chunk % job->grid.data));
@@ -93,12 +94,13 @@ static inline const int32_t *lw_eval_all_ids(const lw_job *job, const lw_eval *e
 }
 
 // --- joint.c
+
 // Brings the answers to the chunk of those LLMs that other ranks run. Collective over job->models.
 lw_status lw_eval_exchange_answers(lw_job *job, lw_eval *e, int64_t first, int64_t count, lw_error *err);
-// Scores the answers that LLM `author` gave to the chunk through its latents with every LLM; the latents of the chunk
-// are in e->latents.
+// Lets every LLM of this rank score the answers that every LLM gave to the chunk through its latents. The latents of the
+// chunk are in e->latents.
 lw_status lw_eval_joint_chunk(lw_job *job, lw_eval *e, int64_t first, int64_t count, lw_error *err);
-// The author whose answer has the largest sum over the readers, the first one of equals.
+// The author whose answer has the largest sum over the readers; among equals the first one.
 int64_t lw_eval_joint_choice(const lw_job *job, const lw_eval *e, int64_t i);
 
 // --- run.c
@@ -120,7 +122,7 @@ bool lw_eval_add(lw_job *job, lw_eval *e, int64_t j, const lw_eval_system *syste
                  lw_tokens answer);
 
 // --- predictions.c
-// What names sample i. One without an id of its own is "FILE:LINE", and the folder of the file is no part of that.
+// The name of sample i. A sample without an id of its own is "FILE:LINE", without the folder of the file.
 const char *lw_eval_sample_id(const lw_job *job, int64_t i);
 enum { LW_EVAL_CONTEXT_ID_BYTES = 24 };
 void lw_eval_context_id(const lw_eval *e, int64_t i, char *out);

@@ -1,4 +1,4 @@
-// figures.c: from the records of an evaluation to its figures, and how sure they are.
+// figures.c: makes the figures of an evaluation from its records, with their confidence intervals.
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
@@ -59,88 +59,90 @@ static void sum_joint(const lw_job *job, const lw_eval *e, lw_eval_joint *out)
 
 // --- intervals
 
-// The figures of all intervals, with where each goes. The arrays of `means` are made for the occasion: of each sample
-// the scores of the joint choice, and the mean over LLMs of what the gain is made of.
-typedef struct wanted {
+// All figures that get an interval, and where each interval goes. `means` are temporary per-sample arrays: the scores
+// of the joint choice, and the means over LLMs that the gain is computed from.
+typedef struct interval_list {
     const lw_job *job;
     const lw_eval *e;
     lw_figure *figures;
     lw_estimate **to;
     int64_t count, most;
     double *means;
-} wanted;
+} interval_list;
 
 enum { MEAN_ONE, MEAN_LATENT_F1, MEAN_SHUFFLED_F1, MEAN_JOINT_F1, MEAN_JOINT_EXACT, MEAN_COUNT };
 
-static lw_ratio ratio_of(const wanted *w, int64_t j, int slot, int num, int den)
+static lw_ratio ratio_of(const interval_list *list, int64_t j, int slot, int num, int den)
 {
-    const double *record = lw_eval_record(w->job, w->e, 0, j, slot);
+    const double *record = lw_eval_record(list->job, list->e, 0, j, slot);
     return (lw_ratio){.num = record + num,
                       .den = record + den,
-                      .stride = w->job->llm_count * w->e->task.system_count * LW_RECORD_COUNT};
+                      .stride = list->job->llm_count * list->e->task.system_count * LW_RECORD_COUNT};
 }
 
-static lw_ratio mean_ratio(const wanted *w, int of)
+static lw_ratio mean_ratio(const interval_list *list, int of)
 {
-    int64_t n = w->e->task.samples;
-    return (lw_ratio){.num = w->means + of * n, .den = w->means + MEAN_ONE * n};
+    int64_t n = list->e->task.samples;
+    return (lw_ratio){.num = list->means + of * n, .den = list->means + MEAN_ONE * n};
 }
 
-static void want(wanted *w, lw_ratio a, lw_ratio b, lw_estimate *to)
+static void add_figure(interval_list *list, lw_ratio a, lw_ratio b, lw_estimate *to)
 {
-    w->figures[w->count] = (lw_figure){.a = a, .b = b};
-    w->to[w->count++] = to;
+    list->figures[list->count] = (lw_figure){.a = a, .b = b};
+    list->to[list->count++] = to;
 }
 
-static void want_llm(wanted *w, int64_t j, lw_eval_result *r)
+static void add_figures_of_llm(interval_list *list, int64_t j, lw_eval_result *r)
 {
     const lw_ratio none = {0};
     for (int slot = 0; slot < r->system_count; slot++) {
         lw_eval_intervals *to = &r->intervals[j][slot];
-        want(w, ratio_of(w, j, slot, LW_RECORD_EXACT, LW_RECORD_PRESENT), none, &to->exact);
-        want(w, ratio_of(w, j, slot, LW_RECORD_F1, LW_RECORD_PRESENT), none, &to->f1);
-        want(w, ratio_of(w, j, slot, LW_RECORD_NLL, LW_RECORD_TOKENS), none, &to->nll);
+        add_figure(list, ratio_of(list, j, slot, LW_RECORD_EXACT, LW_RECORD_PRESENT), none, &to->exact);
+        add_figure(list, ratio_of(list, j, slot, LW_RECORD_F1, LW_RECORD_PRESENT), none, &to->f1);
+        add_figure(list, ratio_of(list, j, slot, LW_RECORD_NLL, LW_RECORD_TOKENS), none, &to->nll);
     }
-    want(w, ratio_of(w, j, LW_EVAL_LATENT, LW_RECORD_F1, LW_RECORD_PRESENT),
-         ratio_of(w, j, LW_EVAL_SHUFFLED, LW_RECORD_F1, LW_RECORD_PRESENT), &r->gain[j].f1_interval);
-    want(w, ratio_of(w, j, LW_EVAL_SHUFFLED, LW_RECORD_NLL, LW_RECORD_TOKENS),
-         ratio_of(w, j, LW_EVAL_LATENT, LW_RECORD_NLL, LW_RECORD_TOKENS), &r->gain[j].nll_interval);
+    add_figure(list, ratio_of(list, j, LW_EVAL_LATENT, LW_RECORD_F1, LW_RECORD_PRESENT),
+               ratio_of(list, j, LW_EVAL_SHUFFLED, LW_RECORD_F1, LW_RECORD_PRESENT), &r->gain[j].f1_interval);
+    add_figure(list, ratio_of(list, j, LW_EVAL_SHUFFLED, LW_RECORD_NLL, LW_RECORD_TOKENS),
+               ratio_of(list, j, LW_EVAL_LATENT, LW_RECORD_NLL, LW_RECORD_TOKENS), &r->gain[j].nll_interval);
 }
 
-static void fill_means(const wanted *w, const lw_eval_result *r)
+static void fill_means(const interval_list *list, const lw_eval_result *r)
 {
-    const lw_job *job = w->job;
-    int64_t n = w->e->task.samples;
+    const lw_job *job = list->job;
+    int64_t n = list->e->task.samples;
     for (int64_t i = 0; i < n; i++) {
-        w->means[MEAN_ONE * n + i] = 1.0;
+        list->means[MEAN_ONE * n + i] = 1.0;
         for (int64_t j = 0; j < job->llm_count; j++) {
             double share = 1.0 / (double)job->llm_count;
-            w->means[MEAN_LATENT_F1 * n + i] += share * lw_eval_record(job, w->e, i, j, LW_EVAL_LATENT)[LW_RECORD_F1];
-            w->means[MEAN_SHUFFLED_F1 * n + i] +=
-                share * lw_eval_record(job, w->e, i, j, LW_EVAL_SHUFFLED)[LW_RECORD_F1];
+            list->means[MEAN_LATENT_F1 * n + i] +=
+                share * lw_eval_record(job, list->e, i, j, LW_EVAL_LATENT)[LW_RECORD_F1];
+            list->means[MEAN_SHUFFLED_F1 * n + i] +=
+                share * lw_eval_record(job, list->e, i, j, LW_EVAL_SHUFFLED)[LW_RECORD_F1];
         }
         if (r->joint.measured) {
-            const double *record = lw_eval_record(job, w->e, i, lw_eval_joint_choice(job, w->e, i), LW_EVAL_LATENT);
-            w->means[MEAN_JOINT_F1 * n + i] = record[LW_RECORD_F1];
-            w->means[MEAN_JOINT_EXACT * n + i] = record[LW_RECORD_EXACT];
+            const double *record =
+                lw_eval_record(job, list->e, i, lw_eval_joint_choice(job, list->e, i), LW_EVAL_LATENT);
+            list->means[MEAN_JOINT_F1 * n + i] = record[LW_RECORD_F1];
+            list->means[MEAN_JOINT_EXACT * n + i] = record[LW_RECORD_EXACT];
         }
     }
 }
 
-static lw_status draw(wanted *w, lw_eval_result *r, lw_error *err)
+static lw_status fill_intervals(interval_list *list, lw_eval_result *r, lw_error *err)
 {
-    const lw_resampling resampling = {.samples = w->e->task.samples,
-                                      .cluster = w->e->cluster,
-                                      .clusters = w->e->clusters,
+    const lw_resampling resampling = {.samples = list->e->task.samples,
+                                      .cluster = list->e->cluster,
+                                      .clusters = list->e->clusters,
                                       .resamples = r->resamples,
-                                      .seed = (uint64_t)w->job->config->seed};
-    lw_estimate *intervals = calloc((size_t)w->count, sizeof *intervals);
+                                      .seed = (uint64_t)list->job->config->seed};
+    lw_estimate *intervals = calloc((size_t)list->count, sizeof *intervals);
     if (intervals == NULL) {
         return lw_fail(err, LW_ERR_MEMORY, "no memory for the intervals of an evaluation");
     }
-    lw_status status = lw_bootstrap_intervals(&resampling, w->figures, w->count, err, intervals);
-    for (int64_t f = 0; f < w->count && status == LW_OK; f++) {
-        *w->to[f] = intervals[f];
+    lw_status status = lw_bootstrap_intervals(&resampling, list->figures, list->count, err, intervals);
+    for (int64_t f = 0; f < list->count && status == LW_OK; f++) {
+        *list->to[f] = intervals[f];
     }
     free(intervals);
     return status;
@@ -148,29 +150,30 @@ static lw_status draw(wanted *w, lw_eval_result *r, lw_error *err)
 
 static lw_status add_intervals(const lw_job *job, const lw_eval *e, lw_error *err, lw_eval_result *r)
 {
-    wanted w = {.job = job, .e = e, .most = job->llm_count * (3 * r->system_count + 2) + 3};
+    interval_list list = {.job = job, .e = e, .most = job->llm_count * (3 * r->system_count + 2) + 3};
     const lw_ratio none = {0};
     lw_status status = LW_OK;
-    w.figures = calloc((size_t)w.most, sizeof *w.figures);
-    w.to = calloc((size_t)w.most, sizeof *w.to);
-    w.means = calloc((size_t)e->task.samples * MEAN_COUNT, sizeof *w.means);
-    if (w.figures == NULL || w.to == NULL || w.means == NULL) {
+    list.figures = calloc((size_t)list.most, sizeof *list.figures);
+    list.to = calloc((size_t)list.most, sizeof *list.to);
+    list.means = calloc((size_t)e->task.samples * MEAN_COUNT, sizeof *list.means);
+    if (list.figures == NULL || list.to == NULL || list.means == NULL) {
         status = lw_fail(err, LW_ERR_MEMORY, "no memory for the intervals of an evaluation");
     } else {
-        fill_means(&w, r);
+        fill_means(&list, r);
         for (int64_t j = 0; j < job->llm_count; j++) {
-            want_llm(&w, j, r);
+            add_figures_of_llm(&list, j, r);
         }
-        want(&w, mean_ratio(&w, MEAN_LATENT_F1), mean_ratio(&w, MEAN_SHUFFLED_F1), &r->mean_gain.f1_interval);
+        add_figure(&list, mean_ratio(&list, MEAN_LATENT_F1), mean_ratio(&list, MEAN_SHUFFLED_F1),
+                   &r->mean_gain.f1_interval);
         if (r->joint.measured) {
-            want(&w, mean_ratio(&w, MEAN_JOINT_F1), none, &r->joint.f1_interval);
-            want(&w, mean_ratio(&w, MEAN_JOINT_EXACT), none, &r->joint.exact_interval);
+            add_figure(&list, mean_ratio(&list, MEAN_JOINT_F1), none, &r->joint.f1_interval);
+            add_figure(&list, mean_ratio(&list, MEAN_JOINT_EXACT), none, &r->joint.exact_interval);
         }
-        status = draw(&w, r, err);
+        status = fill_intervals(&list, r, err);
     }
-    free(w.figures);
-    free(w.to);
-    free(w.means);
+    free(list.figures);
+    free(list.to);
+    free(list.means);
     return status;
 }
 

@@ -5,7 +5,8 @@
 
 #include "eval/gates_internal.h"
 
-// f32: sums in another order. 16-bit operands are rounded in each product, and other shapes are other products.
+// In f32 only the order of sums differs. 16-bit operands are rounded in each product, and other shapes make other
+// products.
 double lw_gate_tolerance(const lw_job *job)
 {
     return job->dev->frozen_type == LW_F32 ? 1e-4 : 2e-2;

@@ -1,4 +1,4 @@
-// gates.h: what has to hold before any figure of an evaluation counts, on the configuration's own models and data.
+// gates.h: checks that must pass before any figure of an evaluation counts, on the configuration's own models and data.
 #ifndef LW_GATES_H
 #define LW_GATES_H
 
@@ -21,7 +21,7 @@ typedef enum lw_gate {
 } lw_gate;
 
 typedef struct lw_gate_result {
-    bool passed, skipped; // skipped: there was nothing to judge by, so it neither passed nor failed
+    bool passed, skipped; // skipped: these data cannot decide it, so it neither passed nor failed
     double value, limit;  // NAN where skipped
     char text[200];       // what was measured, or why nothing was
 } lw_gate_result;
@@ -31,15 +31,15 @@ typedef struct lw_gates {
     int failed, skipped;
 } lw_gates;
 
-// Of training samples that are learned by heart; of evaluation samples that are looked through for different texts.
+// Training samples that the overfit gate learns; evaluation samples that are searched for different texts.
 enum { LW_GATE_ITEMS = 32, LW_GATE_SAMPLES = 128 };
 
-// job is open with that much training and evaluation data at most, and its wire holds the
-// parameters to be looked at; `eval` is laid out. Every rank does the same work. The last gate trains: it starts from
-// initial parameters, which it leaves changed. Stopped by a signal as an evaluation is. Collective.
+// Runs all gates. `job` is open with at most that much training and evaluation data, and its wire holds the parameters
+// to be checked; `eval` is laid out. Every rank does the same work. The last gate trains: it starts from initial
+// parameters, and leaves the trained ones in the wire. A signal stops the gates as it stops an evaluation. Collective.
 lw_status lw_gates_run(lw_job *job, lw_eval *eval, lw_error *err, lw_gates *out);
 
-// Local. New reference.
+// The results as JSON (new reference), and as a table. Local.
 json_t *lw_gates_json(const lw_gates *gates);
 void lw_gates_print(const lw_gates *gates, FILE *file);
 

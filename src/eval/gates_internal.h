@@ -1,15 +1,16 @@
-// gates_internal.h: the gates one by one. Internal to gates*.c. Local but for the last.
+// gates_internal.h: the gates one by one. Local except for the last.
 #ifndef LW_GATES_INTERNAL_H
 #define LW_GATES_INTERNAL_H
 
 #include "eval/gates.h"
 
-// Difference of two losses per token that rounding may make.
+// The largest difference of two losses per token that rounding may cause.
 double lw_gate_tolerance(const lw_job *job);
 
+// Fills in the result of a gate; `format` says what was measured.
 __attribute__((format(printf, 5, 6))) void lw_gate_note(lw_gate_result *out, bool passed, double value, double limit,
                                                         const char *format, ...);
-// A gate that these data cannot judge, with the reason.
+// Marks a gate that these data cannot decide as skipped, with the reason.
 __attribute__((format(printf, 2, 3))) void lw_gate_skip(lw_gate_result *out, const char *format, ...);
 
 // gates_llm.c

@@ -1,4 +1,4 @@
-// gates_llm.c: the gates that concern the frozen LLMs alone: the soft-token path, and which label belongs to which row.
+// gates_llm.c: the gates of the frozen LLMs alone: the soft-token path, and which label belongs to which row.
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
@@ -6,26 +6,26 @@
 #include "data/sample.h"
 #include "eval/gates_internal.h"
 
-enum { MOST = 8 }; // samples that are looked at
+enum { MOST = 8 }; // samples that are used
 
-// A generator over the text prompts of the first samples of one LLM, with room for them as soft tokens.
-typedef struct lab {
+// A generator over the text prompts of the first samples of one LLM, with room for these prompts as soft tokens.
+typedef struct llm_check {
     lw_job *job;
     int64_t j, count;
-    lw_hf_config config; // without end tokens: what comes after one has to be the same too
+    lw_hf_config config; // without end tokens, so that what follows one is compared too
     lw_generator g;
     lw_arena memory;
     int64_t prompt_rows;
     int32_t *ids; // device: all prompts
     float *soft;  // device (prompt_rows, d)
-} lab;
+} llm_check;
 
-static const lw_token_sample *sample_of(const lab *l, int64_t i)
+static const lw_token_sample *sample_of(const llm_check *l, int64_t i)
 {
     return &l->job->eval.samples[i];
 }
 
-static lw_pass_limits limits_of(lab *l)
+static lw_pass_limits limits_of(llm_check *l)
 {
     lw_pass_limits limits = {.sequences = l->count};
     int64_t most_new = l->job->config->eval.max_new_tokens;
@@ -43,7 +43,7 @@ static lw_pass_limits limits_of(lab *l)
     return limits;
 }
 
-static lw_status layout(lab *l, lw_arena *arena, lw_error *err)
+static lw_status layout(llm_check *l, lw_arena *arena, lw_error *err)
 {
     lw_job *job = l->job;
     const lw_hf_config *config = &l->config;
@@ -53,14 +53,14 @@ static lw_status layout(lab *l, lw_arena *arena, lw_error *err)
     return lw_generator_layout(arena, job->dev, config, &limits, job->config->eval.max_new_tokens, err, &l->g);
 }
 
-static void leave(lab *l)
+static void close_check(llm_check *l)
 {
     lw_generator_free(&l->g);
     lw_arena_free(l->job->dev, &l->memory);
 }
 
-// The prompts' embeddings, where the model itself would look them up.
-static lw_status embed_prompts(lab *l, lw_error *err)
+// Looks up the embeddings of the prompts as the model itself would.
+static lw_status embed_prompts(llm_check *l, lw_error *err)
 {
     int32_t *host = calloc((size_t)l->prompt_rows, sizeof *host);
     if (host == NULL) {
@@ -78,9 +78,9 @@ static lw_status embed_prompts(lab *l, lw_error *err)
     return LW_OK;
 }
 
-static lw_status enter(lw_job *job, int64_t j, lw_error *err, lab *l)
+static lw_status open_check(lw_job *job, int64_t j, lw_error *err, llm_check *l)
 {
-    *l = (lab){.job = job, .j = j, .count = job->eval.count < MOST ? job->eval.count : MOST};
+    *l = (llm_check){.job = job, .j = j, .count = job->eval.count < MOST ? job->eval.count : MOST};
     l->config = job->llms[j].config;
     l->config.eos_count = 0;
     lw_arena arena = lw_arena_measure();
@@ -99,7 +99,7 @@ static lw_status too_long(lw_error *err)
 
 // --- soft tokens
 
-static lw_status answer_prompts(lab *l, bool soft, lw_error *err)
+static lw_status answer_prompts(llm_check *l, bool soft, lw_error *err)
 {
     const lw_tokens none = {NULL, 0};
     int64_t first = 0;
@@ -117,8 +117,9 @@ static lw_status answer_prompts(lab *l, bool soft, lw_error *err)
     return lw_generator_run(&l->g, l->soft, -1, err);
 }
 
-// Answers that differ between the two ways, and the largest difference of their gold answers' loss per token.
-static lw_status compare_paths(lab *l, lw_error *err, int64_t *differ, int64_t *tokens, double *loss)
+// Counts the answers that differ between the two paths, and finds the largest difference of the gold answers' loss per
+// token.
+static lw_status compare_paths(llm_check *l, lw_error *err, int64_t *differ, int64_t *tokens, double *loss)
 {
     int64_t most_new = l->g.max_new;
     int32_t *ids = calloc((size_t)(l->count * most_new), sizeof *ids);
@@ -150,7 +151,8 @@ static lw_status compare_paths(lab *l, lw_error *err, int64_t *differ, int64_t *
 
 // --- labels
 
-static lw_status score_one(lab *l, lw_tokens before, lw_tokens after, lw_tokens answer, lw_error *err, double *nll)
+static lw_status score_one(llm_check *l, lw_tokens before, lw_tokens after, lw_tokens answer, lw_error *err,
+                           double *nll)
 {
     lw_generator_clear(&l->g);
     if (!lw_generator_add(&l->g, 0, 0, before, after, answer)) {
@@ -161,9 +163,9 @@ static lw_status score_one(lab *l, lw_tokens before, lw_tokens after, lw_tokens 
     return LW_OK;
 }
 
-// Each token on its own, as the one label behind all that comes before it: there is no row that another label could be
-// mistaken for. The last row of a sequence is also the one that generation takes its next token from.
-static lw_status compare_labels(lab *l, int64_t i, lw_error *err, double *worst)
+// Scores each token on its own, as the only label after everything before it, so that no row can be confused with
+// another. The last row of a sequence is also the one from which generation takes its next token.
+static lw_status compare_labels(llm_check *l, int64_t i, lw_error *err, double *worst)
 {
     lw_tokens prompt = sample_of(l, i)->prompt[l->j];
     lw_tokens answer = sample_of(l, i)->answer[l->j];
@@ -187,10 +189,10 @@ typedef struct findings {
     double soft_loss, labels;
 } findings;
 
-static lw_status look_at(lw_job *job, int64_t j, lw_error *err, findings *f)
+static lw_status check_llm(lw_job *job, int64_t j, lw_error *err, findings *f)
 {
-    lab l;
-    lw_status status = enter(job, j, err, &l);
+    llm_check l;
+    lw_status status = open_check(job, j, err, &l);
     if (status == LW_OK) {
         status = compare_paths(&l, err, &f->differ, &f->tokens, &f->soft_loss);
     }
@@ -198,7 +200,7 @@ static lw_status look_at(lw_job *job, int64_t j, lw_error *err, findings *f)
         status = compare_labels(&l, i, err, &f->labels);
     }
     f->answers += l.count;
-    leave(&l);
+    close_check(&l);
     return status;
 }
 
@@ -207,7 +209,7 @@ lw_status lw_gate_llms(lw_job *job, lw_error *err, lw_gate_result *soft_tokens, 
     findings f = {0};
     double limit = lw_gate_tolerance(job);
     for (int64_t j = 0; j < job->llm_count; j++) {
-        LW_TRY(look_at(job, j, err, &f));
+        LW_TRY(check_llm(job, j, err, &f));
     }
     lw_gate_note(soft_tokens, f.differ == 0 && f.soft_loss <= limit, (double)f.differ, 0.0,
                  "%lld of %lld answers (%lld tokens) differ; loss per token by %.2g at most", (long long)f.differ,

@@ -10,10 +10,10 @@
 
 enum { CHECK_EVERY = 25 };
 
-static const double likely_nll = 0.1; // per answer token: below, it is worth to look whether all answers are right
+static const double likely_nll = 0.1; // per answer token: below this loss it is worth checking the answers
 
-// A step over the first samples of a corpus, without the extra weights of the loss.
-typedef struct school {
+// Training steps over the first samples of a corpus, without the optional terms of the loss.
+typedef struct step_context {
     lw_job *job;
     const lw_token_sample *samples;
     int64_t count, micro;
@@ -22,9 +22,9 @@ typedef struct school {
     lw_arena memory;
     const lw_token_sample *batch[LW_GATE_ITEMS];
     double nll[LW_MAX_MODELS]; // per answer token, of the last step
-} school;
+} step_context;
 
-static lw_status layout(school *c, lw_arena *arena, lw_error *err)
+static lw_status layout(step_context *c, lw_arena *arena, lw_error *err)
 {
     const lw_hf_config *configs[LW_MAX_MODELS];
     lw_step_limits limits;
@@ -33,14 +33,14 @@ static lw_status layout(school *c, lw_arena *arena, lw_error *err)
     return lw_step_layout(arena, c->job->dev, &c->job->wire, configs, &limits, err, &c->step);
 }
 
-static lw_status enter(lw_job *job, const lw_corpus *corpus, lw_error *err, school *c)
+static lw_status open_context(lw_job *job, const lw_corpus *corpus, lw_error *err, step_context *c)
 {
     const lw_config *config = job->config;
     lw_decoder *decoders[LW_MAX_MODELS];
     int64_t count = corpus->count < LW_GATE_ITEMS ? corpus->count : LW_GATE_ITEMS;
     int64_t share = config->batch.per_rank > 0 ? config->batch.per_rank : config->batch.global;
     int64_t micro = config->batch.micro > 0 ? config->batch.micro : share;
-    *c = (school){.job = job, .samples = corpus->samples, .count = count, .micro = micro < count ? micro : count};
+    *c = (step_context){.job = job, .samples = corpus->samples, .count = count, .micro = micro < count ? micro : count};
     for (int64_t i = 0; i < count; i++) {
         c->batch[i] = &corpus->samples[i];
     }
@@ -55,14 +55,15 @@ static lw_status enter(lw_job *job, const lw_corpus *corpus, lw_error *err, scho
     return lw_step_start(&c->step, &job->wire, decoders, err);
 }
 
-static void leave(school *c)
+static void close_context(step_context *c)
 {
     lw_step_free(&c->step);
     lw_arena_free(c->job->dev, &c->memory);
 }
 
-// Gradients of all samples, on every rank; `share`: each computes those of a share, and they are added.
-static lw_status run_step(school *c, bool share, lw_error *err)
+// Computes the gradients of all samples on every rank. With `share`, each rank computes those of a share, and they are
+// summed.
+static lw_status run_step(step_context *c, bool share, lw_error *err)
 {
     lw_job *job = c->job;
     int64_t first = share ? c->count * job->rank / job->ranks : 0;
@@ -86,7 +87,7 @@ static lw_status run_step(school *c, bool share, lw_error *err)
     return lw_comm_all_reduce(job->comm, job->wire.params.grad, job->wire.reduce_elements, err);
 }
 
-static lw_status read_loss(school *c, lw_error *err)
+static lw_status read_loss(step_context *c, lw_error *err)
 {
     lw_job *job = c->job;
     float stats[LW_STAT_COUNT];
@@ -98,9 +99,9 @@ static lw_status read_loss(school *c, lw_error *err)
     return LW_OK;
 }
 
-// --- the same loss as the evaluation's
+// --- whether a step finds the loss of the evaluation
 
-static lw_status compare_losses(school *c, lw_eval *e, lw_error *err, lw_gate_result *out)
+static lw_status compare_losses(step_context *c, lw_eval *e, lw_error *err, lw_gate_result *out)
 {
     lw_job *job = c->job;
     double worst = 0.0;
@@ -123,18 +124,18 @@ static lw_status compare_losses(school *c, lw_eval *e, lw_error *err, lw_gate_re
 
 lw_status lw_gate_training(lw_job *job, lw_eval *e, lw_error *err, lw_gate_result *out)
 {
-    school c;
-    lw_status status = enter(job, &job->eval, err, &c);
+    step_context c;
+    lw_status status = open_context(job, &job->eval, err, &c);
     if (status == LW_OK) {
         status = compare_losses(&c, e, err, out);
     }
-    leave(&c);
+    close_context(&c);
     return status;
 }
 
-// --- learning by heart
+// --- whether samples can be learned by heart
 
-static double worst_nll(const school *c)
+static double worst_nll(const step_context *c)
 {
     double worst = 0.0;
     for (int64_t j = 0; j < c->job->llm_count; j++) {
@@ -143,7 +144,7 @@ static double worst_nll(const school *c)
     return worst;
 }
 
-static void update(school *c, int64_t step)
+static void update(step_context *c, int64_t step)
 {
     const lw_config *config = c->job->config;
     lw_update u = {.beta1 = config->train.beta1,
@@ -158,8 +159,8 @@ static void update(school *c, int64_t step)
     lw_wire_update(c->job->dev, &c->job->wire, &u);
 }
 
-// Up to step `end`, whose loss is then in c->nll. Collective.
-static lw_status learn(school *c, int64_t end, lw_error *err, int64_t *steps)
+// Trains up to step `end`, whose loss is left in nll. Collective.
+static lw_status learn(step_context *c, int64_t end, lw_error *err, int64_t *steps)
 {
     lw_job *job = c->job;
     while (*steps < end) {
@@ -174,7 +175,7 @@ static lw_status learn(school *c, int64_t end, lw_error *err, int64_t *steps)
     return LW_OK;
 }
 
-// What was learned can be said to its end: no answer was cut, and each fits into what is generated.
+// Whether the LLMs can reproduce the whole answer: it was not cut, and it is no longer than what is generated.
 static bool answer_ends(const lw_job *job, const lw_token_sample *sample)
 {
     for (int64_t j = 0; j < job->llm_count; j++) {
@@ -186,7 +187,7 @@ static bool answer_ends(const lw_job *job, const lw_token_sample *sample)
     return true;
 }
 
-static int64_t count_ending(const school *c)
+static int64_t count_ending(const step_context *c)
 {
     int64_t n = 0;
     for (int64_t i = 0; i < c->count; i++) {
@@ -195,7 +196,7 @@ static int64_t count_ending(const school *c)
     return n;
 }
 
-// The lower of the LLMs' mean F1 over the `items` whose answers end.
+// The lowest mean F1 of an LLM over the `items` whose answers end.
 static double lowest_f1(const lw_job *job, const lw_eval *e, int64_t items)
 {
     double lowest = 1.0;
@@ -209,8 +210,8 @@ static double lowest_f1(const lw_job *job, const lw_eval *e, int64_t items)
     return lowest;
 }
 
-// What the LLMs say from the latents of the training data, which takes the place of the evaluation's meanwhile.
-// Collective.
+// Evaluates the answers that the LLMs give from the latents of the training data, which replaces the evaluation data
+// until this returns. Collective.
 static lw_status measure(lw_job *job, int64_t count, int64_t items, lw_error *err, double *f1)
 {
     lw_corpus eval_data = job->eval;
@@ -240,7 +241,7 @@ done:
 }
 
 // Collective.
-static lw_status learn_by_heart(school *c, int64_t items, lw_error *err, lw_gate_result *out)
+static lw_status learn_by_heart(step_context *c, int64_t items, lw_error *err, lw_gate_result *out)
 {
     lw_job *job = c->job;
     int64_t most_steps = job->config->eval.gate_steps;
@@ -263,8 +264,8 @@ static lw_status learn_by_heart(school *c, int64_t items, lw_error *err, lw_gate
 
 lw_status lw_gate_overfit(lw_job *job, lw_error *err, lw_gate_result *out)
 {
-    school c;
-    lw_status status = enter(job, lw_job_answers(job), err, &c);
+    step_context c;
+    lw_status status = open_context(job, lw_job_answers(job), err, &c);
     if (status == LW_OK) {
         status = lw_wire_init(job->dev, &job->wire, (uint64_t)job->config->seed, err);
     }
@@ -280,6 +281,6 @@ lw_status lw_gate_overfit(lw_job *job, lw_error *err, lw_gate_result *out)
     }
     LW_TRY_GOTO(learn_by_heart(&c, items, err, out));
 done:
-    leave(&c);
+    close_context(&c);
     return status;
 }

@@ -1,4 +1,4 @@
-// gates_wire.c: the gates that concern encoder and adapters as they are.
+// gates_wire.c: the gates of encoder and adapters with their current parameters.
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
@@ -65,7 +65,7 @@ static bool same_source(const lw_token_sample *a, const lw_token_sample *b)
            memcmp(a->source.ids, b->source.ids, (size_t)a->source.count * sizeof *a->source.ids) == 0;
 }
 
-// The first samples with texts that differ from all before, at most `most`.
+// Finds the first samples, at most `most`, whose texts differ from all earlier ones.
 static int64_t different_texts(const lw_job *job, int64_t most, int64_t *which)
 {
     int64_t n = 0;
@@ -81,7 +81,7 @@ static int64_t different_texts(const lw_job *job, int64_t most, int64_t *which)
     return n;
 }
 
-// The latents of different texts, on the host.
+// The latents of several different texts, on the host.
 typedef struct gathered {
     int64_t count;
     int64_t which[MOST];     // of the evaluation's samples
@@ -89,17 +89,17 @@ typedef struct gathered {
     float *z;
 } gathered;
 
-// Of two with unlike numbers of latents as many as both have.
+// Compares the latents pairwise; of two texts with different numbers of latents, as many as both have.
 static void compare_latents(const lw_job *job, const gathered *g, lw_gate_result *out)
 {
-    // Without an alarm texts may be as alike as they are, but not all the same.
+    // Where the alarm is off, texts may be as alike as they like, but not all the same.
     const double alike = 1.0 - 1e-3;
     double limit = job->config->train.collapse_cosine > 0.0 ? job->config->train.collapse_cosine : alike;
     int64_t n = g->count;
     int64_t d_z = job->config->wire.d_z;
     double sum = 0.0;
     double most = -1.0;
-    bool equal = false; // unlike numbers of latents tell two texts apart: one may begin as the other does
+    bool equal = false; // different numbers of latents distinguish two texts, even if one begins like the other
     for (int64_t a = 0; a < n; a++) {
         for (int64_t b = a + 1; b < n; b++) {
             int64_t rows_a = g->start[a + 1] - g->start[a];
@@ -116,7 +116,7 @@ static void compare_latents(const lw_job *job, const gathered *g, lw_gate_result
                  "mean cosine %.4f, largest %.6f, between the latents of %lld texts", mean, most, (long long)n);
 }
 
-// A chunk at a time: that is what an evaluation is sized for.
+// Gathers one chunk at a time, as an evaluation is sized for that.
 static lw_status gather_latents(lw_job *job, lw_eval *e, gathered *g, lw_error *err)
 {
     static const lw_eval_system latent = {.mode = LW_EVAL_LATENT};

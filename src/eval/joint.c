@@ -1,7 +1,7 @@
 // joint.c: one answer for all LLMs, by the log-probabilities that they give to each other's answers.
 //
-// Every LLM reads the latents and then a candidate answer, in its own tokens, with its end token where the answer ended
-// by itself. The sum is over all tokens and all LLMs, not a mean: an answer is as likely as all of it.
+// Every LLM reads the latents and then a candidate answer, in its own tokens, with its end token where the answer was
+// not cut. The sum is over all tokens and all LLMs, and not a mean: it is the log-probability of the whole answer.
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
@@ -15,8 +15,8 @@ static int32_t end_token(const lw_llm *llm)
     return llm->eos >= 0 ? llm->eos : (int32_t)own;
 }
 
-// What LLM `author` answered to sample i, as tokens of LLM `reader`, in e->candidate. What does not fit the passes that
-// were sized (more than twice as many tokens as the author may generate) is left out.
+// Leaves in e->candidate what LLM `author` answered to sample i, as tokens of LLM `reader`. The passes have room for
+// twice as many tokens as the author may generate; the rest is cut.
 static lw_status candidate(lw_job *job, lw_eval *e, int64_t i, int64_t author, int64_t reader, lw_error *err)
 {
     const int32_t *ids = lw_eval_own_ids(job, e, i, author, LW_EVAL_LATENT);
@@ -79,7 +79,7 @@ static double *score_of(const lw_job *job, const lw_eval *e, int64_t i, int64_t 
     return &e->joint[(i * job->llm_count + author) * job->llm_count + reader];
 }
 
-// A pass of `reader` over what has been added, samples first .. last - 1 of the set.
+// Runs a pass of `reader` over what has been added: samples first .. last - 1 of the set.
 static lw_status flush(lw_job *job, lw_eval *e, int64_t author, int64_t reader, int64_t first, int64_t last,
                        lw_error *err)
 {
@@ -105,7 +105,7 @@ static lw_status read_answers(lw_job *job, lw_eval *e, int64_t author, int64_t r
     for (int64_t i = first; i < first + count; i++) {
         const lw_token_sample *s = &job->eval.samples[i];
         LW_TRY(candidate(job, e, i, author, reader, err));
-        if (e->candidate.len == 0) { // nothing but tokens without a text, and no end
+        if (e->candidate.len == 0) { // the answer has only tokens without a text, and no end
             LW_TRY(flush(job, e, author, reader, added, i, err));
             *score_of(job, e, i, author, reader) = -INFINITY;
             added = i + 1;

@@ -1,4 +1,4 @@
-// layout.c: the buffers and host tables of an evaluation.
+// layout.c: sizes and makes the buffers and host tables of an evaluation.
 #include <stdlib.h>
 #include <string.h>
 
@@ -21,11 +21,11 @@ static int64_t most_latents(const lw_job *job)
     return most;
 }
 
-// The most that any chunk of consecutive samples needs. A text prompt takes the place of latents and suffix.
+// Finds the most that any chunk of consecutive samples needs. A text prompt replaces latents and suffix.
 static void llm_limits(const lw_job *job, int64_t chunk, int64_t j, lw_pass_limits *out)
 {
     const lw_config *c = job->config;
-    int64_t latents = most_latents(job); // a partner's may be more than a sample's own
+    int64_t latents = most_latents(job); // a partner may have more than the sample itself
     int64_t tasks = lw_task_rows(job->eval.samples[0].task);
     *out = (lw_pass_limits){.sequences = chunk, .prefix_rows = chunk * (latents + tasks)};
     int64_t suffix = 0;
@@ -49,13 +49,13 @@ static void llm_limits(const lw_job *job, int64_t chunk, int64_t j, lw_pass_limi
     int64_t most_new = lw_config_new_tokens(c);
     int64_t wire = latents + tasks + suffix + (answer > most_new ? answer : most_new);
     out->max_len = text > wire ? text : wire;
-    if (lw_config_joint(c)) { // one answer of another LLM at least; more go into further passes
+    if (lw_config_joint(c)) { // there is room for at least one answer of another LLM; the others take further passes
         out->rows = out->max_len > out->rows ? out->max_len : out->rows;
         out->supervised = most_new > out->supervised ? most_new : out->supervised;
     }
 }
 
-// Any `chunk` samples may meet as partners, so the encoder is sized for the longest.
+// Any `chunk` samples may be read together, as partners, so the encoder is sized for the longest sources.
 static lw_encoder_limits encoder_limits(const lw_job *job, int64_t chunk)
 {
     lw_encoder_limits l = {.samples = chunk};
@@ -69,8 +69,8 @@ static lw_encoder_limits encoder_limits(const lw_job *job, int64_t chunk)
     return l;
 }
 
-// The next sample from the middle of the set on that has another context; latents of the same one would not be a
-// control.
+// Finds a partner for sample i: searching from the opposite side of the set, the first sample with another context, as
+// latents of the same context would not be a control. -1 where there is none.
 static int64_t find_partner(const lw_job *job, int64_t i)
 {
     const lw_dataset *d = &job->eval.data;
@@ -87,7 +87,7 @@ static int64_t find_partner(const lw_job *job, int64_t i)
     return -1;
 }
 
-// The control no_context reads what follows the latents, and an LLM needs something to go on from.
+// The control no_context reads only what follows the latents, and an LLM needs at least one token to continue.
 static lw_status check_suffixes(const lw_job *job, lw_error *err)
 {
     for (int64_t i = 0; i < job->eval.count; i++) {
@@ -106,7 +106,7 @@ static lw_status check_suffixes(const lw_job *job, lw_error *err)
     return LW_OK;
 }
 
-// The host's tables, for all systems of a whole evaluation.
+// Allocates the host tables for all systems of a whole evaluation.
 static bool allocate(const lw_job *job, lw_eval *e)
 {
     lw_eval_system systems[LW_EVAL_SYSTEMS];

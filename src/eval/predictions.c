@@ -1,4 +1,4 @@
-// predictions.c: predictions.jsonl, a line per sample with what every system answered.
+// predictions.c: writes predictions.jsonl, one line per sample with what every system answered.
 #include <inttypes.h>
 #include <stdlib.h>
 #include <string.h>
@@ -23,7 +23,7 @@ void lw_eval_context_id(const lw_eval *e, int64_t i, char *out)
     snprintf(out, LW_EVAL_CONTEXT_ID_BYTES, "%016" PRIx64, e->context_hash[i]);
 }
 
-// Takes `value`. A line that lacks something for want of memory is not written.
+// Takes ownership of `value`. Without memory for all of its parts, a line is not written at all.
 static void put(json_t *object, const char *key, json_t *value, bool *complete)
 {
     *complete = json_object_set_new(object, key, value) == 0 && *complete;
@@ -36,7 +36,7 @@ static lw_status answer_text(const lw_job *job, const lw_eval *e, int64_t i, int
     char *text = NULL;
     size_t bytes = 0;
     if (!e->task.generate) {
-        *out = json_null(); // a window of text: scored alone
+        *out = json_null(); // a window of text is only scored
         return LW_OK;
     }
     LW_TRY(lw_tokenizer_decode(job->llms[j].tokenizer, lw_eval_all_ids(job, e, i, j, slot),
@@ -142,7 +142,7 @@ static lw_status write_row(const lw_job *job, const lw_eval *e, int64_t i, lw_at
     json_decref(row);
     if (status == LW_OK) {
         size_t bytes = strlen(text);
-        text[bytes++] = '\n'; // over the NUL: the bytes are counted
+        text[bytes++] = '\n'; // replaces the NUL, since the length is known
         status = lw_atomic_write(file, text, bytes, err);
     }
     free(text);

@@ -1,4 +1,4 @@
-// print.c: the figures of an evaluation, as JSON and as a table.
+// print.c: prints the figures of an evaluation as JSON and as a table.
 #include <math.h>
 #include <stdarg.h>
 #include <stdio.h>
@@ -7,7 +7,7 @@
 #include "io/json.h"
 #include "wire/quantise.h"
 
-// For the compression figures.
+// The wire formats that the compression figures list.
 static const struct lw_wire_format {
     const char *name;
     int64_t bits;
@@ -90,7 +90,7 @@ static json_t *joint_json(const lw_job *job, const lw_eval_result *r)
     return o;
 }
 
-// --- what is read in place of all latents: fewer bits, fewer latents
+// --- variants of the latents: fewer bits, fewer latents
 
 // Mean over the samples of the latents that a system reads.
 static double system_latents(const lw_job *job, const lw_eval_system *system)
@@ -123,7 +123,7 @@ static bool has_variants(const lw_eval_result *r, bool quantised)
     return false;
 }
 
-// A row per point: latents, bits, bytes, and the figures of each model. The curve ends with all latents.
+// One row per point: latents, bits, bytes, and the figures of each model. The curve ends with all latents.
 static json_t *variants_json(const lw_job *job, const lw_eval_result *r, bool quantised)
 {
     json_t *rows = json_array();
@@ -222,7 +222,7 @@ __attribute__((format(printf, 3, 4))) static void say(const lw_job *job, FILE *f
     }
 }
 
-// "[0.912, 0.967]"; "-" where there is none of a single context; nothing where none was drawn.
+// "[0.912, 0.967]"; "-" where a single context gives no interval; nothing where none was asked for.
 static const char *interval_text(const lw_eval_result *r, const lw_estimate *interval, char *out, size_t size)
 {
     if (isnan(interval->low)) {
@@ -233,7 +233,7 @@ static const char *interval_text(const lw_eval_result *r, const lw_estimate *int
     return out;
 }
 
-// "0.912", or "-" where there is no such figure: nothing was generated, or no sample has a part in it.
+// "0.912", or "-" where there is no such figure: nothing was generated, or the system left all samples out.
 static const char *figure_text(double value, char *out, size_t size)
 {
     snprintf(out, size, isnan(value) ? "-" : "%.3f", value);
@@ -255,12 +255,12 @@ static void print_row(const lw_job *job, const lw_eval_result *r, int64_t j, int
         figure_text(s->first_correct / s->samples, figure[3], sizeof figure[3]));
 }
 
-// The headline: whether the wire is read.
+// Prints the headline: whether the LLMs use what the wire carries.
 static void print_gain(const lw_job *job, const lw_eval_result *r, FILE *file)
 {
     char f1[32];
     char nll[32];
-    bool text = isnan(r->mean_gain.f1); // scored alone
+    bool text = isnan(r->mean_gain.f1); // windows of text are only scored
     if (isnan(r->mean_gain.nll)) {
         say(job, file, "gain over shuffled: - (all samples have one context: there are no other latents to read)");
         return;

@@ -6,8 +6,8 @@
 #include "core/signals.h"
 #include "eval/eval_internal.h"
 
-// The rounds of an evaluation: in each, every rank does a chunk at most, and all agree to go on. A signal on any rank
-// stops all of them then.
+// Runs the rounds of an evaluation: in each, every rank does at most one chunk, then all agree to go on. A signal on
+// any rank stops all of them there.
 static lw_status run_rounds(lw_job *job, lw_eval *e, lw_error *err)
 {
     int64_t n = e->task.samples;
@@ -53,7 +53,7 @@ lw_status lw_eval_run_task(lw_job *job, lw_eval *e, const lw_eval_task *task, lw
     return joint > 0 ? lw_comm_sum_f64(job->comm, e->joint, joint, err) : LW_OK;
 }
 
-// The generated tokens of all ranks, to rank 0. Collective.
+// Sends the generated tokens of all ranks to rank 0. Collective.
 static lw_status gather_ids(lw_job *job, lw_eval *e, lw_error *err)
 {
     int64_t numbers = e->own * job->llm_count * job->config->eval.max_new_tokens;
@@ -84,7 +84,7 @@ lw_status lw_eval_run(lw_job *job, lw_eval *e, lw_error *err, lw_eval_result *ou
     task.joint = task.generate && lw_config_joint(job->config);
     task.system_count = lw_eval_systems(job->config, task.systems);
     lw_status status = lw_eval_run_task(job, e, &task, err, &signal);
-    LW_TRY(lw_job_stopped(job, status, "during evaluation", err)); // training is saved by then
+    LW_TRY(lw_job_stopped(job, status, "during evaluation", err)); // the training state has been saved by now
     LW_TRY(gather_ids(job, e, err));
     LW_TRY(lw_comm_agree(job->comm, lw_eval_figures(job, e, err, out), err));
     out->wall_s = lw_now_s() - start_s;
@@ -94,8 +94,8 @@ lw_status lw_eval_run(lw_job *job, lw_eval *e, lw_error *err, lw_eval_result *ou
 lw_status lw_eval_held_out(lw_job *job, lw_eval *e, lw_error *err, lw_held_out *out)
 {
     double start_s = lw_now_s();
-    int64_t wanted = job->config->eval.loss_samples;
-    lw_eval_task task = {.samples = wanted > 0 && wanted < job->eval.count ? wanted : job->eval.count,
+    int64_t limit = job->config->eval.loss_samples;
+    lw_eval_task task = {.samples = limit > 0 && limit < job->eval.count ? limit : job->eval.count,
                          .systems = {{.mode = LW_EVAL_LATENT}},
                          .system_count = 1};
     *out = (lw_held_out){.nll = __builtin_nan("")};

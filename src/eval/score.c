@@ -1,3 +1,4 @@
+// score.c: exact match and token F1, with the text normalised as Python does it.
 #include "eval/score.h"
 
 #include <stdbool.h>
@@ -5,7 +6,7 @@
 #include <string.h>
 #include <utf8proc.h>
 
-// Text as code points, as Python sees it: the rules below are those of str.lower, re's \b and str.split.
+// Text is kept as code points, as in Python: the rules below are those of str.lower, the \b of re, and str.split.
 typedef struct points {
     int32_t *data;
     size_t count;
@@ -93,7 +94,7 @@ static bool is_space(int32_t c)
            (c >= 0x2000 && c <= 0x200A) || c == 0x2028 || c == 0x2029 || c == 0x202F || c == 0x205F || c == 0x3000;
 }
 
-// \w: letters and numbers; the underscore is gone by then. Combining marks are not part of it.
+// \w: letters and numbers, but not combining marks; the underscore has been removed by then.
 static bool is_word(int32_t c)
 {
     utf8proc_category_t of = category(c);
@@ -129,7 +130,7 @@ static bool is_article(const int32_t *word, size_t length)
            (length == 3 && word[0] == 't' && word[1] == 'h' && word[2] == 'e');
 }
 
-// Each article, as a whole run of \w, becomes a space: re.sub(r'\b(a|an|the)\b', ' ', text).
+// Replaces each article that is a whole run of \w by a space: re.sub(r'\b(a|an|the)\b', ' ', text).
 static void drop_articles(points *text)
 {
     size_t kept = 0;
@@ -250,7 +251,7 @@ static double f1_of(const bag *prediction, const bag *gold)
         i += order <= 0;
         j += order >= 0;
     }
-    if (same == 0) { // also when both are empty: so does the official script
+    if (same == 0) { // also when both are empty, as in the official script
         return 0;
     }
     double precision = (double)same / (double)prediction->count;

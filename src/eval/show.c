@@ -2,7 +2,8 @@
 #include "data/sample.h"
 #include "eval/eval_internal.h"
 
-// A window of text. In place of the latents may come as many of its last tokens, which tell most of what follows.
+// Adds a window of text. The truncated control reads as many of its last tokens as there are latents: these say most
+// about what follows.
 static bool add_window(lw_job *job, lw_eval *e, int64_t j, lw_eval_mode mode, int64_t first, int64_t latents,
                        lw_tokens prompt, lw_tokens answer)
 {
@@ -29,7 +30,7 @@ bool lw_eval_add(lw_job *job, lw_eval *e, int64_t j, const lw_eval_system *syste
     int64_t latents = e->batch.at.z_start[at + 1] - first;
     lw_tokens none = {NULL, 0};
     lw_tokens suffix = s->suffix[j];
-    int64_t read = system->latents > 0 && system->latents < latents ? system->latents : latents; // of queries
+    int64_t read = system->latents > 0 && system->latents < latents ? system->latents : latents; // the first queries
     if (s->task != LW_TASK_ANSWER) {
         return add_window(job, e, j, system->mode, first, read, s->prompt[j], answer);
     }

@@ -41,22 +41,31 @@ has out '^qa: 87000 samples, 2 epochs'
 # --- the seed job, of which only config.json files are there
 plan 0 "$seed"
 has out '^decision: [0-9]+ GPU'
-has out 'does not divide the frozen weights'
+has out '^Grids are data x model'
+has out '^ +2 +1x2[*] +16\.'
 has out '^assumed: .*8 answer tokens'
 has out '^strong scaling'
 has out 'latents x2 '
 [ ! -s err ] || complain "plan says something on stderr"
 plan 0 "$seed" --gpus 1,2,4 --json
-[ "$(grep -c '"efficiency"' out)" -eq 3 ] || complain "three layouts expected"
+[ "$(grep -c '"efficiency"' out)" -eq 5 ] || complain "five layouts expected: 1x1 2x1 1x2 4x1 2x2"
+[ "$(grep -c '"best": true' out)" -eq 3 ] || complain "one best layout of each count expected"
 for key in frozen trainable optimizer activations logits caches runtime total samples_per_s epoch_s total_s gpu_hours \
     fits source what_if decision rejected reason; do
     has out "\"$key\":"
 done
-# 8.03e9 and 7.62e9 parameters of two bytes, and nothing else of that size, on every GPU alike.
-for i in 1 2 3; do
-    awk -v f="$(number out frozen $i)" 'BEGIN { exit !(f > 31.4e9 && f < 31.6e9) }' || complain "frozen bytes of layout $i"
+# 8.03e9 and 7.62e9 parameters of two bytes, and nothing else of that size: on every GPU where the samples alone are
+# divided, and the larger of the two LLMs (with the encoder) where the model axis divides them.
+for i in 1 2 3 4 5; do
+    awk -v f="$(number out frozen $i)" -v m="$(number out model $i)" -v g="$(number out gpus $i)" \
+        -v n="$(number out data $i)" 'BEGIN {
+            exit !(m * n == g && (m == 1 ? f > 31.4e9 && f < 31.6e9 : f > 16.0e9 && f < 16.4e9)) }' ||
+        complain "frozen bytes of layout $i"
 done
-for i in 1 2 3; do
+# The second GPU is worth its hours: nearly twice the rate of one, where more copies of all weights would add nothing.
+awk -v e="$(number out efficiency 3)" -v d="$(number out efficiency 2)" 'BEGIN { exit !(e >= 0.9 && e <= 1 && d < 0.6) }' ||
+    complain "efficiency of 1x2 and 2x1"
+for i in 1 2 3 4 5; do
     sum=0
     for key in frozen trainable optimizer activations logits caches runtime; do
         sum=$((sum + $(number out $key $i)))
@@ -109,9 +118,20 @@ plan 2 "$seed" plan.deadline_h=0
 plan 2 "$seed" plan.deadline_h=-3
 plan 2 "$seed" data.samples=0
 has err 'data\.samples'
-plan 2 "$seed" plan.device=rtx4090
+plan 2 "$seed" plan.device=rtx4090 --gpus 1
 has err 'would fit .*a100-80'
 has out '^decision: none'
+plan 0 "$seed" plan.device=rtx4090 # one GPU has no room for both models, two have it for one each
+has out '^decision: 2 GPUs'
+plan 2 "$seed" plan.device=rtx4090 grid.model=1
+plan 0 "$seed" grid.model=2 --gpus 1,2
+has out '^ +1 grid\.model = 2 times grid\.tensor = 1 does not divide the job'
+plan 2 "$seed" grid.model=3
+has err 'grid\.model = 3, but there are 2 LLMs'
+plan 0 "$tiny" train.schedule=alternate --gpus 1,2 --json
+[ "$(grep -c '"model": 1,' out)" -eq 2 ] || complain "alternating models on a model axis"
+plan 2 "$tiny" train.schedule=alternate grid.model=2 --gpus 2
+has err 'train\.schedule = "alternate"'
 plan 2 "$seed" device=cuda plan.device=auto
 has err 'which GPU'
 mkdir -p models/broken
