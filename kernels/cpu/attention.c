@@ -33,7 +33,7 @@ static forward_space space_of(const forward *f, float *work)
     forward_space s;
     s.keys = work;
     s.scores = s.keys + f->a->head_dim * f->key_stride;
-    s.largest = s.scores + lw_max64(LW_MICRO_ROWS, f->group) * f->key_stride;
+    s.largest = s.scores + lw_max_i64(LW_MICRO_ROWS, f->group) * f->key_stride;
     s.sum = s.largest + f->group * ATTENTION_QUERIES;
     return s;
 }
@@ -99,7 +99,7 @@ static void strip(const forward *f, const attention_sequence *s, const forward_s
     lw_micro_run(&scores, m);
     float *o = f->o + row * a->o_stride + head * d;
     for (int i = 0; i < m; i++) {
-        int64_t visible = lw_max64(0, lw_min64(n, attention_visible(s, i0 + i) - k0));
+        int64_t visible = lw_max_i64(0, lw_min_i64(n, attention_visible(s, i0 + i) - k0));
         float shrink = softmax_row(visible, w->scores + i * f->key_stride, largest + i, sum + i);
         if (k0 > 0 && shrink != 1.0f) {
             scale_row(d, shrink, o + i * a->o_stride);
@@ -122,13 +122,13 @@ static void task(const forward *f, const attention_sequence *s, int64_t key_head
     }
     int64_t seen = attention_visible(s, q1 - 1);
     for (int64_t k0 = 0; k0 < seen; k0 += ATTENTION_KEYS) {
-        int64_t tile = lw_min64(ATTENTION_KEYS, seen - k0);
+        int64_t tile = lw_min_i64(ATTENTION_KEYS, seen - k0);
         lw_transpose(tile, a->head_dim, f->k + (s->k_start + k0) * a->k_stride + key_head * a->head_dim, a->k_stride,
                      a->scale, w->keys, f->key_stride);
         for (int64_t h = 0; h < f->group; h++) {
             for (int64_t i = q0; i < q1; i += LW_MICRO_ROWS) {
-                int m = (int)lw_min64(LW_MICRO_ROWS, q1 - i);
-                int64_t n = lw_min64(tile, attention_visible(s, i + m - 1) - k0);
+                int m = (int)lw_min_i64(LW_MICRO_ROWS, q1 - i);
+                int64_t n = lw_min_i64(tile, attention_visible(s, i + m - 1) - k0);
                 if (n > 0) {
                     int64_t state = h * ATTENTION_QUERIES + i - q0;
                     strip(f, s, w, first_head + h, i, m, k0, n, w->largest + state, w->sum + state);
@@ -161,7 +161,7 @@ static void task_one(const forward *f, const attention_sequence *s, int64_t key_
         w->sum[h] = 0.0f;
     }
     for (int64_t k0 = 0; k0 < s->nk; k0 += ATTENTION_KEYS) {
-        int64_t n = lw_min64(ATTENTION_KEYS, s->nk - k0);
+        int64_t n = lw_min_i64(ATTENTION_KEYS, s->nk - k0);
         const float *k = f->k + (s->k_start + k0) * a->k_stride + key_head * d;
         for (int64_t j = 0; j < n; j++) {
             for (int64_t h = 0; h < f->group; h++) {
@@ -185,7 +185,7 @@ static void task_one(const forward *f, const attention_sequence *s, int64_t key_
                                      o + h * d,
                                      d,
                                      k0 > 0};
-            lw_micro_run(&values, (int)lw_min64(LW_MICRO_ROWS, f->group - h));
+            lw_micro_run(&values, (int)lw_min_i64(LW_MICRO_ROWS, f->group - h));
         }
     }
     for (int64_t h = 0; h < f->group; h++) {
@@ -205,7 +205,7 @@ void LW_CPU(attention)(lw_device *dev, const lw_attention *a, const void *q, con
         return;
     }
     const forward f = {
-        a, q, k, v, o, lse, a->q_heads / a->kv_heads, attention_stride(lw_min64(a->max_k, ATTENTION_KEYS))};
+        a, q, k, v, o, lse, a->q_heads / a->kv_heads, attention_stride(lw_min_i64(a->max_k, ATTENTION_KEYS))};
     int64_t tiles = (a->max_q + ATTENTION_QUERIES - 1) / ATTENTION_QUERIES;
     int64_t tasks = a->sequences * tiles * a->kv_heads;
     int64_t floats = attention_thread_floats(a);
@@ -222,7 +222,7 @@ void LW_CPU(attention)(lw_device *dev, const lw_attention *a, const void *q, con
         if (s.nq == 1) {
             task_one(&f, &s, key_head, &w);
         } else {
-            task(&f, &s, key_head, q0, lw_min64(q0 + ATTENTION_QUERIES, s.nq), &w);
+            task(&f, &s, key_head, q0, lw_min_i64(q0 + ATTENTION_QUERIES, s.nq), &w);
         }
     }
 }

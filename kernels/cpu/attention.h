@@ -37,19 +37,19 @@ LW_INLINE attention_sequence attention_of(const lw_attention *a, int64_t s)
 // Keys that query row i of the sequence sees.
 LW_INLINE int64_t attention_visible(const attention_sequence *s, int64_t i)
 {
-    return s->causal ? lw_max64(0, lw_min64(s->nk, s->nk - s->nq + i + 1)) : s->nk;
+    return s->causal ? lw_max_i64(0, lw_min_i64(s->nk, s->nk - s->nq + i + 1)) : s->nk;
 }
 
 // Floats of work space of one thread, a multiple of 16.
 LW_INLINE int64_t attention_thread_floats(const lw_attention *a)
 {
     int64_t group = a->kv_heads > 0 ? a->q_heads / a->kv_heads : 0;
-    int64_t key_stride = attention_stride(lw_min64(a->max_k, ATTENTION_KEYS));
-    int64_t back_stride = attention_stride(lw_min64(a->max_k, ATTENTION_BACKWARD_KEYS));
+    int64_t key_stride = attention_stride(lw_min_i64(a->max_k, ATTENTION_KEYS));
+    int64_t back_stride = attention_stride(lw_min_i64(a->max_k, ATTENTION_BACKWARD_KEYS));
     int64_t state = 2 * group * ATTENTION_QUERIES; // largest score and sum of every row of a tile
-    int64_t forward = a->head_dim * key_stride + lw_max64(LW_MICRO_ROWS, group) * key_stride + state;
+    int64_t forward = a->head_dim * key_stride + lw_max_i64(LW_MICRO_ROWS, group) * key_stride + state;
     int64_t backward = 2 * a->head_dim * back_stride + 2 * ATTENTION_QUERIES * back_stride;
-    return (lw_max64(forward, backward) + 15) / 16 * 16;
+    return (lw_max_i64(forward, backward) + 15) / 16 * 16;
 }
 
 LW_INLINE void attention_zero(int64_t n, float *x)

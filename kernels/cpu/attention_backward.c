@@ -47,7 +47,7 @@ static void strip(const backward *b, const attention_sequence *s, const backward
     const lw_attention *a = b->a;
     int64_t d = a->head_dim, row = s->q_start + i, stride = b->stride;
     float *dq = b->dq + row * a->q_stride + head * d;
-    int64_t n = lw_min64(tile.n, attention_visible(s, i + m - 1) - tile.k0);
+    int64_t n = lw_min_i64(tile.n, attention_visible(s, i + m - 1) - tile.k0);
     if (n <= 0) { // no key of this tile, so none of the next ones
         for (int r = 0; r < m && tile.k0 == 0; r++) {
             attention_zero(d, dq + r * a->q_stride);
@@ -63,7 +63,7 @@ static void strip(const backward *b, const attention_sequence *s, const backward
     const lw_micro products = {n, d, d_o, a->o_stride, 1, w->values, stride, ds, stride, false};
     lw_micro_run(&products, m);
     for (int r = 0; r < m; r++) {
-        int64_t visible = lw_max64(0, lw_min64(tile.n, attention_visible(s, i + r) - tile.k0));
+        int64_t visible = lw_max_i64(0, lw_min_i64(tile.n, attention_visible(s, i + r) - tile.k0));
         float delta = attention_dot(d, d_o + r * a->o_stride, o + r * a->o_stride);
         score_gradient_row(visible, b->lse[(row + r) * a->q_heads + head], delta, a->scale, p + r * stride,
                            ds + r * stride);
@@ -80,10 +80,10 @@ static void to_keys(const backward *b, const attention_sequence *s, const backwa
     const lw_attention *a = b->a;
     int64_t d = a->head_dim, key_head = head / b->group, stride = b->stride;
     for (int64_t j = 0; j < tile.n; j += LW_MICRO_ROWS) {
-        int m = (int)lw_min64(LW_MICRO_ROWS, tile.n - j);
+        int m = (int)lw_min_i64(LW_MICRO_ROWS, tile.n - j);
         int64_t first = q0; // the first query of the block that sees key j of the tile
         if (s->causal) {
-            first = lw_max64(q0, tile.k0 + j - (s->nk - s->nq));
+            first = lw_max_i64(q0, tile.k0 + j - (s->nk - s->nq));
         }
         if (first >= q1) {
             return;
@@ -119,19 +119,19 @@ static void task(const backward *b, const attention_sequence *s, int64_t key_hea
         }
     }
     for (int64_t k0 = 0; k0 < s->nk; k0 += ATTENTION_BACKWARD_KEYS) {
-        const key_tile tile = {k0, lw_min64(ATTENTION_BACKWARD_KEYS, s->nk - k0)};
+        const key_tile tile = {k0, lw_min_i64(ATTENTION_BACKWARD_KEYS, s->nk - k0)};
         lw_transpose(tile.n, d, b->k + (s->k_start + k0) * a->k_stride + key_head * d, a->k_stride, a->scale, w->keys,
                      b->stride);
         lw_transpose(tile.n, d, b->v + (s->k_start + k0) * a->v_stride + key_head * d, a->v_stride, 1.0f, w->values,
                      b->stride);
         // Queries before the first one that sees this tile have nothing to do, but for the zeros written with tile 0.
-        int64_t first = s->causal && k0 > 0 ? lw_max64(0, k0 - (s->nk - s->nq)) : 0;
+        int64_t first = s->causal && k0 > 0 ? lw_max_i64(0, k0 - (s->nk - s->nq)) : 0;
         for (int64_t h = 0; h < b->group; h++) {
             int64_t head = key_head * b->group + h;
             for (int64_t q0 = first; q0 < s->nq; q0 += ATTENTION_QUERIES) {
-                int64_t q1 = lw_min64(q0 + ATTENTION_QUERIES, s->nq);
+                int64_t q1 = lw_min_i64(q0 + ATTENTION_QUERIES, s->nq);
                 for (int64_t i = q0; i < q1; i += LW_MICRO_ROWS) {
-                    strip(b, s, w, head, tile, i, (int)lw_min64(LW_MICRO_ROWS, q1 - i), i - q0);
+                    strip(b, s, w, head, tile, i, (int)lw_min_i64(LW_MICRO_ROWS, q1 - i), i - q0);
                 }
                 to_keys(b, s, w, head, tile, q0, q1);
             }
@@ -158,7 +158,7 @@ void LW_CPU(attention_backward)(lw_device *dev, const lw_attention *a, const voi
                         dk,
                         dv,
                         a->q_heads / a->kv_heads,
-                        attention_stride(lw_min64(a->max_k, ATTENTION_BACKWARD_KEYS))};
+                        attention_stride(lw_min_i64(a->max_k, ATTENTION_BACKWARD_KEYS))};
     int64_t floats = attention_thread_floats(a);
     int64_t d = a->head_dim;
     int threads = lw_cpu_threads(dev, a->q_rows * a->max_k * a->q_heads * d);

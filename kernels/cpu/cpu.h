@@ -7,6 +7,7 @@
 #ifndef LW_CPU_H
 #define LW_CPU_H
 
+#include "core/numbers.h"
 #include "device/device.h"
 
 typedef struct lw_cpu {
@@ -23,16 +24,6 @@ typedef struct lw_cpu {
 static inline int lw_cpu_threads(const lw_device *dev, int64_t work)
 {
     return work < LW_CPU_GRAIN ? 1 : ((const lw_cpu *)dev)->threads;
-}
-
-static inline int64_t lw_min64(int64_t a, int64_t b)
-{
-    return a < b ? a : b;
-}
-
-static inline int64_t lw_max64(int64_t a, int64_t b)
-{
-    return a > b ? a : b;
 }
 
 // Remembers the first error for sync. Not for use inside a parallel region.

@@ -100,7 +100,7 @@ void LW_CPU(gelu)(lw_device *dev, int64_t n, const float *x, float *y)
     int threads = lw_cpu_threads(dev, n * 8);
 #pragma omp parallel for schedule(static) num_threads(threads) if (threads > 1)
     for (int64_t c = 0; c < chunks(n); c++) {
-        gelu_chunk(lw_min64(CHUNK, n - c * CHUNK), x + c * CHUNK, y + c * CHUNK);
+        gelu_chunk(lw_min_i64(CHUNK, n - c * CHUNK), x + c * CHUNK, y + c * CHUNK);
     }
 }
 
@@ -109,7 +109,7 @@ void LW_CPU(gelu_backward)(lw_device *dev, int64_t n, const float *x, const floa
     int threads = lw_cpu_threads(dev, n * 12);
 #pragma omp parallel for schedule(static) num_threads(threads) if (threads > 1)
     for (int64_t c = 0; c < chunks(n); c++) {
-        gelu_backward_chunk(lw_min64(CHUNK, n - c * CHUNK), x + c * CHUNK, dy + c * CHUNK, dx + c * CHUNK);
+        gelu_backward_chunk(lw_min_i64(CHUNK, n - c * CHUNK), x + c * CHUNK, dy + c * CHUNK, dx + c * CHUNK);
     }
 }
 
@@ -153,7 +153,7 @@ void LW_CPU(gelu_frozen)(lw_device *dev, int64_t n, bool erf_form, lw_dtype type
 #pragma omp parallel for schedule(static) num_threads(threads) if (threads > 1)
     for (int64_t c = 0; c < chunks(n); c++) {
         int64_t at = c * CHUNK;
-        (erf_form ? gelu_erf_chunk : gelu_chunk)(lw_min64(CHUNK, n - at), in + at, out + at);
+        (erf_form ? gelu_erf_chunk : gelu_chunk)(lw_min_i64(CHUNK, n - at), in + at, out + at);
     }
 }
 
@@ -170,7 +170,7 @@ void LW_CPU(axpy)(lw_device *dev, int64_t n, float alpha, const float *x, float 
     int threads = lw_cpu_threads(dev, n);
 #pragma omp parallel for schedule(static) num_threads(threads) if (threads > 1)
     for (int64_t c = 0; c < chunks(n); c++) {
-        axpy_chunk(lw_min64(CHUNK, n - c * CHUNK), alpha, x + c * CHUNK, y + c * CHUNK);
+        axpy_chunk(lw_min_i64(CHUNK, n - c * CHUNK), alpha, x + c * CHUNK, y + c * CHUNK);
     }
 }
 
@@ -184,7 +184,7 @@ static void cast_chunk(int64_t n, const void *in, lw_dtype in_type, void *out, l
     }
     float block[256];
     for (int64_t i = 0; i < n; i += 256) {
-        int64_t count = lw_min64(256, n - i);
+        int64_t count = lw_min_i64(256, n - i);
         lw_half_read(count, (const char *)in + (size_t)i * lw_dtype_bytes(in_type), in_type, block);
         lw_half_write(count, block, (char *)out + (size_t)i * lw_dtype_bytes(out_type), out_type);
     }
@@ -205,7 +205,7 @@ void LW_CPU(cast)(lw_device *dev, int64_t n, const void *in, lw_dtype in_type, v
 #pragma omp parallel for schedule(static) num_threads(threads) if (threads > 1)
     for (int64_t c = 0; c < chunks(n); c++) {
         size_t at = (size_t)(c * CHUNK);
-        cast_chunk(lw_min64(CHUNK, n - c * CHUNK), (const char *)in + at * in_bytes, in_type,
+        cast_chunk(lw_min_i64(CHUNK, n - c * CHUNK), (const char *)in + at * in_bytes, in_type,
                    (char *)out + at * out_bytes, out_type);
     }
 }
@@ -217,7 +217,7 @@ void LW_CPU(random_normal)(lw_device *dev, int64_t n, uint64_t seed, uint64_t st
 #pragma omp parallel for schedule(static) num_threads(threads) if (threads > 1)
     for (int64_t first = 0; first < n; first += 256) {
         float block[256];
-        int64_t count = lw_min64(256, n - first);
+        int64_t count = lw_min_i64(256, n - first);
         for (int64_t i = 0; i < count; i++) {
             block[i] = mean + std * (float)lw_random_normal(seed, stream, (uint64_t)(first + i));
         }

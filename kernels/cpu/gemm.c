@@ -90,7 +90,7 @@ static int grid_rows(int64_t m, int64_t n, int threads)
 static int64_t cut(int64_t size, int parts, int part)
 {
     int64_t panels = (size + 15) / 16;
-    return lw_min64(size, panels * part / parts * 16);
+    return lw_min_i64(size, panels * part / parts * 16);
 }
 
 void LW_CPU(gemm)(lw_device *dev, const lw_gemm *g)

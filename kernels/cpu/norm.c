@@ -176,7 +176,7 @@ void LW_CPU(layernorm_backward)(lw_device *dev, int64_t rows, int64_t d, const f
     int threads = lw_cpu_threads(dev, rows * d * 4);
     if (threads == 1) { // both parts of a block of rows while it is in the cache
         for (int64_t r0 = 0; r0 < rows; r0 += SUM_ROWS) {
-            int64_t r1 = lw_min64(r0 + SUM_ROWS, rows);
+            int64_t r1 = lw_min_i64(r0 + SUM_ROWS, rows);
             for (int64_t r = r0; r < r1 && dx != NULL; r++) {
                 layernorm_dx(&l, r);
             }
@@ -193,7 +193,7 @@ void LW_CPU(layernorm_backward)(lw_device *dev, int64_t rows, int64_t d, const f
 #pragma omp parallel for schedule(static) num_threads(threads)
     for (int64_t c0 = 0; c0 < d; c0 += SUM_COLUMNS) {
         for (int64_t r0 = 0; r0 < rows; r0 += SUM_ROWS) {
-            layernorm_dg_db(&l, r0, lw_min64(r0 + SUM_ROWS, rows), c0, lw_min64(c0 + SUM_COLUMNS, d));
+            layernorm_dg_db(&l, r0, lw_min_i64(r0 + SUM_ROWS, rows), c0, lw_min_i64(c0 + SUM_COLUMNS, d));
         }
     }
 }
@@ -215,7 +215,7 @@ void LW_CPU(column_sum)(lw_device *dev, int64_t rows, int64_t n, const float *dy
 #pragma omp parallel for schedule(static) num_threads(threads) if (threads > 1)
     for (int64_t c0 = 0; c0 < n; c0 += SUM_COLUMNS) {
         for (int64_t r0 = 0; r0 < rows; r0 += SUM_ROWS) {
-            column_sum_block(r0, lw_min64(r0 + SUM_ROWS, rows), n, c0, lw_min64(c0 + SUM_COLUMNS, n), dy, db);
+            column_sum_block(r0, lw_min_i64(r0 + SUM_ROWS, rows), n, c0, lw_min_i64(c0 + SUM_COLUMNS, n), dy, db);
         }
     }
 }
@@ -254,13 +254,13 @@ void LW_CPU(rmsscale_backward)(lw_device *dev, int64_t rows, int64_t d, float sc
     float factor = scale * gain[0];
     double total = 0.0;
     for (int64_t base = 0; base < rows; base += GAIN_ROWS * GAIN_PARTS) {
-        int64_t parts = lw_min64(GAIN_PARTS, (rows - base + GAIN_ROWS - 1) / GAIN_ROWS);
+        int64_t parts = lw_min_i64(GAIN_PARTS, (rows - base + GAIN_ROWS - 1) / GAIN_ROWS);
         double part[GAIN_PARTS];
         int threads = lw_cpu_threads(dev, parts * GAIN_ROWS * d * 2);
 #pragma omp parallel for schedule(static) num_threads(threads) if (threads > 1)
         for (int64_t p = 0; p < parts; p++) {
             part[p] = 0.0;
-            int64_t end = lw_min64(base + (p + 1) * GAIN_ROWS, rows);
+            int64_t end = lw_min_i64(base + (p + 1) * GAIN_ROWS, rows);
             for (int64_t r = base + p * GAIN_ROWS; r < end; r++) {
                 const float *in = x + r * d, *g = dy + r * d;
                 float *out = dx + r * d;

@@ -35,7 +35,7 @@ static double dot(lw_device *dev, int64_t n, const float *x, const float *y)
     int threads = lw_cpu_threads(dev, n);
 #pragma omp parallel for schedule(static) num_threads(threads) if (threads > 1)
     for (int64_t p = 0; p < parts; p++) {
-        part[p] = part_dot(lw_min64(length, n - p * length), x + p * length, y + p * length);
+        part[p] = part_dot(lw_min_i64(length, n - p * length), x + p * length, y + p * length);
     }
     double total = 0.0;
     for (int64_t p = 0; p < parts; p++) {
@@ -101,6 +101,6 @@ void LW_CPU(adamw)(lw_device *dev, const lw_adamw *o)
 #pragma omp parallel for schedule(static) num_threads(threads) if (threads > 1)
     for (int64_t c = 0; c < chunks; c++) {
         int64_t at = c * ADAMW_CHUNK;
-        adamw_chunk(lw_min64(ADAMW_CHUNK, o->n - at), &f, o->grad + at, o->m + at, o->v + at, o->param + at);
+        adamw_chunk(lw_min_i64(ADAMW_CHUNK, o->n - at), &f, o->grad + at, o->m + at, o->v + at, o->param + at);
     }
 }

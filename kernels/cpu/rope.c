@@ -12,7 +12,7 @@ static void rope_row(int64_t heads, int64_t head_dim, const float *cos_sin, bool
     float sign = inverse ? -1.0f : 1.0f;
     for (int64_t base = 0; base < half; base += ROPE_PAIRS) {
         float c[ROPE_PAIRS], s[ROPE_PAIRS];
-        int64_t count = lw_min64(ROPE_PAIRS, half - base);
+        int64_t count = lw_min_i64(ROPE_PAIRS, half - base);
         for (int64_t i = 0; i < count; i++) {
             c[i] = cos_sin[2 * (base + i)];
             s[i] = sign * cos_sin[2 * (base + i) + 1];

@@ -33,7 +33,7 @@ void LW_CPU(gather)(lw_device *dev, int64_t n, int64_t d, const void *in, lw_dty
         } else {
             for (int64_t i = 0; i < d; i += 256) {
                 float block[256];
-                int64_t count = lw_min64(256, d - i);
+                int64_t count = lw_min_i64(256, d - i);
                 lw_half_read(count, from + (size_t)i * lw_dtype_bytes(in_type), in_type, block);
                 add_row(count, block, to + i);
             }
@@ -69,7 +69,7 @@ void LW_CPU(scatter_add)(lw_device *dev, int64_t n, int64_t d, const float *in, 
     }
 #pragma omp parallel for schedule(static) num_threads(threads)
     for (int64_t c = 0; c < d; c += SCATTER_COLUMNS) {
-        int64_t count = lw_min64(SCATTER_COLUMNS, d - c);
+        int64_t count = lw_min_i64(SCATTER_COLUMNS, d - c);
         for (int64_t r = 0; r < n; r++) {
             add_row(count, in + r * d + c, out + index[r] * d + c);
         }

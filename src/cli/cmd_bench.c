@@ -6,6 +6,7 @@
 #include "cli/bench.h"
 #include "cli/options.h"
 #include "core/clock.h"
+#include "core/numbers.h"
 #include "core/signals.h"
 #include "core/version.h"
 #include "cost/flops.h"
@@ -204,8 +205,8 @@ static void print_text(const json_t *o)
     printf("reading the weights takes %.3f ms at the %.1f GB/s of a copy: %.1f %% of the step\n",
            1e3 * number_at(o, "weight_read_s"), 1e-9 * number_at(o, "copy_bytes_per_s"),
            100.0 * number_at(o, "weight_read_share_of_step"));
-    printf("device memory: %.1f MiB, predicted %.1f MiB\n", number_at(o, "device_bytes") / 1048576.0,
-           number_at(o, "device_bytes_predicted") / 1048576.0);
+    printf("device memory: %.1f MiB, predicted %.1f MiB\n", number_at(o, "device_bytes") / LW_MIB,
+           number_at(o, "device_bytes_predicted") / LW_MIB);
     printf("  %-32s %9s %9s\n", "phase alone, no graphs [ms]", "median", "p95");
     print_phases("", json_object_get(o, "phase_s"));
     json_object_foreach(json_object_get(o, "llm_phase_s"), name, phases)

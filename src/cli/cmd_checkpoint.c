@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "cli/options.h"
+#include "core/numbers.h"
 #include "io/files.h"
 #include "io/json.h"
 #include "run/checkpoint.h"
@@ -170,7 +171,7 @@ static void print_row(const row *r)
             snprintf(nll, sizeof nll, "%.4f", r->info.eval_nll);
         }
         printf("%-16s %10lld %12lld %6lld  %-20.20s %9.1f %9s  %-11s  ", r->name, (long long)r->info.step,
-               (long long)r->info.samples, (long long)r->info.epoch, r->info.created, (double)r->info.bytes / 1048576.0,
+               (long long)r->info.samples, (long long)r->info.epoch, r->info.created, (double)r->info.bytes / LW_MIB,
                nll, marks);
     } else {
         printf("%-16s %10s %12s %6s  %-20s %9s %9s  %-11s  ", r->name, "?", "?", "?", "?", "?", "?", marks);

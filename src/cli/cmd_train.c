@@ -5,6 +5,7 @@
 
 #include "cli/options.h"
 #include "core/clock.h"
+#include "core/numbers.h"
 #include "core/version.h"
 #include "eval/eval.h"
 #include "io/files.h"
@@ -90,10 +91,10 @@ static lw_status open_workspace(lw_job *job, lw_trainer *t, lw_eval **eval, lw_e
     lw_log(job->run,
            "predicted device memory per rank: %.1f MiB (frozen weights %.1f, trainables and optimizer %.1f, "
            "activations %.1f)",
-           (double)predicted / 1048576.0, (double)job->frozen_bytes / 1048576.0,
-           (double)job->wire_memory.size_bytes / 1048576.0, (double)arena.high_water_bytes / 1048576.0);
+           (double)predicted / LW_MIB, (double)job->frozen_bytes / LW_MIB, (double)job->wire_memory.size_bytes / LW_MIB,
+           (double)arena.high_water_bytes / LW_MIB);
     LW_TRY(lw_arena_alloc(job->dev, &arena, "work space of a step", err, out));
-    lw_log(job->run, "allocated device memory per rank: %.1f MiB", (double)job->dev->allocated_bytes / 1048576.0);
+    lw_log(job->run, "allocated device memory per rank: %.1f MiB", (double)job->dev->allocated_bytes / LW_MIB);
     arena = *out;
     LW_TRY(lw_trainer_layout(&arena, t, err));
     if (job->eval.count > 0) {

@@ -3,6 +3,7 @@
 
 #include <stdlib.h>
 
+#include "core/numbers.h"
 #include "core/random.h"
 #include "data/prompt.h"
 
@@ -79,8 +80,7 @@ static lw_token_sample view_of(const lw_corpus *c, int64_t i, lw_task task)
         s.answer[j] = tokens_of(&set->answer, i);
         if (task == LW_TASK_REPEAT) {
             int64_t window = s.prompt[j].count - set->bos;
-            s.answer[j] = (lw_tokens){s.prompt[j].ids + set->bos,
-                                      window < c->data.target_tokens ? window : c->data.target_tokens};
+            s.answer[j] = (lw_tokens){s.prompt[j].ids + set->bos, lw_min_i64(window, c->data.target_tokens)};
         }
     }
     return s;
@@ -149,19 +149,14 @@ void lw_corpus_free(lw_corpus *c)
     *c = (lw_corpus){0};
 }
 
-static int64_t larger(int64_t a, int64_t b)
-{
-    return a > b ? a : b;
-}
-
 int64_t lw_corpus_max_positions(const lw_corpus *c, const lw_config *config, int64_t llm)
 {
     int64_t longest = 0;
     for (int64_t i = 0; i < c->view_count; i++) {
         const lw_token_sample *s = &c->samples[i];
         int64_t latents = lw_config_latents(config, s->source.count) + 1 + lw_task_rows(s->task);
-        int64_t before = larger(s->prompt[llm].count, latents + s->suffix[llm].count);
-        longest = larger(longest, before + larger(s->answer[llm].count, lw_config_new_tokens(config)));
+        int64_t before = lw_max_i64(s->prompt[llm].count, latents + s->suffix[llm].count);
+        longest = lw_max_i64(longest, before + lw_max_i64(s->answer[llm].count, lw_config_new_tokens(config)));
     }
     return longest;
 }

@@ -3,6 +3,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "core/numbers.h"
 #include "data/sample.h"
 #include "eval/gates_internal.h"
 
@@ -33,11 +34,11 @@ static lw_pass_limits limits_of(llm_check *l)
     for (int64_t i = 0; i < l->count; i++) {
         int64_t prompt = sample_of(l, i)->prompt[l->j].count;
         int64_t answer = sample_of(l, i)->answer[l->j].count;
-        int64_t length = prompt + (answer > most_new ? answer : most_new);
+        int64_t length = prompt + lw_max_i64(answer, most_new);
         l->prompt_rows += prompt;
         limits.rows += prompt + answer;
         limits.supervised += answer;
-        limits.max_len = length > limits.max_len ? length : limits.max_len;
+        limits.max_len = lw_max_i64(limits.max_len, length);
     }
     limits.prefix_rows = l->prompt_rows;
     return limits;
@@ -80,7 +81,7 @@ static lw_status embed_prompts(llm_check *l, lw_error *err)
 
 static lw_status open_check(lw_job *job, int64_t j, lw_error *err, llm_check *l)
 {
-    *l = (llm_check){.job = job, .j = j, .count = job->eval.count < MOST ? job->eval.count : MOST};
+    *l = (llm_check){.job = job, .j = j, .count = lw_min_i64(job->eval.count, MOST)};
     l->config = job->llms[j].config;
     l->config.eos_count = 0;
     lw_arena arena = lw_arena_measure();

@@ -2,6 +2,7 @@
 #include <math.h>
 #include <stdlib.h>
 
+#include "core/numbers.h"
 #include "data/sample.h"
 #include "eval/eval_internal.h"
 #include "eval/gates_internal.h"
@@ -37,10 +38,10 @@ static lw_status open_context(lw_job *job, const lw_corpus *corpus, lw_error *er
 {
     const lw_config *config = job->config;
     lw_decoder *decoders[LW_MAX_MODELS];
-    int64_t count = corpus->count < LW_GATE_ITEMS ? corpus->count : LW_GATE_ITEMS;
+    int64_t count = lw_min_i64(corpus->count, LW_GATE_ITEMS);
     int64_t share = config->batch.per_rank > 0 ? config->batch.per_rank : config->batch.global;
     int64_t micro = config->batch.micro > 0 ? config->batch.micro : share;
-    *c = (step_context){.job = job, .samples = corpus->samples, .count = count, .micro = micro < count ? micro : count};
+    *c = (step_context){.job = job, .samples = corpus->samples, .count = count, .micro = lw_min_i64(micro, count)};
     for (int64_t i = 0; i < count; i++) {
         c->batch[i] = &corpus->samples[i];
     }
@@ -77,7 +78,7 @@ static lw_status run_step(step_context *c, bool share, lw_error *err)
     job->dev->ops->zero(job->dev, (size_t)job->wire.reduce_elements * sizeof(float), job->wire.params.grad);
     lw_status status = LW_OK;
     for (int64_t done = first; done < end && status == LW_OK; done += c->micro) {
-        int64_t n = end - done < c->micro ? end - done : c->micro;
+        int64_t n = lw_min_i64(end - done, c->micro);
         status = lw_step_run(&c->step, &c->spec, c->batch + done, n, tokens, err);
     }
     if (!share) {
@@ -110,7 +111,7 @@ static lw_status compare_losses(step_context *c, lw_eval *e, lw_error *err, lw_g
     LW_TRY(lw_eval_start(job, e, err));
     e->task = (lw_eval_task){.samples = c->count, .systems = {{.mode = LW_EVAL_LATENT}}, .system_count = 1};
     for (int64_t first = 0; first < c->count; first += e->chunk) {
-        LW_TRY(lw_eval_chunk(job, e, first, c->count - first < e->chunk ? c->count - first : e->chunk, err));
+        LW_TRY(lw_eval_chunk(job, e, first, lw_min_i64(c->count - first, e->chunk), err));
     }
     for (int64_t j = 0; j < job->llm_count; j++) {
         lw_eval_sums sums = lw_eval_sum_up(job, e, j, 0);
@@ -248,7 +249,7 @@ static lw_status learn_by_heart(step_context *c, int64_t items, lw_error *err, l
     int64_t steps = 0;
     double f1 = 0.0;
     while (f1 < 1.0 && steps < most_steps) {
-        LW_TRY(learn(c, steps + CHECK_EVERY < most_steps ? steps + CHECK_EVERY : most_steps, err, &steps));
+        LW_TRY(learn(c, lw_min_i64(steps + CHECK_EVERY, most_steps), err, &steps));
         if (worst_nll(c) < likely_nll || steps == most_steps) {
             LW_TRY(measure(job, c->count, items, err, &f1));
         }

@@ -3,6 +3,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "core/numbers.h"
 #include "data/sample.h"
 #include "eval/eval_internal.h"
 #include "eval/gates_internal.h"
@@ -17,8 +18,8 @@ lw_status lw_gate_packing(lw_job *job, lw_eval *e, lw_error *err, lw_gate_result
 {
     double together[MOST * LW_MAX_MODELS];
     double worst = 0.0;
-    int64_t n = e->chunk < job->eval.count ? e->chunk : job->eval.count;
-    n = n < MOST ? n : MOST;
+    int64_t n = lw_min_i64(e->chunk, job->eval.count);
+    n = lw_min_i64(n, MOST);
     if (n < 2) {
         lw_gate_skip(out, "eval.batch and data.eval leave one sample a pass: nothing is packed");
         return LW_OK;
@@ -104,7 +105,7 @@ static void compare_latents(const lw_job *job, const gathered *g, lw_gate_result
         for (int64_t b = a + 1; b < n; b++) {
             int64_t rows_a = g->start[a + 1] - g->start[a];
             int64_t rows_b = g->start[b + 1] - g->start[b];
-            int64_t rows = rows_a < rows_b ? rows_a : rows_b;
+            int64_t rows = lw_min_i64(rows_a, rows_b);
             double found = cosine(g->z + g->start[a] * d_z, g->z + g->start[b] * d_z, rows * d_z);
             sum += found;
             most = fmax(most, found);
@@ -122,7 +123,7 @@ static lw_status gather_latents(lw_job *job, lw_eval *e, gathered *g, lw_error *
     static const lw_eval_system latent = {.mode = LW_EVAL_LATENT};
     int64_t d_z = job->config->wire.d_z;
     for (int64_t first = 0; first < g->count; first += e->chunk) {
-        int64_t count = g->count - first < e->chunk ? g->count - first : e->chunk;
+        int64_t count = lw_min_i64(g->count - first, e->chunk);
         LW_TRY(lw_eval_encode(job, e, g->which + first, count, &latent, err));
         for (int64_t i = 0; i < count; i++) {
             g->start[first + i + 1] = g->start[first] + e->batch.at.z_start[i + 1];

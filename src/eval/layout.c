@@ -2,6 +2,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "core/numbers.h"
 #include "data/sample.h"
 #include "eval/eval_internal.h"
 #include "wire/quantise.h"
@@ -16,7 +17,7 @@ static int64_t most_latents(const lw_job *job)
     int64_t most = 0;
     for (int64_t i = 0; i < job->eval.count; i++) {
         int64_t latents = lw_config_latents(job->config, job->eval.samples[i].source.count);
-        most = latents > most ? latents : most;
+        most = lw_max_i64(most, latents);
     }
     return most;
 }
@@ -37,21 +38,21 @@ static void llm_limits(const lw_job *job, int64_t chunk, int64_t j, lw_pass_limi
             const lw_token_sample *s = &job->eval.samples[i];
             int64_t wire = latents + tasks + s->suffix[j].count + 1; // + 1: a truncated prompt keeps its BOS
             int64_t text = s->prompt[j].count;
-            rows += (wire > text ? wire : text) + s->answer[j].count;
+            rows += lw_max_i64(wire, text) + s->answer[j].count;
             scored += s->answer[j].count;
-            suffix = s->suffix[j].count > suffix ? s->suffix[j].count : suffix;
-            answer = s->answer[j].count > answer ? s->answer[j].count : answer;
+            suffix = lw_max_i64(suffix, s->suffix[j].count);
+            answer = lw_max_i64(answer, s->answer[j].count);
         }
-        out->rows = rows > out->rows ? rows : out->rows;
-        out->supervised = scored > out->supervised ? scored : out->supervised;
+        out->rows = lw_max_i64(out->rows, rows);
+        out->supervised = lw_max_i64(out->supervised, scored);
     }
     int64_t text = lw_corpus_max_positions(&job->eval, c, j);
     int64_t most_new = lw_config_new_tokens(c);
-    int64_t wire = latents + tasks + suffix + (answer > most_new ? answer : most_new);
-    out->max_len = text > wire ? text : wire;
+    int64_t wire = latents + tasks + suffix + lw_max_i64(answer, most_new);
+    out->max_len = lw_max_i64(text, wire);
     if (lw_config_joint(c)) { // there is room for at least one answer of another LLM; the others take further passes
-        out->rows = out->max_len > out->rows ? out->max_len : out->rows;
-        out->supervised = most_new > out->supervised ? most_new : out->supervised;
+        out->rows = lw_max_i64(out->rows, out->max_len);
+        out->supervised = lw_max_i64(out->supervised, most_new);
     }
 }
 
@@ -61,7 +62,7 @@ static lw_encoder_limits encoder_limits(const lw_job *job, int64_t chunk)
     lw_encoder_limits l = {.samples = chunk};
     for (int64_t i = 0; i < job->eval.count; i++) {
         int64_t tokens = job->eval.samples[i].source.count;
-        l.max_tokens = tokens > l.max_tokens ? tokens : l.max_tokens;
+        l.max_tokens = lw_max_i64(l.max_tokens, tokens);
     }
     l.tokens = chunk * l.max_tokens;
     l.max_latents = most_latents(job);
@@ -133,7 +134,7 @@ static bool allocate(const lw_job *job, lw_eval *e)
         e->z = calloc(rows, (size_t)c->wire.d_z * sizeof *e->z);
         int64_t plain = lw_quantise_row_bytes(16, c->wire.d_z);
         int64_t scaled = lw_quantise_row_bytes(8, c->wire.d_z); // more, where a scale comes with a single number
-        e->wire = calloc(rows, (size_t)(plain > scaled ? plain : scaled));
+        e->wire = calloc(rows, (size_t)lw_max_i64(plain, scaled));
         done = e->z != NULL && e->wire != NULL;
     }
     return done;
@@ -145,7 +146,7 @@ static lw_status create(const lw_job *job, lw_error *err, lw_eval **out)
     int64_t n = job->eval.count;
     lw_status status = LW_OK;
     if (e != NULL) {
-        e->chunk = job->config->eval.batch < n ? job->config->eval.batch : n;
+        e->chunk = lw_min_i64(job->config->eval.batch, n);
     }
     if (e == NULL || !allocate(job, e)) {
         status = lw_fail(err, LW_ERR_MEMORY, "no memory for the evaluation of %lld samples", (long long)n);

@@ -3,6 +3,7 @@
 #include <string.h>
 
 #include "core/clock.h"
+#include "core/numbers.h"
 #include "core/signals.h"
 #include "eval/eval_internal.h"
 
@@ -15,7 +16,7 @@ static lw_status run_rounds(lw_job *job, lw_eval *e, lw_error *err)
     lw_status status = LW_OK;
     for (int64_t round = 0; round < chunks && status == LW_OK; round += job->ranks) {
         int64_t first = (round + job->rank) * e->chunk;
-        int64_t count = n - first < e->chunk ? n - first : e->chunk;
+        int64_t count = lw_min_i64(n - first, e->chunk);
         lw_comm_phase(job->comm, "evaluation, samples from %lld on", (long long)(round * e->chunk));
         if (count > 0) {
             status = lw_eval_chunk(job, e, first, count, err);
@@ -24,7 +25,7 @@ static lw_status run_rounds(lw_job *job, lw_eval *e, lw_error *err)
         if (status == LW_OK && e->task.generate) {
             int64_t done = (round + job->ranks) * e->chunk;
             lw_run_dir_progress(job->run, &(lw_progress_state){.label = "eval",
-                                                               .done = done < n ? done : n,
+                                                               .done = lw_min_i64(done, n),
                                                                .total = n,
                                                                .loss = __builtin_nan(""),
                                                                .left_s = -1.0});

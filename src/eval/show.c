@@ -1,4 +1,5 @@
 // show.c: what an LLM is shown of a sample: latents, text, or what a control puts in their place.
+#include "core/numbers.h"
 #include "data/sample.h"
 #include "eval/eval_internal.h"
 
@@ -14,7 +15,7 @@ static bool add_window(lw_job *job, lw_eval *e, int64_t j, lw_eval_mode mode, in
         return lw_generator_add(g, 0, 0, prompt, none, answer);
     }
     if (mode == LW_EVAL_TRUNCATED) {
-        int64_t keep = prompt.count - bos < latents ? prompt.count - bos : latents;
+        int64_t keep = lw_min_i64(prompt.count - bos, latents);
         lw_tokens tail = {prompt.ids + prompt.count - keep, keep};
         return bos > 0 ? lw_generator_add(g, 0, 0, (lw_tokens){prompt.ids, bos}, tail, answer)
                        : lw_generator_add(g, 0, 0, tail, none, answer);
@@ -44,8 +45,8 @@ bool lw_eval_add(lw_job *job, lw_eval *e, int64_t j, const lw_eval_system *syste
         int64_t bos = job->llms[j].bos >= 0 ? 1 : 0;
         lw_tokens tail = {suffix.ids + bos, suffix.count - bos};
         int64_t text = s->prompt[j].count - tail.count;
-        int64_t keep = text < bos + latents ? text : bos + latents;
-        return lw_generator_add(g, 0, 0, (lw_tokens){s->prompt[j].ids, keep > 0 ? keep : 0}, tail, answer);
+        int64_t keep = lw_min_i64(text, bos + latents);
+        return lw_generator_add(g, 0, 0, (lw_tokens){s->prompt[j].ids, lw_max_i64(keep, 0)}, tail, answer);
     }
     return lw_generator_add(g, first, read, suffix, none, answer);
 }

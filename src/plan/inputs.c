@@ -6,6 +6,7 @@
 #include <time.h>
 
 #include "core/child.h"
+#include "core/numbers.h"
 #include "cost/flops.h"
 #include "data/sample.h"
 #include "eval/eval.h"
@@ -185,11 +186,6 @@ static void guess_mean(lw_plan *plan, int64_t phase)
         name, name[0] != '\0' ? ": " : "", (long long)answer, source);
 }
 
-static int64_t larger(int64_t a, int64_t b)
-{
-    return a > b ? a : b;
-}
-
 // What is missing in any phase.
 static const char *missing_in_phases(const lw_config *c)
 {
@@ -212,10 +208,10 @@ static lw_status guess_phases(lw_plan *plan, lw_error *err)
         }
         guess_mean(plan, i);
         lw_plan_most most = lw_plan_most_of(c);
-        int64_t longest =
-            larger(most.prompt, most.latents + most.task + most.suffix) + larger(most.answer, lw_config_new_tokens(c));
-        job->min_source = larger(job->min_source, most.source);
-        job->min_positions = larger(job->min_positions, longest);
+        int64_t longest = lw_max_i64(most.prompt, most.latents + most.task + most.suffix) +
+                          lw_max_i64(most.answer, lw_config_new_tokens(c));
+        job->min_source = lw_max_i64(job->min_source, most.source);
+        job->min_positions = lw_max_i64(job->min_positions, longest);
     }
     return LW_OK;
 }

@@ -1,4 +1,5 @@
 // memory.c: the device memory of one rank, from the layout functions that `train` allocates with.
+#include "core/numbers.h"
 #include "eval/eval.h"
 #include "plan/plan_internal.h"
 #include "wire/step.h"
@@ -163,11 +164,6 @@ static void measure_wire(lw_job *job, lw_plan_memory *out)
     out->parameters = without.high_water_bytes - out->gradients;
 }
 
-static size_t larger(size_t a, size_t b)
-{
-    return a > b ? a : b;
-}
-
 lw_status lw_plan_memory_measure(const lw_plan *plan, lw_job *job, int64_t answer_factor, int64_t micro, int64_t ranks,
                                  lw_error *err, lw_plan_memory *out)
 {
@@ -204,8 +200,8 @@ lw_status lw_plan_memory_measure(const lw_plan *plan, lw_job *job, int64_t answe
     LW_TRY(measure_step(plan, job, answer_factor, micro, err, &m.step, &step_logits));
     LW_TRY(measure_eval(job, err, &m, &eval_logits, &eval_caches));
     LW_TRY(measure_teacher(plan, job, err, &m.teacher));
-    size_t workspace = larger(m.teacher, larger(m.step, m.evaluation));
-    bool teacher_needs_most = m.teacher > larger(m.step, m.evaluation);
+    size_t workspace = lw_max_size(m.teacher, lw_max_size(m.step, m.evaluation));
+    bool teacher_needs_most = m.teacher > lw_max_size(m.step, m.evaluation);
     bool step_needs_most = !teacher_needs_most && m.step >= m.evaluation;
     m.logits = teacher_needs_most ? 0 : step_needs_most ? step_logits : eval_logits;
     m.caches = teacher_needs_most || step_needs_most ? 0 : eval_caches;

@@ -8,6 +8,7 @@
 #include <sys/statvfs.h>
 #include <unistd.h>
 
+#include "core/numbers.h"
 #include "core/random.h"
 #include "io/atomic_file.h"
 #include "io/files.h"
@@ -137,7 +138,7 @@ lw_status lw_checkpoint_trial(const char *run_dir, int64_t bytes, lw_error *err,
         status = lw_fail_in(err, status,
                             "a checkpoint of this job needs %lld bytes (%.1f MiB) in %s, where %.1f MiB are free, and "
                             "writing one on trial failed; make room or choose another run.dir",
-                            (long long)bytes, (double)bytes / 1048576.0, checkpoints, (double)available / 1048576.0);
+                            (long long)bytes, (double)bytes / LW_MIB, checkpoints, (double)available / LW_MIB);
     } else {
         *free_bytes = available;
     }

@@ -6,6 +6,7 @@
 
 #include "core/clock.h"
 #include "core/hash.h"
+#include "core/numbers.h"
 #include "core/signals.h"
 #include "data/sample.h"
 #include "io/files.h"
@@ -64,11 +65,6 @@ static int64_t next_pass(const lw_step_loss *loss, const lw_token_sample *sample
     return i - first;
 }
 
-static int64_t larger(int64_t a, int64_t b)
-{
-    return a > b ? a : b;
-}
-
 // Of the passes over all chunks.
 static lw_pass_limits limits_of(const lw_step_loss *loss, const lw_token_sample *samples, int64_t j,
                                 const lw_teacher_layout *layout)
@@ -79,10 +75,10 @@ static lw_pass_limits limits_of(const lw_step_loss *loss, const lw_token_sample 
         for (int64_t i = lw_teacher_layout_first(layout, c); i < end;) {
             lw_pass_limits l;
             i += next_pass(loss, samples, j, i, end, &l);
-            most.sequences = larger(most.sequences, l.sequences);
-            most.rows = larger(most.rows, l.rows);
-            most.supervised = larger(most.supervised, l.supervised);
-            most.max_len = larger(most.max_len, l.max_len);
+            most.sequences = lw_max_i64(most.sequences, l.sequences);
+            most.rows = lw_max_i64(most.rows, l.rows);
+            most.supervised = lw_max_i64(most.supervised, l.supervised);
+            most.max_len = lw_max_i64(most.max_len, l.max_len);
         }
     }
     return most;
@@ -135,7 +131,7 @@ lw_teacher_sizes lw_teacher_sizes_guess(const lw_config *config, const lw_hf_con
                               .file_bytes = rows * llm->d * (int64_t)lw_dtype_bytes(type),
                               .tokens = (double)samples * (prompt + taught - 1.0),
                               .limits = {.sequences = LW_TEACHER_CHUNK_SAMPLES,
-                                         .rows = larger(LW_TEACHER_PASS_ROWS, len),
+                                         .rows = lw_max_i64(LW_TEACHER_PASS_ROWS, len),
                                          .supervised = LW_TEACHER_CHUNK_SAMPLES * k,
                                          .max_len = len}};
 }
@@ -234,8 +230,8 @@ lw_status lw_teacher_create(lw_job *job, const lw_config *config, const lw_token
     *t = (lw_teacher){.job = job, .samples = samples, .count = count, .loss = lw_step_loss_of(config)};
     for (int64_t j = 0; j < job->llm_count && status == LW_OK; j++) {
         status = create_llm(t, j, err);
-        chunks = larger(chunks, t->llms[j].layout.chunks);
-        bytes = larger(bytes, t->llms[j].layout.chunk_bytes);
+        chunks = lw_max_i64(chunks, t->llms[j].layout.chunks);
+        bytes = lw_max_i64(bytes, t->llms[j].layout.chunk_bytes);
     }
     if (status == LW_OK) {
         t->missing = calloc((size_t)chunks + 1, sizeof *t->missing);

@@ -4,6 +4,7 @@
 #include <stdlib.h>
 
 #include "core/clock.h"
+#include "core/numbers.h"
 #include "io/files.h"
 #include "run/checkpoint.h"
 #include "train/trainer_internal.h"
@@ -57,7 +58,7 @@ static void log_written(lw_trainer *t, const lw_checkpoint_written *w)
     lw_saves *s = &t->saves;
     if (w->trial) {
         lw_log(t->job->run, "trial write: a checkpoint of %.1f MiB takes %.2f s in %s, where %.1f MiB are free",
-               (double)w->bytes / 1048576.0, w->write_s, t->job->config->run.dir, (double)w->free_bytes / 1048576.0);
+               (double)w->bytes / LW_MIB, w->write_s, t->job->config->run.dir, (double)w->free_bytes / LW_MIB);
         t->free_bytes = w->free_bytes;
         t->checkpoint_bytes = w->bytes;
         return;
@@ -183,8 +184,7 @@ static void warn_of_space(lw_trainer *t)
             t->job->run,
             "warning: %.1f MiB are free for %lld more checkpoints of %.1f MiB (checkpoint.keep = %lld, and one being "
             "written)",
-            (double)t->free_bytes / 1048576.0, (long long)more, (double)t->checkpoint_bytes / 1048576.0,
-            (long long)keep);
+            (double)t->free_bytes / LW_MIB, (long long)more, (double)t->checkpoint_bytes / LW_MIB, (long long)keep);
     }
 }
 
