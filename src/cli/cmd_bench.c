@@ -14,6 +14,7 @@
 #include "kernels/cuda/device_cuda.h"
 #include "mpi/comm_nccl.h"
 #include "plan/forecast.h"
+#include "plan/rank_choice.h"
 #include "train/trainer.h"
 #include "wire/step.h"
 
@@ -291,7 +292,8 @@ static lw_status bench(lw_job *job, const lw_bench_options *options, const char 
     const lw_config *c = job->config;
     lw_status status = LW_OK;
     int64_t rank = lw_comm_rank(job->comm);
-    int64_t model = c->grid.model > 0 ? c->grid.model : 1;
+    LW_TRY_GOTO(lw_grid_choice(job, err));
+    int64_t model = lw_job_model_groups(job);
     int64_t ranks = lw_comm_size(job->comm) / model; // that divide the samples
     int64_t place = rank / model;
     b.global = c->batch.per_rank > 0 ? c->batch.per_rank * ranks : c->batch.global;

@@ -5,6 +5,7 @@
 #include "cli/options.h"
 #include "eval/against.h"
 #include "eval/gates.h"
+#include "plan/rank_choice.h"
 #include "run/checkpoint.h"
 
 // Finds the checkpoint before anything is opened or written for it. Rank 0 looks, and all ranks agree. Collective.
@@ -121,6 +122,7 @@ static lw_status evaluate(lw_job *job, const arguments *a, lw_error *err)
         status = lw_predictions_read(a->against, err, &other);
     }
     LW_TRY_GOTO(lw_comm_agree(job->comm, status, err));
+    LW_TRY_GOTO(lw_grid_choice(job, err));
     LW_TRY_GOTO(lw_job_open(job, LW_JOB_EVAL, err));
     LW_TRY_GOTO(load(job, path, err));
     status = open_workspace(job, err, &eval, &workspace);
@@ -203,6 +205,7 @@ static lw_status check_gates(lw_job *job, const arguments *a, lw_error *err)
     char *path = NULL;
     lw_status status = LW_OK;
     shorten(job->config);
+    LW_TRY_GOTO(lw_grid_choice(job, err));
     LW_TRY_GOTO(lw_job_open(job, LW_JOB_EVAL | LW_JOB_TRAIN, err));
     LW_TRY_GOTO(load_newest(job, a, err, &path));
     LW_TRY_GOTO(lw_comm_agree(job->comm, open_workspace(job, err, &eval, &workspace), err));

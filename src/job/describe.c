@@ -86,6 +86,23 @@ static void describe_backend(lw_job *job)
     }
     lw_comm_data_plane(job->comm, plane, sizeof plane);
     lw_log(job->run, "data plane: %s", plane);
+    if (job->grid.model > 1) {
+        lw_log(job->run, "grid: %d x %d (data x model): the LLMs are on different ranks", job->grid.data,
+               job->grid.model);
+    }
+}
+
+// " with llama, qwen": where not every rank has all LLMs.
+static void describe_owned(const lw_job *job, int rank, char *out, size_t size)
+{
+    size_t used = 0;
+    out[0] = '\0';
+    for (int64_t j = 0; j < job->llm_count && job->grid.model > 1 && used < size; j++) {
+        if (job->owner[j] == lw_grid_place_of(job->grid, rank).model) {
+            int n = snprintf(out + used, size - used, "%s%s", used == 0 ? " with " : ", ", job->llms[j].name);
+            used += n > 0 ? (size_t)n : 0;
+        }
+    }
 }
 
 static lw_status describe_places(lw_job *job, lw_error *err)
@@ -103,7 +120,9 @@ static lw_status describe_places(lw_job *job, lw_error *err)
         status = lw_comm_gather(job->comm, 0, &mine, sizeof mine, err, all);
     }
     for (int r = 0; status == LW_OK && all != NULL && r < job->ranks; r++) {
-        lw_log(job->run, "rank %d on %s: %s", r, all[r].host, all[r].device);
+        char owned[256];
+        describe_owned(job, r, owned, sizeof owned);
+        lw_log(job->run, "rank %d on %s: %s%s", r, all[r].host, all[r].device, owned);
     }
     free(all);
     return status;

@@ -157,10 +157,16 @@ void lw_job_set_place(lw_job *job, lw_grid grid, int rank)
     lw_grid_owners(bytes, job->llm_count, grid.model, job->owner);
 }
 
+int64_t lw_job_model_groups(const lw_job *job)
+{
+    int64_t chosen = job->config->grid.model > 0 ? job->config->grid.model : job->grid.model;
+    return chosen > 0 ? chosen : 1;
+}
+
 static lw_status make_grid(lw_job *job, lw_error *err)
 {
     lw_grid grid;
-    LW_TRY(lw_job_grid(job->config, job->config->grid.model > 0 ? job->config->grid.model : 1, job->ranks, err, &grid));
+    LW_TRY(lw_job_grid(job->config, lw_job_model_groups(job), job->ranks, err, &grid));
     lw_job_set_place(job, grid, job->rank);
     return LW_OK;
 }

@@ -39,7 +39,7 @@ typedef struct lw_job {
     lw_config *config;
     lw_comm *comm; // borrowed
     int rank, ranks;
-    lw_grid grid;
+    lw_grid grid;    // before the job is opened: model, where the configuration leaves it open (lw_job_model_groups)
     lw_comm *models; // the ranks with the same samples and other LLMs, by their model coordinate; NULL: grid.model is 1
     lw_grid_place place;      // of this rank
     int owner[LW_MAX_MODELS]; // which model coordinate loads and runs LLM j
@@ -84,6 +84,9 @@ static inline bool lw_job_owns(const lw_job *job, int64_t j)
 {
     return job->owner[j] == job->place.model;
 }
+// How many groups of ranks have different LLMs: grid.model, or where that is "auto" what was chosen (plan/rank_choice.h), or
+// one. Local.
+int64_t lw_job_model_groups(const lw_job *job);
 // The grid of `ranks` ranks with `model` groups of different LLMs. LW_ERR_CONFIG where these do not divide the ranks, are
 // more than the LLMs, or would wait for each other (train.schedule = "alternate"). Local.
 lw_status lw_job_grid(const lw_config *config, int64_t model, int ranks, lw_error *err, lw_grid *out);

@@ -17,11 +17,8 @@ static const lw_plan_change changes[LW_PLAN_WHAT_IFS] = {
 static bool is_better(const lw_plan_layout *a, const lw_plan_layout *than)
 {
     static const double clearly = 1.05;
-    if (than == NULL || (than->why_not[0] != '\0' && a->why_not[0] == '\0')) {
-        return true;
-    }
-    if (a->why_not[0] != '\0' || a->fits != than->fits) {
-        return a->why_not[0] == '\0' && a->fits;
+    if (than == NULL || a->fits != than->fits) {
+        return than == NULL || a->fits;
     }
     return a->fits ? a->samples_per_s > clearly * than->samples_per_s : a->memory.total < than->memory.total;
 }
@@ -33,25 +30,25 @@ static lw_status make_grids(const lw_plan *plan, const lw_plan_change *change, i
     int64_t fixed = plan->config->grid.model;
     int64_t most = plan->job.llm_count < gpus ? plan->job.llm_count : gpus;
     lw_plan_layout *best = NULL;
-    for (int64_t model = 1; model <= most || model == fixed; model++) {
+    for (int64_t model = 1; model <= most; model++) {
         bool wanted = fixed > 0 ? model == fixed : gpus % model == 0;
         if (!wanted || *count == LW_PLAN_LAYOUTS) {
             continue;
         }
         lw_plan_layout *l = &out[*count];
         LW_TRY(lw_plan_layout_make(plan, change, gpus, model, err, l));
-        if (model > 1 && fixed == 0 && l->why_not[0] != '\0') {
-            continue; // nobody asked for this one
+        if (l->why_not[0] == '\0') { // others are grids that nobody asked for
+            (*count)++;
+            best = is_better(l, best) ? l : best;
         }
-        (*count)++;
-        best = is_better(l, best) ? l : best;
     }
-    if (best == NULL) { // grid.model is more than this count
-        lw_plan_layout *l = &out[(*count)++];
-        LW_TRY(lw_plan_layout_make(plan, change, gpus, fixed, err, l));
-        best = l;
+    if (best == NULL && *count < LW_PLAN_LAYOUTS) { // the row then says why
+        best = &out[(*count)++];
+        LW_TRY(lw_plan_layout_make(plan, change, gpus, fixed > 0 ? fixed : 1, err, best));
     }
-    best->best = true;
+    if (best != NULL) {
+        best->best = true;
+    }
     return LW_OK;
 }
 

@@ -2,6 +2,7 @@
 
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "mpi/threads.h"
 #include "plan/plan.h"
@@ -20,7 +21,12 @@ static void list_counts(int ranks, lw_plan_options *out)
     out->counts[out->count++] = ranks;
 }
 
-static lw_status decide(lw_job *job, const lw_plan_options *options, int ranks, lw_error *err, int *out)
+// What a plan has decided; sent from rank 0.
+typedef struct choice {
+    int ranks, model;
+} choice;
+
+static lw_status decide(lw_job *job, const lw_plan_options *options, int ranks, lw_error *err, choice *out)
 {
     lw_plan *plan = calloc(1, sizeof *plan);
     if (plan == NULL) {
@@ -29,12 +35,13 @@ static lw_status decide(lw_job *job, const lw_plan_options *options, int ranks, 
     lw_status status = lw_plan_make(job->config, options, err, plan);
     if (status == LW_OK) {
         lw_plan_print(plan, log_line, job->run);
-        *out = (int)plan->decision.gpus;
-        if (*out == 0) {
+        const lw_plan_layout *best = lw_plan_find(plan, plan->decision.gpus);
+        *out = (choice){.ranks = (int)plan->decision.gpus, .model = best != NULL ? best->grid.model : 0};
+        if (out->ranks == 0) {
             status = lw_fail(err, LW_ERR_CONFIG, "gpus = \"auto\": %s", plan->decision.reason);
         } else {
-            lw_log(job->run, "gpus = \"auto\": %d of %d ranks train, %d wait%s", *out, ranks, ranks - *out,
-                   ranks - *out == 1 ? "s" : "");
+            lw_log(job->run, "gpus = \"auto\": %d of %d ranks train, %d wait%s", out->ranks, ranks, ranks - out->ranks,
+                   ranks - out->ranks == 1 ? "s" : "");
         }
         lw_plan_free(plan);
     }
@@ -42,25 +49,91 @@ static lw_status decide(lw_job *job, const lw_plan_options *options, int ranks, 
     return status;
 }
 
+// What a plan has to know of these ranks. Collective.
+static lw_status look_at_ranks(lw_job *job, lw_comm *comm, lw_error *err, lw_plan_options *out)
+{
+    int threads = 1;
+    *out = (lw_plan_options){.caches = true};
+    LW_TRY(lw_threads_auto(comm, err, &threads));
+    // Ranks on other nodes bring their own cores: those of one node are shared by its ranks alone.
+    out->cores = (int64_t)threads * lw_comm_size(comm);
+    LW_TRY(lw_rank_device_kind(job->config, comm, err, &out->device));
+    if (strcmp(out->device, "cuda") == 0) { // nodes are as they were filled: one rank a GPU
+        double per_node = lw_comm_local_size(comm);
+        LW_TRY(lw_comm_max_f64(comm, &per_node, 1, err));
+        out->per_node = (int64_t)per_node;
+    }
+    return LW_OK;
+}
+
 static lw_status choose_auto(lw_job *job, lw_comm *world, lw_error *err, int *out)
 {
     int ranks = lw_comm_size(world);
-    int threads = 1;
-    lw_plan_options options = {.caches = true};
-    LW_TRY(lw_threads_auto(world, err, &threads));
-    // Ranks on other nodes bring their own cores: those of one node are shared by its ranks alone.
-    options.cores = (int64_t)threads * ranks;
-    LW_TRY(lw_rank_device_kind(job->config, world, err, &options.device));
-    if (strcmp(options.device, "cuda") == 0) { // nodes are as they were filled: one rank a GPU
-        double per_node = lw_comm_local_size(world);
-        LW_TRY(lw_comm_max_f64(world, &per_node, 1, err));
-        options.per_node = (int64_t)per_node;
-    }
+    lw_plan_options options;
+    choice chosen = {0};
+    LW_TRY(look_at_ranks(job, world, err, &options));
     list_counts(ranks, &options);
     lw_comm_phase(world, "deciding on the number of ranks");
-    lw_status status = lw_comm_rank(world) == 0 ? decide(job, &options, ranks, err, out) : LW_OK;
+    lw_status status = lw_comm_rank(world) == 0 ? decide(job, &options, ranks, err, &chosen) : LW_OK;
     LW_TRY(lw_comm_agree(world, status, err));
-    return lw_comm_broadcast(world, 0, out, sizeof *out, err);
+    LW_TRY(lw_comm_broadcast(world, 0, &chosen, sizeof chosen, err));
+    *out = chosen.ranks;
+    job->grid.model = chosen.model;
+    return LW_OK;
+}
+
+// --- the grid of all ranks
+
+// On a CPU a rank reads its weights from its caches and multiplies for most of a step, so that nothing is gained by
+// dividing the LLMs unless the memory is short.
+static bool fits_whole(const lw_job *job, int local_ranks)
+{
+    double bytes = 0.0;
+    double memory = (double)sysconf(_SC_PHYS_PAGES) * (double)sysconf(_SC_PAGESIZE);
+    for (int64_t j = 0; j < job->config->model_count; j++) {
+        lw_hf_config config;
+        lw_error ignored; // opening the job will say what is wrong with it
+        if (lw_hf_config_read(job->config->models[j].path, &ignored, &config) == LW_OK) {
+            bytes += (double)lw_hf_config_counts(&config).total * sizeof(float);
+        }
+    }
+    return bytes * local_ranks < 0.5 * memory;
+}
+
+static lw_status plan_grid(lw_job *job, const lw_plan_options *options, lw_error *err, int *model)
+{
+    lw_plan *plan = calloc(1, sizeof *plan);
+    if (plan == NULL) {
+        return lw_fail(err, LW_ERR_MEMORY, "no memory for a plan");
+    }
+    lw_status status = lw_plan_make(job->config, options, err, plan);
+    if (status == LW_OK) {
+        const lw_plan_layout *best = lw_plan_find(plan, options->counts[0]);
+        *model = best != NULL && best->why_not[0] == '\0' ? best->grid.model : 1;
+        lw_plan_free(plan);
+    }
+    free(plan);
+    return status;
+}
+
+lw_status lw_grid_choice(lw_job *job, lw_error *err)
+{
+    int ranks = lw_comm_size(job->comm);
+    lw_plan_options options;
+    if (job->config->grid.model > 0 || job->grid.model > 0 || ranks == 1 || job->config->model_count == 1) {
+        return LW_OK;
+    }
+    LW_TRY(look_at_ranks(job, job->comm, err, &options));
+    options.counts[options.count++] = ranks;
+    job->grid.model = 1;
+    lw_status status = LW_OK;
+    lw_comm_phase(job->comm, "choosing a grid");
+    if (lw_comm_rank(job->comm) == 0 &&
+        (strcmp(options.device, "cpu") != 0 || !fits_whole(job, lw_comm_local_size(job->comm)))) {
+        status = plan_grid(job, &options, err, &job->grid.model);
+    }
+    LW_TRY(lw_comm_agree(job->comm, status, err));
+    return lw_comm_broadcast(job->comm, 0, &job->grid.model, sizeof job->grid.model, err);
 }
 
 // Under mpirun the number of ranks is the user's; that it is not the allocation's may be an oversight.

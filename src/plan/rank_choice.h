@@ -10,4 +10,8 @@
 // LW_ERR_CONFIG where `gpus` is more than there are ranks, or where the job fits no count.
 lw_status lw_rank_choice(lw_job *job, lw_comm *world, lw_error *err);
 
+// Chooses how these ranks divide the LLMs where grid.model is "auto": as a plan finds it fastest among what fits. Sets
+// job->grid.model, before lw_job_open. Nothing where it is known already. Collective over job->comm.
+lw_status lw_grid_choice(lw_job *job, lw_error *err);
+
 #endif
