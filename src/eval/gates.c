@@ -15,6 +15,24 @@ static const struct gate_words {
 #undef LW_GATE_WORDS
 };
 
+// The gates before the last one are about the LLMs of a rank: the worst result of those that have other LLMs counts.
+static lw_status take_worst(lw_job *job, lw_error *err, lw_gates *g)
+{
+    lw_gates all[LW_MAX_MODELS];
+    if (job->models == NULL) {
+        return LW_OK;
+    }
+    LW_TRY(lw_comm_all_gather(job->models, g, sizeof *g, err, all));
+    for (int i = 0; i < LW_GATE_COUNT; i++) {
+        for (int m = 0; m < job->grid.model; m++) {
+            const lw_gate_result *one = &all[m].gate[i];
+            bool worse = g->gate[i].passed != one->passed ? !one->passed : one->value > g->gate[i].value;
+            g->gate[i] = worse ? *one : g->gate[i];
+        }
+    }
+    return LW_OK;
+}
+
 lw_status lw_gates_run(lw_job *job, lw_eval *eval, lw_error *err, lw_gates *out)
 {
     lw_gates g = {0};
@@ -36,6 +54,7 @@ lw_status lw_gates_run(lw_job *job, lw_eval *eval, lw_error *err, lw_gates *out)
     }
     status = lw_comm_agree(job->comm, lw_signal_check(status), err);
     LW_TRY(lw_job_stopped(job, status, "during the gates", err));
+    LW_TRY(take_worst(job, err, &g));
     LW_TRY(lw_gate_overfit(job, err, &g.gate[LW_GATE_OVERFIT]));
     for (int i = 0; i < LW_GATE_COUNT; i++) {
         g.failed += !g.gate[i].passed && !g.gate[i].skipped;

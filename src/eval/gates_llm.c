@@ -210,7 +210,9 @@ lw_status lw_gate_llms(lw_job *job, lw_error *err, lw_gate_result *soft_tokens, 
     findings f = {0};
     double limit = lw_gate_tolerance(job);
     for (int64_t j = 0; j < job->llm_count; j++) {
-        LW_TRY(check_llm(job, j, err, &f));
+        if (lw_job_owns(job, j)) {
+            LW_TRY(check_llm(job, j, err, &f));
+        }
     }
     lw_gate_note(soft_tokens, f.differ == 0 && f.soft_loss <= limit, (double)f.differ, 0.0,
                  "%lld of %lld answers (%lld tokens) differ; loss per token by %.2g at most", (long long)f.differ,

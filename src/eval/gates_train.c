@@ -67,8 +67,8 @@ static void close_context(step_context *c)
 static lw_status run_step(step_context *c, bool share, lw_error *err)
 {
     lw_job *job = c->job;
-    int64_t first = share ? c->count * job->rank / job->ranks : 0;
-    int64_t end = share ? c->count * (job->rank + 1) / job->ranks : c->count;
+    int64_t first = share ? c->count * job->place.data / job->grid.data : 0;
+    int64_t end = share ? c->count * (job->place.data + 1) / job->grid.data : c->count;
     int64_t tokens[LW_MAX_MODELS] = {0};
     for (int64_t i = 0; i < c->count; i++) {
         for (int64_t j = 0; j < job->llm_count; j++) {
@@ -114,6 +114,9 @@ static lw_status compare_losses(step_context *c, lw_eval *e, lw_error *err, lw_g
         LW_TRY(lw_eval_chunk(job, e, first, lw_min_i64(c->count - first, e->chunk), err));
     }
     for (int64_t j = 0; j < job->llm_count; j++) {
+        if (!lw_job_owns(job, j)) {
+            continue;
+        }
         lw_eval_sums sums = lw_eval_sum_up(job, e, j, 0);
         worst = fmax(worst, fabs(sums.nll / sums.answer_tokens - c->nll[j]));
     }

@@ -34,6 +34,9 @@ lw_status lw_gate_packing(lw_job *job, lw_eval *e, lw_error *err, lw_gate_result
     for (int64_t i = 0; i < n; i++) {
         LW_TRY(lw_eval_chunk(job, e, i, 1, err));
         for (int64_t j = 0; j < job->llm_count; j++) {
+            if (!lw_job_owns(job, j)) {
+                continue;
+            }
             const double *alone = lw_eval_record(job, e, i, j, 0);
             worst =
                 fmax(worst, fabs(alone[LW_RECORD_NLL] - together[i * job->llm_count + j]) / alone[LW_RECORD_TOKENS]);
