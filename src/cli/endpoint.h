@@ -22,7 +22,8 @@ typedef struct lw_endpoint {
 lw_status lw_endpoint_open(int count, char **words, const char *checkpoint, lw_error *err, lw_endpoint *out);
 void lw_endpoint_close(lw_endpoint *e);
 
-// LW_ERR_CONFIG when `loaded`, read from `path`, is not the model of this name that the checkpoint was trained with. Local.
+// LW_ERR_CONFIG when `loaded`, read from `path`, is not the model of this name that the checkpoint was trained with.
+// Local.
 lw_status lw_endpoint_same_model(const lw_endpoint *e, const lw_checkpoint_model *loaded, const char *path,
                                  lw_error *err);
 

@@ -7,8 +7,8 @@
 // Reads the tokenizer.json in `dir`; the caller owns it. LW_ERR_FORMAT when it has more token ids than `vocab`.
 lw_status lw_job_open_tokenizer(const char *dir, int64_t vocab, lw_error *err, lw_tokenizer **out);
 
-// Does so for *m, which then owns the tokenizer, and sets m->eos, from m->config, and m->bos, as prompt.bos asks; -1: none. LW_ERR_FORMAT when one of them lies
-// outside the vocabulary.
+// Reads the tokenizer of *m, which then owns it, and sets m->eos, from m->config, and m->bos, as prompt.bos asks; -1:
+// none. LW_ERR_FORMAT when one of them lies outside the vocabulary.
 lw_status lw_job_open_text(const lw_job *job, lw_llm *m, lw_error *err);
 
 #endif
