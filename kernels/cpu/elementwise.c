@@ -1,7 +1,7 @@
 // elementwise.c: activations, axpy and conversions.
+#include "core/half.h"
 #include "core/random.h"
 #include "cpu.h"
-#include "half.h"
 #include "simd.h"
 
 // Elements a thread takes at a time.

@@ -1,8 +1,8 @@
 // rows.c: moving and averaging rows.
 #include <string.h>
 
+#include "core/half.h"
 #include "cpu.h"
-#include "half.h"
 #include "simd.h"
 
 static void add_row(int64_t d, const float *in, float *out)

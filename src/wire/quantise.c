@@ -3,7 +3,7 @@
 #include <math.h>
 #include <string.h>
 
-#include "kernels/cpu/half.h"
+#include "core/half.h"
 
 bool lw_quantise_has(int64_t bits)
 {

@@ -9,8 +9,8 @@
 
 #include <cmocka.h>
 
+#include "core/half.h"
 #include "core/random.h"
-#include "kernels/cpu/half.h"
 #include "wire/quantise.h"
 
 static lw_error err;
