@@ -197,15 +197,20 @@ static void task_one(const forward *f, const attention_sequence *s, int64_t key_
     }
 }
 
-void LW_CPU(attention)(lw_device *dev, const lw_attention *a, const void *q, const void *k, const void *v, void *o,
-                       float *lse, void *work)
+void LW_CPU(attention)(lw_device *dev, const lw_attention *a)
 {
     if (a->sequences <= 0 || a->kv_heads <= 0 || a->q_heads <= 0 || a->head_dim <= 0 || a->max_q <= 0 ||
         !lw_cpu_is_f32(dev, "attention", a->type)) {
         return;
     }
-    const forward f = {
-        a, q, k, v, o, lse, a->q_heads / a->kv_heads, attention_stride(lw_min_i64(a->max_k, ATTENTION_KEYS))};
+    const forward f = {.a = a,
+                       .q = a->q,
+                       .k = a->k,
+                       .v = a->v,
+                       .o = a->o,
+                       .lse = a->lse,
+                       .group = a->q_heads / a->kv_heads,
+                       .key_stride = attention_stride(lw_min_i64(a->max_k, ATTENTION_KEYS))};
     int64_t tiles = (a->max_q + ATTENTION_QUERIES - 1) / ATTENTION_QUERIES;
     int64_t tasks = a->sequences * tiles * a->kv_heads;
     int64_t floats = attention_thread_floats(a);
@@ -218,7 +223,7 @@ void LW_CPU(attention)(lw_device *dev, const lw_attention *a, const void *q, con
         if (q0 >= s.nq) {
             continue;
         }
-        const forward_space w = space_of(&f, (float *)work + omp_get_thread_num() * floats);
+        const forward_space w = space_of(&f, (float *)a->work + omp_get_thread_num() * floats);
         if (s.nq == 1) {
             task_one(&f, &s, key_head, &w);
         } else {

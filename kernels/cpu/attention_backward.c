@@ -139,33 +139,31 @@ static void task(const backward *b, const attention_sequence *s, int64_t key_hea
     }
 }
 
-void LW_CPU(attention_backward)(lw_device *dev, const lw_attention *a, const void *q, const void *k, const void *v,
-                                const void *o, const void *d_o, const float *lse, void *dq, void *dk, void *dv,
-                                void *work)
+void LW_CPU(attention_backward)(lw_device *dev, const lw_attention *a, const void *d_o, void *dq, void *dk, void *dv)
 {
     if (a->sequences <= 0 || a->kv_heads <= 0 || a->q_heads <= 0 || a->head_dim <= 0 ||
         !lw_cpu_is_f32(dev, "attention_backward", a->type)) {
         return;
     }
-    const backward b = {a,
-                        q,
-                        k,
-                        v,
-                        o,
-                        d_o,
-                        lse,
-                        dq,
-                        dk,
-                        dv,
-                        a->q_heads / a->kv_heads,
-                        attention_stride(lw_min_i64(a->max_k, ATTENTION_BACKWARD_KEYS))};
+    const backward b = {.a = a,
+                        .q = a->q,
+                        .k = a->k,
+                        .v = a->v,
+                        .o = a->o,
+                        .d_o = d_o,
+                        .lse = a->lse,
+                        .dq = dq,
+                        .dk = dk,
+                        .dv = dv,
+                        .group = a->q_heads / a->kv_heads,
+                        .stride = attention_stride(lw_min_i64(a->max_k, ATTENTION_BACKWARD_KEYS))};
     int64_t floats = attention_thread_floats(a);
     int64_t d = a->head_dim;
     int threads = lw_cpu_threads(dev, a->q_rows * a->max_k * a->q_heads * d);
 #pragma omp parallel for schedule(static, 1) num_threads(threads) if (threads > 1)
     for (int64_t t = 0; t < a->sequences * a->kv_heads; t++) {
         attention_sequence s = attention_of(a, t / a->kv_heads);
-        float *at = (float *)work + omp_get_thread_num() * floats;
+        float *at = (float *)a->work + omp_get_thread_num() * floats;
         const backward_space w = {at, at + d * b.stride, at + 2 * d * b.stride,
                                   at + 2 * d * b.stride + ATTENTION_QUERIES * b.stride};
         task(&b, &s, t % a->kv_heads, &w);

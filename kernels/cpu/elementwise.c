@@ -210,17 +210,22 @@ void LW_CPU(cast)(lw_device *dev, int64_t n, const void *in, lw_dtype in_type, v
     }
 }
 
-void LW_CPU(random_normal)(lw_device *dev, int64_t n, uint64_t seed, uint64_t stream, float mean, float std,
-                           lw_dtype type, void *out)
+void LW_CPU(upload_as)(lw_device *dev, int64_t n, const void *host_source, lw_dtype in_type, void *out,
+                       lw_dtype out_type)
 {
-    int threads = lw_cpu_threads(dev, n * 100);
+    LW_CPU(cast)(dev, n, host_source, in_type, out, out_type);
+}
+
+void LW_CPU(random_normal)(lw_device *dev, const lw_random_normal_args *a)
+{
+    int threads = lw_cpu_threads(dev, a->n * 100);
 #pragma omp parallel for schedule(static) num_threads(threads) if (threads > 1)
-    for (int64_t first = 0; first < n; first += 256) {
+    for (int64_t first = 0; first < a->n; first += 256) {
         float block[256];
-        int64_t count = lw_min_i64(256, n - first);
+        int64_t count = lw_min_i64(256, a->n - first);
         for (int64_t i = 0; i < count; i++) {
-            block[i] = mean + std * (float)lw_random_normal(seed, stream, (uint64_t)(first + i));
+            block[i] = a->mean + a->std * (float)lw_random_normal(a->seed, a->stream, (uint64_t)(first + i));
         }
-        lw_half_write(count, block, (char *)out + (size_t)first * lw_dtype_bytes(type), type);
+        lw_half_write(count, block, (char *)a->out + (size_t)first * lw_dtype_bytes(a->type), a->type);
     }
 }

@@ -44,12 +44,22 @@ void lw_cpu_free(lw_device *dev, void *memory)
     free(block);
 }
 
-void lw_cpu_transfer(lw_device *dev, const void *source, size_t bytes, void *out)
+void lw_cpu_copy(lw_device *dev, const void *source, size_t bytes, void *out)
 {
     (void)dev;
     if (bytes > 0) {
         memcpy(out, source, bytes);
     }
+}
+
+void lw_cpu_upload(lw_device *dev, const void *host_source, size_t bytes, void *out)
+{
+    lw_cpu_copy(dev, host_source, bytes, out);
+}
+
+void lw_cpu_download(lw_device *dev, const void *source, size_t bytes, void *host_out)
+{
+    lw_cpu_copy(dev, source, bytes, host_out);
 }
 
 void lw_cpu_zero(lw_device *dev, size_t bytes, void *out)

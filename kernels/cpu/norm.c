@@ -38,45 +38,47 @@ static float row_rstd(int64_t d, const float *x, float eps)
 
 // --- RMSNorm
 
-void LW_CPU(rmsnorm)(lw_device *dev, int64_t rows, int64_t d, float eps, const float *x, const float *w, lw_dtype type,
-                     void *y, float *rstd)
+void LW_CPU(rmsnorm)(lw_device *dev, const lw_rmsnorm_args *a)
 {
-    if (rows <= 0 || d <= 0 || !lw_cpu_is_f32(dev, "rmsnorm", type)) {
+    const int64_t rows = a->rows, d = a->d;
+    const float *w = a->w;
+    if (rows <= 0 || d <= 0 || !lw_cpu_is_f32(dev, "rmsnorm", a->type)) {
         return;
     }
     int threads = lw_cpu_threads(dev, rows * d);
 #pragma omp parallel for schedule(static) num_threads(threads) if (threads > 1)
     for (int64_t r = 0; r < rows; r++) {
-        const float *in = x + r * d;
-        float *out = (float *)y + r * d;
-        float scale = row_rstd(d, in, eps);
+        const float *in = a->x + r * d;
+        float *out = (float *)a->y + r * d;
+        float scale = row_rstd(d, in, a->eps);
         LW_FOR_LANES(i, lanes, 0, d,
                      { lw_store(out + i, lw_load(in + i, lanes) * lw_vset(scale) * lw_load(w + i, lanes), lanes); });
-        if (rstd != NULL) {
-            rstd[r] = scale;
+        if (a->rstd != NULL) {
+            a->rstd[r] = scale;
         }
     }
 }
 
-void LW_CPU(rmsnorm_backward)(lw_device *dev, int64_t rows, int64_t d, const float *x, const float *w,
-                              const float *rstd, const float *dy, float *dx, lw_dtype type, void *dx_copy)
+void LW_CPU(rmsnorm_backward)(lw_device *dev, const lw_rmsnorm_backward_args *a)
 {
-    if (rows <= 0 || d <= 0 || (dx_copy != NULL && !lw_cpu_is_f32(dev, "rmsnorm_backward", type))) {
+    const int64_t rows = a->rows, d = a->d;
+    const float *w = a->w;
+    if (rows <= 0 || d <= 0 || (a->dx_copy != NULL && !lw_cpu_is_f32(dev, "rmsnorm_backward", a->type))) {
         return;
     }
     int threads = lw_cpu_threads(dev, rows * d * 2);
 #pragma omp parallel for schedule(static) num_threads(threads) if (threads > 1)
     for (int64_t r = 0; r < rows; r++) {
-        const float *in = x + r * d, *g = dy + r * d;
-        float *out = dx + r * d;
-        float s = rstd[r];
+        const float *in = a->x + r * d, *g = a->dy + r * d;
+        float *out = a->dx + r * d;
+        float s = a->rstd[r];
         float c = dot3(d, w, g, in) / (float)d * s * s * s;
         LW_FOR_LANES(i, lanes, 0, d, {
-            lw_vf a = lw_vfma(lw_load(w + i, lanes) * lw_load(g + i, lanes), lw_vset(s), lw_load(out + i, lanes));
-            lw_store(out + i, lw_vfma(lw_load(in + i, lanes), lw_vset(-c), a), lanes);
+            lw_vf sum = lw_vfma(lw_load(w + i, lanes) * lw_load(g + i, lanes), lw_vset(s), lw_load(out + i, lanes));
+            lw_store(out + i, lw_vfma(lw_load(in + i, lanes), lw_vset(-c), sum), lanes);
         });
-        if (dx_copy != NULL) {
-            memcpy((float *)dx_copy + r * d, out, (size_t)d * sizeof *out);
+        if (a->dx_copy != NULL) {
+            memcpy((float *)a->dx_copy + r * d, out, (size_t)d * sizeof *out);
         }
     }
 }
@@ -104,27 +106,21 @@ static void layernorm_row(int64_t d, float eps, const float *x, const float *g, 
     *rstd = s;
 }
 
-void LW_CPU(layernorm)(lw_device *dev, int64_t rows, int64_t d, float eps, const float *x, const float *g,
-                       const float *b, float *y, float *mean, float *rstd)
+void LW_CPU(layernorm)(lw_device *dev, const lw_layernorm_args *a)
 {
+    const int64_t rows = a->rows, d = a->d;
     if (rows <= 0 || d <= 0) {
         return;
     }
     int threads = lw_cpu_threads(dev, rows * d * 2);
 #pragma omp parallel for schedule(static) num_threads(threads) if (threads > 1)
     for (int64_t r = 0; r < rows; r++) {
-        layernorm_row(d, eps, x + r * d, g, b, y + r * d, mean + r, rstd + r);
+        layernorm_row(d, a->eps, a->x + r * d, a->g, a->b, a->y + r * d, a->mean + r, a->rstd + r);
     }
 }
 
-typedef struct layernorm_gradient {
-    int64_t d;
-    const float *x, *g, *mean, *rstd, *dy;
-    float *dx, *dg, *db;
-} layernorm_gradient;
-
 // dx += rstd (g dy - mean(g dy) - xhat mean(g dy xhat)), xhat = (x - mean) rstd
-static void layernorm_dx(const layernorm_gradient *l, int64_t row)
+static void layernorm_dx(const lw_layernorm_backward_args *l, int64_t row)
 {
     int64_t d = l->d;
     const float *x = l->x + row * d, *dy = l->dy + row * d, *g = l->g;
@@ -145,7 +141,7 @@ static void layernorm_dx(const layernorm_gradient *l, int64_t row)
 }
 
 // dg, db += the sums over rows [r0, r1), of columns [c0, c1)
-static void layernorm_dg_db(const layernorm_gradient *l, int64_t r0, int64_t r1, int64_t c0, int64_t c1)
+static void layernorm_dg_db(const lw_layernorm_backward_args *l, int64_t r0, int64_t r1, int64_t c0, int64_t c1)
 {
     LW_FOR_LANES(i, lanes, c0, c1, {
         lw_vf dg = lw_vset(0.0f);
@@ -166,34 +162,33 @@ static void layernorm_dg_db(const layernorm_gradient *l, int64_t r0, int64_t r1,
 // Columns a thread sums at a time.
 #define SUM_COLUMNS (4 * LW_VL)
 
-void LW_CPU(layernorm_backward)(lw_device *dev, int64_t rows, int64_t d, const float *x, const float *g,
-                                const float *mean, const float *rstd, const float *dy, float *dx, float *dg, float *db)
+void LW_CPU(layernorm_backward)(lw_device *dev, const lw_layernorm_backward_args *l)
 {
+    const int64_t rows = l->rows, d = l->d;
     if (rows <= 0 || d <= 0) {
         return;
     }
-    const layernorm_gradient l = {d, x, g, mean, rstd, dy, dx, dg, db};
     int threads = lw_cpu_threads(dev, rows * d * 4);
     if (threads == 1) { // both parts of a block of rows while it is in the cache
         for (int64_t r0 = 0; r0 < rows; r0 += SUM_ROWS) {
             int64_t r1 = lw_min_i64(r0 + SUM_ROWS, rows);
-            for (int64_t r = r0; r < r1 && dx != NULL; r++) {
-                layernorm_dx(&l, r);
+            for (int64_t r = r0; r < r1 && l->dx != NULL; r++) {
+                layernorm_dx(l, r);
             }
-            layernorm_dg_db(&l, r0, r1, 0, d);
+            layernorm_dg_db(l, r0, r1, 0, d);
         }
         return;
     }
-    if (dx != NULL) {
+    if (l->dx != NULL) {
 #pragma omp parallel for schedule(static) num_threads(threads)
         for (int64_t r = 0; r < rows; r++) {
-            layernorm_dx(&l, r);
+            layernorm_dx(l, r);
         }
     }
 #pragma omp parallel for schedule(static) num_threads(threads)
     for (int64_t c0 = 0; c0 < d; c0 += SUM_COLUMNS) {
         for (int64_t r0 = 0; r0 < rows; r0 += SUM_ROWS) {
-            layernorm_dg_db(&l, r0, lw_min_i64(r0 + SUM_ROWS, rows), c0, lw_min_i64(c0 + SUM_COLUMNS, d));
+            layernorm_dg_db(l, r0, lw_min_i64(r0 + SUM_ROWS, rows), c0, lw_min_i64(c0 + SUM_COLUMNS, d));
         }
     }
 }
@@ -222,22 +217,22 @@ void LW_CPU(column_sum)(lw_device *dev, int64_t rows, int64_t n, const float *dy
 
 // --- rows of a fixed RMS
 
-void LW_CPU(rmsscale)(lw_device *dev, int64_t rows, int64_t d, float eps, float scale, const float *gain,
-                      const float *x, float *y, float *rstd)
+void LW_CPU(rmsscale)(lw_device *dev, const lw_rmsscale_args *a)
 {
+    const int64_t rows = a->rows, d = a->d;
     if (rows <= 0 || d <= 0) {
         return;
     }
-    float factor = scale * gain[0];
+    float factor = a->scale * a->gain[0];
     int threads = lw_cpu_threads(dev, rows * d);
 #pragma omp parallel for schedule(static) num_threads(threads) if (threads > 1)
     for (int64_t r = 0; r < rows; r++) {
-        const float *in = x + r * d;
-        float *out = y + r * d;
-        float s = row_rstd(d, in, eps);
-        lw_vf a = lw_vset(s * factor);
-        LW_FOR_LANES(i, lanes, 0, d, { lw_store(out + i, lw_load(in + i, lanes) * a, lanes); });
-        rstd[r] = s;
+        const float *in = a->x + r * d;
+        float *out = a->y + r * d;
+        float s = row_rstd(d, in, a->eps);
+        lw_vf of_x = lw_vset(s * factor);
+        LW_FOR_LANES(i, lanes, 0, d, { lw_store(out + i, lw_load(in + i, lanes) * of_x, lanes); });
+        a->rstd[r] = s;
     }
 }
 
@@ -245,13 +240,13 @@ void LW_CPU(rmsscale)(lw_device *dev, int64_t rows, int64_t d, float eps, float 
 #define GAIN_ROWS 16
 #define GAIN_PARTS 256
 
-void LW_CPU(rmsscale_backward)(lw_device *dev, int64_t rows, int64_t d, float scale, const float *gain, const float *x,
-                               const float *rstd, const float *dy, float *dx, float *dgain)
+void LW_CPU(rmsscale_backward)(lw_device *dev, const lw_rmsscale_backward_args *a)
 {
+    const int64_t rows = a->rows, d = a->d;
     if (rows <= 0 || d <= 0) {
         return;
     }
-    float factor = scale * gain[0];
+    float factor = a->scale * a->gain[0];
     double total = 0.0;
     for (int64_t base = 0; base < rows; base += GAIN_ROWS * GAIN_PARTS) {
         int64_t parts = lw_min_i64(GAIN_PARTS, (rows - base + GAIN_ROWS - 1) / GAIN_ROWS);
@@ -262,15 +257,15 @@ void LW_CPU(rmsscale_backward)(lw_device *dev, int64_t rows, int64_t d, float sc
             part[p] = 0.0;
             int64_t end = lw_min_i64(base + (p + 1) * GAIN_ROWS, rows);
             for (int64_t r = base + p * GAIN_ROWS; r < end; r++) {
-                const float *in = x + r * d, *g = dy + r * d;
-                float *out = dx + r * d;
-                float s = rstd[r];
+                const float *in = a->x + r * d, *g = a->dy + r * d;
+                float *out = a->dx + r * d;
+                float s = a->rstd[r];
                 float xg = dot2(d, in, g);
                 part[p] += (double)xg * (double)s;
-                lw_vf a = lw_vset(factor * s), b = lw_vset(-factor * s * s * s * (xg / (float)d));
+                lw_vf of_dy = lw_vset(factor * s), of_x = lw_vset(-factor * s * s * s * (xg / (float)d));
                 LW_FOR_LANES(i, lanes, 0, d, {
-                    lw_vf c = lw_load(in + i, lanes) * b;
-                    lw_store(out + i, lw_vfma(lw_load(g + i, lanes), a, c), lanes);
+                    lw_vf c = lw_load(in + i, lanes) * of_x;
+                    lw_store(out + i, lw_vfma(lw_load(g + i, lanes), of_dy, c), lanes);
                 });
             }
         }
@@ -278,5 +273,5 @@ void LW_CPU(rmsscale_backward)(lw_device *dev, int64_t rows, int64_t d, float sc
             total += part[p];
         }
     }
-    dgain[0] += (float)((double)scale * total);
+    a->dgain[0] += (float)((double)a->scale * total);
 }

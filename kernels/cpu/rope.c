@@ -31,15 +31,15 @@ static void rope_row(int64_t heads, int64_t head_dim, const float *cos_sin, bool
     }
 }
 
-void LW_CPU(rope)(lw_device *dev, int64_t rows, int64_t heads, int64_t head_dim, int64_t stride, lw_dtype type,
-                  const float *cos_sin, const int32_t *position, bool inverse, void *x)
+void LW_CPU(rope)(lw_device *dev, const lw_rope_args *a)
 {
-    if (rows <= 0 || heads <= 0 || head_dim <= 0 || !lw_cpu_is_f32(dev, "rope", type)) {
+    if (a->rows <= 0 || a->heads <= 0 || a->head_dim <= 0 || !lw_cpu_is_f32(dev, "rope", a->type)) {
         return;
     }
-    int threads = lw_cpu_threads(dev, rows * heads * head_dim);
+    int threads = lw_cpu_threads(dev, a->rows * a->heads * a->head_dim);
 #pragma omp parallel for schedule(static) num_threads(threads) if (threads > 1)
-    for (int64_t r = 0; r < rows; r++) {
-        rope_row(heads, head_dim, cos_sin + position[r] * head_dim, inverse, (float *)x + r * stride);
+    for (int64_t r = 0; r < a->rows; r++) {
+        rope_row(a->heads, a->head_dim, a->cos_sin + a->position[r] * a->head_dim, a->inverse,
+                 (float *)a->x + r * a->stride);
     }
 }

@@ -10,9 +10,10 @@ static void add_row(int64_t d, const float *in, float *out)
     LW_FOR_LANES(i, lanes, 0, d, { lw_store(out + i, lw_load(out + i, lanes) + lw_load(in + i, lanes), lanes); });
 }
 
-void LW_CPU(gather)(lw_device *dev, int64_t n, int64_t d, const void *in, lw_dtype in_type, const int32_t *in_index,
-                    const int32_t *out_index, bool accumulate, float *out)
+void LW_CPU(gather)(lw_device *dev, const lw_gather_args *a)
 {
+    const int64_t n = a->n, d = a->d;
+    const lw_dtype in_type = a->in_type;
     if (n <= 0 || d <= 0) {
         return;
     }
@@ -24,9 +25,9 @@ void LW_CPU(gather)(lw_device *dev, int64_t n, int64_t d, const void *in, lw_dty
     int threads = lw_cpu_threads(dev, n * d);
 #pragma omp parallel for schedule(static) num_threads(threads) if (threads > 1)
     for (int64_t r = 0; r < n; r++) {
-        const char *from = (const char *)in + (size_t)(in_index == NULL ? r : in_index[r]) * row_bytes;
-        float *to = out + (out_index == NULL ? r : out_index[r]) * d;
-        if (!accumulate) {
+        const char *from = (const char *)a->in + (size_t)(a->in_index == NULL ? r : a->in_index[r]) * row_bytes;
+        float *to = a->out + (a->out_index == NULL ? r : a->out_index[r]) * d;
+        if (!a->accumulate) {
             lw_half_read(d, from, in_type, to);
         } else if (in_type == LW_F32) {
             add_row(d, (const float *)(const void *)from, to);
@@ -41,15 +42,14 @@ void LW_CPU(gather)(lw_device *dev, int64_t n, int64_t d, const void *in, lw_dty
     }
 }
 
-void LW_CPU(copy_rows)(lw_device *dev, int64_t n, int64_t d, lw_dtype type, const void *in, int64_t in_stride,
-                       const int32_t *out_index, void *out, int64_t out_stride)
+void LW_CPU(copy_rows)(lw_device *dev, const lw_copy_rows_args *a)
 {
-    size_t element = lw_dtype_bytes(type);
-    int threads = lw_cpu_threads(dev, n * d);
+    size_t element = lw_dtype_bytes(a->type);
+    int threads = lw_cpu_threads(dev, a->n * a->d);
 #pragma omp parallel for schedule(static) num_threads(threads) if (threads > 1)
-    for (int64_t r = 0; r < n; r++) {
-        memcpy((char *)out + (size_t)(out_index[r] * out_stride) * element,
-               (const char *)in + (size_t)(r * in_stride) * element, (size_t)d * element);
+    for (int64_t r = 0; r < a->n; r++) {
+        memcpy((char *)a->out + (size_t)(a->out_index[r] * a->out_stride) * element,
+               (const char *)a->in + (size_t)(r * a->in_stride) * element, (size_t)a->d * element);
     }
 }
 

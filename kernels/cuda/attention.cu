@@ -100,11 +100,8 @@ __global__ void __launch_bounds__(FORWARD_THREADS, lw_tile<D>::blocks)
     const lw_head_rows<const T> key_rows = lw_key_rows(call, block, k, call.k_stride);
     const lw_head_rows<const T> value_rows = lw_key_rows(call, block, v, call.v_stride);
     for (int k0 = 0; k0 < seen; k0 += tile_rows) {
-        const int n = seen - k0 < tile_rows ? seen - k0 : tile_rows, fill = n <= 32 ? 32 : tile_rows;
-        __syncthreads(); // the tile before has been used
-        lw_load_tile<T, D, FORWARD_THREADS>(key_rows, k0, n, fill, call.vector != 0, keys);
-        lw_load_tile<T, D, FORWARD_THREADS>(value_rows, k0, n, fill, call.vector != 0, values);
-        __syncthreads();
+        const int n =
+            lw_load_tiles<T, D, FORWARD_THREADS>(key_rows, value_rows, k0, seen, call.vector != 0, keys, values);
         const int mine = warp_seen - k0 < n ? warp_seen - k0 : n;
         if (mine <= 0) {
             continue;
@@ -395,13 +392,12 @@ template <typename T> static void forward(lw_device *dev, const lw_attention *a,
     }
 }
 
-void lw_cuda_attention(lw_device *dev, const lw_attention *a, const void *q, const void *k, const void *v, void *o,
-                       float *lse, void *work)
+// The work space is for the backward pass alone.
+void lw_cuda_attention(lw_device *dev, const lw_attention *a)
 {
-    (void)work; // of the backward pass
     LW_FOR_TYPE(dev, "attention", a->type, T, {
-        const forward_arguments<T> x = {static_cast<const T *>(q), static_cast<const T *>(k), static_cast<const T *>(v),
-                                        static_cast<T *>(o), lse};
+        const forward_arguments<T> x = {static_cast<const T *>(a->q), static_cast<const T *>(a->k),
+                                        static_cast<const T *>(a->v), static_cast<T *>(a->o), a->lse};
         forward<T>(dev, a, x);
     });
 }

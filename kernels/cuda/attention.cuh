@@ -149,6 +149,21 @@ __device__ __forceinline__ void lw_load_tile(const lw_head_rows<const T> &in, in
     }
 }
 
+// The next tile of rows [first, end) of two matrices, of keys and values or of queries and their gradient: waits until
+// the tile before has been used, and returns the number of rows when all threads may read them.
+template <typename T, int D, int THREADS>
+__device__ __forceinline__ int lw_load_tiles(const lw_head_rows<const T> &a, const lw_head_rows<const T> &b, int first,
+                                             int end, bool vector, float *tile_a, float *tile_b)
+{
+    const int most = lw_tile<D>::rows;
+    const int n = end - first < most ? end - first : most, fill = n <= 32 ? 32 : most;
+    __syncthreads();
+    lw_load_tile<T, D, THREADS>(a, first, n, fill, vector, tile_a);
+    lw_load_tile<T, D, THREADS>(b, first, n, fill, vector, tile_b);
+    __syncthreads();
+    return n;
+}
+
 // s[i][j] = the product of held row i with row lane + 32 j of the tile.
 template <int D, int J>
 __device__ __forceinline__ void lw_dots(const float *held, const float *tile, float (&s)[LW_HELD][J])

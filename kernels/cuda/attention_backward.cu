@@ -106,11 +106,8 @@ __global__ void __launch_bounds__(QUERY_THREADS, lw_tile<D>::blocks)
     const lw_head_rows<const T> key_rows = lw_key_rows(call, block, k, call.k_stride);
     const lw_head_rows<const T> value_rows = lw_key_rows(call, block, v, call.v_stride);
     for (int k0 = 0; k0 < seen; k0 += tile_rows) {
-        const int n = seen - k0 < tile_rows ? seen - k0 : tile_rows, fill = n <= 32 ? 32 : tile_rows;
-        __syncthreads(); // the tile before has been used
-        lw_load_tile<T, D, QUERY_THREADS>(key_rows, k0, n, fill, call.vector != 0, keys);
-        lw_load_tile<T, D, QUERY_THREADS>(value_rows, k0, n, fill, call.vector != 0, values);
-        __syncthreads();
+        const int n =
+            lw_load_tiles<T, D, QUERY_THREADS>(key_rows, value_rows, k0, seen, call.vector != 0, keys, values);
         const int mine = warp_seen - k0 < n ? warp_seen - k0 : n;
         if (mine <= 0) {
             continue;
@@ -212,11 +209,7 @@ __global__ void __launch_bounds__(key_block<D>::threads, lw_tile<D>::blocks)
     const int rows = block.nq * call.group;
     const int first_query = call.causal && k0 > block.nk - block.nq ? k0 - (block.nk - block.nq) : 0;
     for (int r0 = first_query * call.group; r0 < rows; r0 += tile_rows) {
-        const int n = rows - r0 < tile_rows ? rows - r0 : tile_rows, fill = n <= 32 ? 32 : tile_rows;
-        __syncthreads(); // the tile before has been used
-        lw_load_tile<T, D, threads>(query_rows, r0, n, fill, call.vector != 0, queries);
-        lw_load_tile<T, D, threads>(d_out_rows, r0, n, fill, call.vector != 0, d_out);
-        __syncthreads();
+        const int n = lw_load_tiles<T, D, threads>(query_rows, d_out_rows, r0, rows, call.vector != 0, queries, d_out);
         const int mine = n - from < 32 ? n - from : 32;
         if (mine <= 0 || held >= block.nk) {
             continue;
@@ -324,16 +317,20 @@ template <typename T> static void backward(lw_device *dev, const lw_attention *a
     }
 }
 
-void lw_cuda_attention_backward(lw_device *dev, const lw_attention *a, const void *q, const void *k, const void *v,
-                                const void *o, const void *d_o, const float *lse, void *dq, void *dk, void *dv,
-                                void *work)
+size_t lw_cuda_attention_work_bytes(lw_device *dev, const lw_attention *a)
+{
+    (void)dev;
+    return lw_gpu_attention_work_bytes(a);
+}
+
+void lw_cuda_attention_backward(lw_device *dev, const lw_attention *a, const void *d_o, void *dq, void *dk, void *dv)
 {
     LW_FOR_TYPE(dev, "attention_backward", a->type, T, {
-        const backward_arguments<T> x = {static_cast<const T *>(q),   static_cast<const T *>(k),
-                                         static_cast<const T *>(v),   static_cast<const T *>(o),
-                                         static_cast<const T *>(d_o), lse,
-                                         static_cast<float *>(work),  static_cast<T *>(dq),
-                                         static_cast<T *>(dk),        static_cast<T *>(dv)};
+        const backward_arguments<T> x = {static_cast<const T *>(a->q),  static_cast<const T *>(a->k),
+                                         static_cast<const T *>(a->v),  static_cast<const T *>(a->o),
+                                         static_cast<const T *>(d_o),   a->lse,
+                                         static_cast<float *>(a->work), static_cast<T *>(dq),
+                                         static_cast<T *>(dk),          static_cast<T *>(dv)};
         backward<T>(dev, a, x);
     });
 }

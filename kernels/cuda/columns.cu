@@ -122,9 +122,8 @@ void lw_cuda_column_sum(lw_device *dev, int64_t rows, int64_t n, const float *dy
     }
 }
 
-void lw_cuda_layernorm_columns(lw_device *dev, int64_t rows, int64_t d, const float *x, const float *mean,
-                               const float *rstd, const float *dy, float *dg, float *db)
+void lw_cuda_layernorm_columns(lw_device *dev, const lw_layernorm_backward_args *a)
 {
-    const column_sums s = {rows, d, 0, dy, x, mean, rstd};
-    add_columns(dev, "layernorm_backward", s, db, dg);
+    const column_sums s = {a->rows, a->d, 0, a->dy, a->x, a->mean, a->rstd};
+    add_columns(dev, "layernorm_backward", s, a->db, a->dg);
 }

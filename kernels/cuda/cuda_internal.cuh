@@ -352,78 +352,14 @@ lw_status lw_cuda_self_test(lw_cuda *c, lw_error *err); // self_test.cu
 const lw_device_ops *lw_cuda_ops(void);                 // table.cu
 void lw_cuda_runtime_version(char *out, size_t size);   // info.cu: "13.0"
 
+// dg, db += the sums over the rows of dy xhat and dy: the part of layernorm_backward that goes down the columns.
+void lw_cuda_layernorm_columns(lw_device *dev, const lw_layernorm_backward_args *a); // columns.cu
+
 // --- operators, see src/device/device.h
 
-// device.cu
-lw_status lw_cuda_alloc(lw_device *dev, size_t bytes, lw_error *err, void **out);
-void lw_cuda_free(lw_device *dev, void *memory);
-lw_status lw_cuda_sync(lw_device *dev, lw_error *err);
-void lw_cuda_destroy(lw_device *dev);
-// transfer.cu
-void lw_cuda_upload(lw_device *dev, const void *host_source, size_t bytes, void *out);
-void lw_cuda_upload_as(lw_device *dev, int64_t n, const void *host_source, lw_dtype in_type, void *out,
-                       lw_dtype out_type);
-void lw_cuda_download(lw_device *dev, const void *source, size_t bytes, void *host_out);
-void lw_cuda_copy(lw_device *dev, const void *source, size_t bytes, void *out);
-void lw_cuda_zero(lw_device *dev, size_t bytes, void *out);
-// replay.cu
-void lw_cuda_replay(lw_device *dev, uint64_t key, void (*enqueue)(void *context), void *context);
-// gemm.cu
-void lw_cuda_gemm(lw_device *dev, const lw_gemm *g);
-// norm.cu
-void lw_cuda_rmsnorm(lw_device *dev, int64_t rows, int64_t d, float eps, const float *x, const float *w, lw_dtype type,
-                     void *y, float *rstd);
-void lw_cuda_rmsnorm_backward(lw_device *dev, int64_t rows, int64_t d, const float *x, const float *w,
-                              const float *rstd, const float *dy, float *dx, lw_dtype type, void *dx_copy);
-void lw_cuda_layernorm(lw_device *dev, int64_t rows, int64_t d, float eps, const float *x, const float *g,
-                       const float *b, float *y, float *mean, float *rstd);
-void lw_cuda_layernorm_backward(lw_device *dev, int64_t rows, int64_t d, const float *x, const float *g,
-                                const float *mean, const float *rstd, const float *dy, float *dx, float *dg, float *db);
-void lw_cuda_rmsscale(lw_device *dev, int64_t rows, int64_t d, float eps, float scale, const float *gain,
-                      const float *x, float *y, float *rstd);
-void lw_cuda_rmsscale_backward(lw_device *dev, int64_t rows, int64_t d, float scale, const float *gain, const float *x,
-                               const float *rstd, const float *dy, float *dx, float *dgain);
-// columns.cu
-void lw_cuda_column_sum(lw_device *dev, int64_t rows, int64_t n, const float *dy, float *db);
-// dg, db += the sums over the rows of dy xhat and dy: the part of layernorm_backward that goes down the columns.
-void lw_cuda_layernorm_columns(lw_device *dev, int64_t rows, int64_t d, const float *x, const float *mean,
-                               const float *rstd, const float *dy, float *dg, float *db);
-// rows.cu
-void lw_cuda_gather(lw_device *dev, int64_t n, int64_t d, const void *in, lw_dtype in_type, const int32_t *in_index,
-                    const int32_t *out_index, bool accumulate, float *out);
-void lw_cuda_copy_rows(lw_device *dev, int64_t n, int64_t d, lw_dtype type, const void *in, int64_t in_stride,
-                       const int32_t *out_index, void *out, int64_t out_stride);
-void lw_cuda_scatter_add(lw_device *dev, int64_t n, int64_t d, const float *in, const int32_t *index, int64_t out_rows,
-                         float *out);
-void lw_cuda_span_mean(lw_device *dev, int64_t spans, int64_t d, const int32_t *start, const float *x, float *y);
-void lw_cuda_span_mean_backward(lw_device *dev, int64_t spans, int64_t d, const int32_t *start, const float *dy,
-                                float *dx);
-// rope.cu, attention.cu, attention_backward.cu
-void lw_cuda_rope(lw_device *dev, int64_t rows, int64_t heads, int64_t head_dim, int64_t stride, lw_dtype type,
-                  const float *cos_sin, const int32_t *position, bool inverse, void *x);
-void lw_cuda_attention(lw_device *dev, const lw_attention *a, const void *q, const void *k, const void *v, void *o,
-                       float *lse, void *work);
-void lw_cuda_attention_backward(lw_device *dev, const lw_attention *a, const void *q, const void *k, const void *v,
-                                const void *o, const void *d_o, const float *lse, void *dq, void *dk, void *dv,
-                                void *work);
-// element.cu
-void lw_cuda_swiglu(lw_device *dev, int64_t rows, int64_t f, lw_dtype type, const void *gu, void *y);
-void lw_cuda_swiglu_backward(lw_device *dev, int64_t rows, int64_t f, lw_dtype type, const void *gu, const void *dy,
-                             void *dgu);
-void lw_cuda_gelu(lw_device *dev, int64_t n, const float *x, float *y);
-void lw_cuda_gelu_frozen(lw_device *dev, int64_t n, bool erf_form, lw_dtype type, const void *x, void *y);
-void lw_cuda_gelu_backward(lw_device *dev, int64_t n, const float *x, const float *dy, float *dx);
-void lw_cuda_axpy(lw_device *dev, int64_t n, float alpha, const float *x, float *y);
-void lw_cuda_cast(lw_device *dev, int64_t n, const void *in, lw_dtype in_type, void *out, lw_dtype out_type);
-// random.cu
-void lw_cuda_random_normal(lw_device *dev, int64_t n, uint64_t seed, uint64_t stream, float mean, float std,
-                           lw_dtype type, void *out);
-// xent.cu
-void lw_cuda_xent(lw_device *dev, const lw_xent *x);
-void lw_cuda_argmax(lw_device *dev, int64_t rows, int64_t n, const void *logits, lw_dtype type, int32_t *out);
-// optim.cu
-void lw_cuda_sqnorm(lw_device *dev, int64_t n, const void *x, lw_dtype type, float *out);
-void lw_cuda_dot(lw_device *dev, int64_t n, const float *x, const float *y, float *out);
-void lw_cuda_adamw(lw_device *dev, const lw_adamw *o);
+#define LW_CUDA_DECLARE(op) lw_op_##op lw_cuda_##op;
+LW_DEVICE_FUNCTIONS(LW_CUDA_DECLARE)
+LW_OPERATORS(LW_CUDA_DECLARE)
+#undef LW_CUDA_DECLARE
 
 #endif

@@ -65,13 +65,6 @@ void lw_cublas_version_of(const lw_device *dev, char *out, size_t size);
 // "sm_80, sm_90, PTX 9.0": what the kernels were compiled for.
 void lw_cuda_architectures(char *out, size_t size);
 
-// Work space of the attention kernels: one float per query row and head (rowsum(dO * O)). A function of the
-// descriptor alone, so that a plan needs no GPU.
-static inline size_t lw_cuda_attention_work_bytes(const lw_attention *a)
-{
-    return (size_t)a->q_rows * (size_t)a->q_heads * sizeof(float);
-}
-
 #ifdef __cplusplus
 }
 #endif

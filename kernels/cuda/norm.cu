@@ -109,18 +109,17 @@ __global__ void __launch_bounds__(MOST_THREADS)
     }
 }
 
-void lw_cuda_rmsnorm(lw_device *dev, int64_t rows, int64_t d, float eps, const float *x, const float *w, lw_dtype type,
-                     void *y, float *rstd)
+void lw_cuda_rmsnorm(lw_device *dev, const lw_rmsnorm_args *a)
 {
     row_shape s;
-    const bool vector = lw_aligned16(x) && lw_aligned16(w) && lw_aligned16(y);
-    if (rows <= 0 || d <= 0 || !shape_of(dev, "rmsnorm", rows, d, vector, &s)) {
+    const bool vector = lw_aligned16(a->x) && lw_aligned16(a->w) && lw_aligned16(a->y);
+    if (a->rows <= 0 || a->d <= 0 || !shape_of(dev, "rmsnorm", a->rows, a->d, vector, &s)) {
         return;
     }
-    LW_FOR_TYPE(dev, "rmsnorm", type, T, {
+    LW_FOR_TYPE(dev, "rmsnorm", a->type, T, {
         FOR_RUNS(s, V, {
-            LW_LAUNCH((rmsnorm_kernel<T, V>), (unsigned)rows, s.threads, 0, lw_cuda_of(dev)->stream, s.d, s.vector, eps,
-                      x, w, static_cast<T *>(y), rstd);
+            LW_LAUNCH((rmsnorm_kernel<T, V>), (unsigned)a->rows, s.threads, 0, lw_cuda_of(dev)->stream, s.d, s.vector,
+                      a->eps, a->x, a->w, static_cast<T *>(a->y), a->rstd);
         });
     });
     (void)lw_cuda_launched(dev, "rmsnorm");
@@ -161,22 +160,19 @@ __global__ void __launch_bounds__(MOST_THREADS)
     }
 }
 
-void lw_cuda_rmsnorm_backward(lw_device *dev, int64_t rows, int64_t d, const float *x, const float *w,
-                              const float *rstd, const float *dy, float *dx, lw_dtype type, void *dx_copy)
+void lw_cuda_rmsnorm_backward(lw_device *dev, const lw_rmsnorm_backward_args *a)
 {
     row_shape s;
-    const bool vector =
-        lw_aligned16(x) && lw_aligned16(w) && lw_aligned16(dy) && lw_aligned16(dx) && lw_aligned16(dx_copy); // NULL is
-    if (rows <= 0 || d <= 0 || !shape_of(dev, "rmsnorm_backward", rows, d, vector, &s)) {
+    const bool vector = lw_aligned16(a->x) && lw_aligned16(a->w) && lw_aligned16(a->dy) && lw_aligned16(a->dx) &&
+                        lw_aligned16(a->dx_copy); // also when that is NULL
+    if (a->rows <= 0 || a->d <= 0 || !shape_of(dev, "rmsnorm_backward", a->rows, a->d, vector, &s)) {
         return;
     }
-    if (dx_copy == NULL) {
-        type = LW_F32;
-    }
+    const lw_dtype type = a->dx_copy == NULL ? LW_F32 : a->type;
     LW_FOR_TYPE(dev, "rmsnorm_backward", type, T, {
         FOR_RUNS(s, V, {
-            LW_LAUNCH((rmsnorm_backward_kernel<T, V>), (unsigned)rows, s.threads, 0, lw_cuda_of(dev)->stream, s.d,
-                      s.vector, x, w, rstd, dy, dx, static_cast<T *>(dx_copy));
+            LW_LAUNCH((rmsnorm_backward_kernel<T, V>), (unsigned)a->rows, s.threads, 0, lw_cuda_of(dev)->stream, s.d,
+                      s.vector, a->x, a->w, a->rstd, a->dy, a->dx, static_cast<T *>(a->dx_copy));
         });
     });
     (void)lw_cuda_launched(dev, "rmsnorm_backward");
@@ -229,17 +225,16 @@ __global__ void __launch_bounds__(MOST_THREADS)
     }
 }
 
-void lw_cuda_layernorm(lw_device *dev, int64_t rows, int64_t d, float eps, const float *x, const float *g,
-                       const float *b, float *y, float *mean, float *rstd)
+void lw_cuda_layernorm(lw_device *dev, const lw_layernorm_args *a)
 {
     row_shape s;
-    const bool vector = lw_aligned16(x) && lw_aligned16(g) && lw_aligned16(b) && lw_aligned16(y);
-    if (rows <= 0 || d <= 0 || !shape_of(dev, "layernorm", rows, d, vector, &s)) {
+    const bool vector = lw_aligned16(a->x) && lw_aligned16(a->g) && lw_aligned16(a->b) && lw_aligned16(a->y);
+    if (a->rows <= 0 || a->d <= 0 || !shape_of(dev, "layernorm", a->rows, a->d, vector, &s)) {
         return;
     }
     FOR_RUNS(s, V, {
-        LW_LAUNCH((layernorm_kernel<V>), (unsigned)rows, s.threads, 0, lw_cuda_of(dev)->stream, s.d, s.vector, eps, x,
-                  g, b, y, mean, rstd);
+        LW_LAUNCH((layernorm_kernel<V>), (unsigned)a->rows, s.threads, 0, lw_cuda_of(dev)->stream, s.d, s.vector,
+                  a->eps, a->x, a->g, a->b, a->y, a->mean, a->rstd);
     });
     (void)lw_cuda_launched(dev, "layernorm");
 }
@@ -282,22 +277,21 @@ __global__ void __launch_bounds__(MOST_THREADS)
     store_row(dx + row * d, d, vector, a);
 }
 
-void lw_cuda_layernorm_backward(lw_device *dev, int64_t rows, int64_t d, const float *x, const float *g,
-                                const float *mean, const float *rstd, const float *dy, float *dx, float *dg, float *db)
+void lw_cuda_layernorm_backward(lw_device *dev, const lw_layernorm_backward_args *a)
 {
     row_shape s;
-    const bool vector = lw_aligned16(x) && lw_aligned16(g) && lw_aligned16(dy) && lw_aligned16(dx);
-    if (rows <= 0 || d <= 0 || !shape_of(dev, "layernorm_backward", rows, d, vector, &s)) {
+    const bool vector = lw_aligned16(a->x) && lw_aligned16(a->g) && lw_aligned16(a->dy) && lw_aligned16(a->dx);
+    if (a->rows <= 0 || a->d <= 0 || !shape_of(dev, "layernorm_backward", a->rows, a->d, vector, &s)) {
         return;
     }
-    if (dx != NULL) {
+    if (a->dx != NULL) {
         FOR_RUNS(s, V, {
-            LW_LAUNCH((layernorm_dx_kernel<V>), (unsigned)rows, s.threads, 0, lw_cuda_of(dev)->stream, s.d, s.vector, x,
-                      g, mean, rstd, dy, dx);
+            LW_LAUNCH((layernorm_dx_kernel<V>), (unsigned)a->rows, s.threads, 0, lw_cuda_of(dev)->stream, s.d, s.vector,
+                      a->x, a->g, a->mean, a->rstd, a->dy, a->dx);
         });
         (void)lw_cuda_launched(dev, "layernorm_backward");
     }
-    lw_cuda_layernorm_columns(dev, rows, d, x, mean, rstd, dy, dg, db);
+    lw_cuda_layernorm_columns(dev, a);
 }
 
 // --- rows of a fixed RMS
@@ -326,16 +320,16 @@ __global__ void __launch_bounds__(MOST_THREADS)
     }
 }
 
-void lw_cuda_rmsscale(lw_device *dev, int64_t rows, int64_t d, float eps, float scale, const float *gain,
-                      const float *x, float *y, float *rstd)
+void lw_cuda_rmsscale(lw_device *dev, const lw_rmsscale_args *a)
 {
     row_shape s;
-    if (rows <= 0 || d <= 0 || !shape_of(dev, "rmsscale", rows, d, lw_aligned16(x) && lw_aligned16(y), &s)) {
+    const bool vector = lw_aligned16(a->x) && lw_aligned16(a->y);
+    if (a->rows <= 0 || a->d <= 0 || !shape_of(dev, "rmsscale", a->rows, a->d, vector, &s)) {
         return;
     }
     FOR_RUNS(s, V, {
-        LW_LAUNCH((rmsscale_kernel<V>), (unsigned)rows, s.threads, 0, lw_cuda_of(dev)->stream, s.d, s.vector, eps,
-                  scale, gain, x, y, rstd);
+        LW_LAUNCH((rmsscale_kernel<V>), (unsigned)a->rows, s.threads, 0, lw_cuda_of(dev)->stream, s.d, s.vector, a->eps,
+                  a->scale, a->gain, a->x, a->y, a->rstd);
     });
     (void)lw_cuda_launched(dev, "rmsscale");
 }
@@ -382,26 +376,25 @@ __global__ void __launch_bounds__(256) rmsscale_gain_kernel(int64_t rows, float 
     }
 }
 
-void lw_cuda_rmsscale_backward(lw_device *dev, int64_t rows, int64_t d, float scale, const float *gain, const float *x,
-                               const float *rstd, const float *dy, float *dx, float *dgain)
+void lw_cuda_rmsscale_backward(lw_device *dev, const lw_rmsscale_backward_args *a)
 {
     row_shape s;
-    const bool vector = lw_aligned16(x) && lw_aligned16(dy) && lw_aligned16(dx);
-    if (rows <= 0 || d <= 0 || !shape_of(dev, "rmsscale_backward", rows, d, vector, &s)) {
+    const bool vector = lw_aligned16(a->x) && lw_aligned16(a->dy) && lw_aligned16(a->dx);
+    if (a->rows <= 0 || a->d <= 0 || !shape_of(dev, "rmsscale_backward", a->rows, a->d, vector, &s)) {
         return;
     }
     lw_cuda *c = lw_cuda_of(dev);
-    if (rows > LW_CUDA_PARTIALS) {
+    if (a->rows > LW_CUDA_PARTIALS) {
         lw_cuda_fail(dev, "cuda: rmsscale_backward takes at most %lld rows, not %lld", (long long)LW_CUDA_PARTIALS,
-                     (long long)rows);
+                     (long long)a->rows);
         return;
     }
     FOR_RUNS(s, V, {
-        LW_LAUNCH((rmsscale_backward_kernel<V>), (unsigned)rows, s.threads, 0, c->stream, s.d, s.vector, scale, gain, x,
-                  rstd, dy, dx, c->partial);
+        LW_LAUNCH((rmsscale_backward_kernel<V>), (unsigned)a->rows, s.threads, 0, c->stream, s.d, s.vector, a->scale,
+                  a->gain, a->x, a->rstd, a->dy, a->dx, c->partial);
     });
     if (lw_cuda_launched(dev, "rmsscale_backward")) {
-        LW_LAUNCH(rmsscale_gain_kernel, 1, 256, 0, c->stream, rows, scale, c->partial, dgain);
+        LW_LAUNCH(rmsscale_gain_kernel, 1, 256, 0, c->stream, a->rows, a->scale, c->partial, a->dgain);
         (void)lw_cuda_launched(dev, "rmsscale_backward");
     }
 }

@@ -40,24 +40,21 @@ __global__ void random_elements(int64_t n, uint64_t seed, uint64_t stream, float
 
 #define RANDOM_THREADS 256
 
-template <typename T>
-static void launch_random(lw_device *dev, int64_t n, uint64_t seed, uint64_t stream, float mean, float std, T *out)
+template <typename T> static void launch_random(lw_device *dev, const lw_random_normal_args *a)
 {
-    LW_LAUNCH((random_elements<T>), lw_cuda_grid(dev, n, RANDOM_THREADS), RANDOM_THREADS, 0, lw_cuda_of(dev)->stream, n,
-              seed, stream, mean, std, out);
+    LW_LAUNCH((random_elements<T>), lw_cuda_grid(dev, a->n, RANDOM_THREADS), RANDOM_THREADS, 0, lw_cuda_of(dev)->stream,
+              a->n, a->seed, a->stream, a->mean, a->std, static_cast<T *>(a->out));
     (void)lw_cuda_launched(dev, "random_normal");
 }
 
-void lw_cuda_random_normal(lw_device *dev, int64_t n, uint64_t seed, uint64_t stream, float mean, float std,
-                           lw_dtype type, void *out)
+void lw_cuda_random_normal(lw_device *dev, const lw_random_normal_args *a)
 {
-    if (n <= 0) {
+    if (a->n <= 0) {
         return;
     }
-    if (type == LW_F16) {
-        launch_random(dev, n, seed, stream, mean, std, static_cast<__half *>(out));
+    if (a->type == LW_F16) {
+        launch_random<__half>(dev, a);
         return;
     }
-    LW_FOR_TYPE(dev, "random_normal", type, T,
-                { launch_random(dev, n, seed, stream, mean, std, static_cast<T *>(out)); });
+    LW_FOR_TYPE(dev, "random_normal", a->type, T, { launch_random<T>(dev, a); });
 }

@@ -30,31 +30,27 @@ __global__ void rope_rows(int heads, int head_dim, int64_t stride, const float *
 
 #define ROPE_MOST_THREADS 512
 
-template <typename T, int W>
-static void launch_rope(lw_device *dev, int64_t rows, int heads, int head_dim, int64_t stride, const float *cos_sin,
-                        const int32_t *position, bool inverse, T *x)
+template <typename T, int W> static void launch_rope(lw_device *dev, const lw_rope_args *a)
 {
+    const int heads = (int)a->heads, head_dim = (int)a->head_dim;
     const int work = heads * (head_dim / 2 / W);
     const int threads = work < ROPE_MOST_THREADS ? (work + 31) / 32 * 32 : ROPE_MOST_THREADS;
-    LW_LAUNCH((rope_rows<T, W>), (unsigned)rows, (unsigned)threads, 0, lw_cuda_of(dev)->stream, heads, head_dim, stride,
-              cos_sin, position, inverse ? -1.0f : 1.0f, x);
+    LW_LAUNCH((rope_rows<T, W>), (unsigned)a->rows, (unsigned)threads, 0, lw_cuda_of(dev)->stream, heads, head_dim,
+              a->stride, a->cos_sin, a->position, a->inverse ? -1.0f : 1.0f, static_cast<T *>(a->x));
     (void)lw_cuda_launched(dev, "rope");
 }
 
-void lw_cuda_rope(lw_device *dev, int64_t rows, int64_t heads, int64_t head_dim, int64_t stride, lw_dtype type,
-                  const float *cos_sin, const int32_t *position, bool inverse, void *x)
+void lw_cuda_rope(lw_device *dev, const lw_rope_args *a)
 {
-    if (rows <= 0 || heads <= 0 || head_dim < 2 || !lw_cuda_rows_fit(dev, "rope", rows)) {
+    if (a->rows <= 0 || a->heads <= 0 || a->head_dim < 2 || !lw_cuda_rows_fit(dev, "rope", a->rows)) {
         return;
     }
-    const bool vector = head_dim % 8 == 0 && stride % 8 == 0 && lw_aligned16(x) && lw_aligned16(cos_sin);
-    LW_FOR_TYPE(dev, "rope", type, T, {
+    const bool vector = a->head_dim % 8 == 0 && a->stride % 8 == 0 && lw_aligned16(a->x) && lw_aligned16(a->cos_sin);
+    LW_FOR_TYPE(dev, "rope", a->type, T, {
         if (vector) {
-            launch_rope<T, 4>(dev, rows, (int)heads, (int)head_dim, stride, cos_sin, position, inverse,
-                              static_cast<T *>(x));
+            launch_rope<T, 4>(dev, a);
         } else {
-            launch_rope<T, 1>(dev, rows, (int)heads, (int)head_dim, stride, cos_sin, position, inverse,
-                              static_cast<T *>(x));
+            launch_rope<T, 1>(dev, a);
         }
     });
 }

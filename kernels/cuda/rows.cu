@@ -32,25 +32,24 @@ __global__ void __launch_bounds__(256)
     }
 }
 
-void lw_cuda_gather(lw_device *dev, int64_t n, int64_t d, const void *in, lw_dtype in_type, const int32_t *in_index,
-                    const int32_t *out_index, bool accumulate, float *out)
+template <typename T> static void launch_gather(lw_device *dev, const lw_gather_args *a)
 {
-    if (n <= 0 || d <= 0 || !lw_cuda_rows_fit(dev, "gather", n)) {
+    const bool vector = a->d % 4 == 0 && lw_aligned16(a->in) && lw_aligned16(a->out);
+    LW_LAUNCH((gather_kernel<T>), (unsigned)a->n, threads_for((a->d + 3) / 4), 0, lw_cuda_of(dev)->stream, a->d, vector,
+              static_cast<const T *>(a->in), a->in_index, a->out_index, a->accumulate, a->out);
+    (void)lw_cuda_launched(dev, "gather");
+}
+
+void lw_cuda_gather(lw_device *dev, const lw_gather_args *a)
+{
+    if (a->n <= 0 || a->d <= 0 || !lw_cuda_rows_fit(dev, "gather", a->n)) {
         return;
     }
-    const bool vector = d % 4 == 0 && lw_aligned16(in) && lw_aligned16(out);
-    const int threads = threads_for((d + 3) / 4);
-    cudaStream_t stream = lw_cuda_of(dev)->stream;
-    if (in_type == LW_F16) {
-        LW_LAUNCH((gather_kernel<__half>), (unsigned)n, threads, 0, stream, d, vector, static_cast<const __half *>(in),
-                  in_index, out_index, accumulate, out);
-    } else {
-        LW_FOR_TYPE(dev, "gather", in_type, T, {
-            LW_LAUNCH((gather_kernel<T>), (unsigned)n, threads, 0, stream, d, vector, static_cast<const T *>(in),
-                      in_index, out_index, accumulate, out);
-        });
+    if (a->in_type == LW_F16) {
+        launch_gather<__half>(dev, a);
+        return;
     }
-    (void)lw_cuda_launched(dev, "gather");
+    LW_FOR_TYPE(dev, "gather", a->in_type, T, { launch_gather<T>(dev, a); });
 }
 
 // --- copy_rows
@@ -69,30 +68,28 @@ __global__ void __launch_bounds__(256)
     }
 }
 
-template <typename W>
-static void copy_rows_as(lw_device *dev, int64_t n, int64_t per_word, int64_t d, const void *in, int64_t in_stride,
-                         const int32_t *out_index, void *out, int64_t out_stride)
+template <typename W> static void copy_rows_as(lw_device *dev, const lw_copy_rows_args *a, int64_t per_word)
 {
-    LW_LAUNCH((copy_rows_kernel<W>), (unsigned)n, threads_for(d / per_word), 0, lw_cuda_of(dev)->stream, d / per_word,
-              static_cast<const W *>(in), in_stride / per_word, out_index, static_cast<W *>(out),
-              out_stride / per_word);
+    const int64_t words = a->d / per_word;
+    LW_LAUNCH((copy_rows_kernel<W>), (unsigned)a->n, threads_for(words), 0, lw_cuda_of(dev)->stream, words,
+              static_cast<const W *>(a->in), a->in_stride / per_word, a->out_index, static_cast<W *>(a->out),
+              a->out_stride / per_word);
     (void)lw_cuda_launched(dev, "copy_rows");
 }
 
-void lw_cuda_copy_rows(lw_device *dev, int64_t n, int64_t d, lw_dtype type, const void *in, int64_t in_stride,
-                       const int32_t *out_index, void *out, int64_t out_stride)
+void lw_cuda_copy_rows(lw_device *dev, const lw_copy_rows_args *a)
 {
-    if (n <= 0 || d <= 0 || !lw_cuda_rows_fit(dev, "copy_rows", n)) {
+    if (a->n <= 0 || a->d <= 0 || !lw_cuda_rows_fit(dev, "copy_rows", a->n)) {
         return;
     }
-    const int64_t bytes = (int64_t)lw_dtype_bytes(type), per_word = 16 / bytes;
-    if (lw_aligned16(in) && lw_aligned16(out) && d % per_word == 0 && in_stride % per_word == 0 &&
-        out_stride % per_word == 0) {
-        copy_rows_as<uint4>(dev, n, per_word, d, in, in_stride, out_index, out, out_stride);
+    const int64_t bytes = (int64_t)lw_dtype_bytes(a->type), per_word = 16 / bytes;
+    if (lw_aligned16(a->in) && lw_aligned16(a->out) && a->d % per_word == 0 && a->in_stride % per_word == 0 &&
+        a->out_stride % per_word == 0) {
+        copy_rows_as<uint4>(dev, a, per_word);
     } else if (bytes == 4) {
-        copy_rows_as<unsigned>(dev, n, 1, d, in, in_stride, out_index, out, out_stride);
+        copy_rows_as<unsigned>(dev, a, 1);
     } else {
-        copy_rows_as<unsigned short>(dev, n, 1, d, in, in_stride, out_index, out, out_stride);
+        copy_rows_as<unsigned short>(dev, a, 1);
     }
 }
 

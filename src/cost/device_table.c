@@ -10,7 +10,6 @@
 #include <unistd.h>
 
 #include "cost/rates.h"
-#include "kernels/cuda/device_cuda.h"
 
 // Peaks. Matrix rates are DENSE, with f32 accumulation; datasheets of the Ampere generation and later print twice that
 // "with sparsity". Memory in 1e9 bytes, as the datasheets print it, although devices report a few per cent more.
@@ -232,7 +231,7 @@ lw_device_rates lw_device_rates_shared(const lw_device_rates *rates, int64_t ran
 static size_t attention_work_bytes(lw_device *dev, const lw_attention *a)
 {
     (void)dev;
-    return lw_cuda_attention_work_bytes(a);
+    return lw_gpu_attention_work_bytes(a);
 }
 
 void lw_shape_device_init(const lw_device_rates *rates, lw_shape_device *out)

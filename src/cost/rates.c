@@ -51,6 +51,12 @@ static void enqueue_gemm(lw_device *dev, const void *what)
     dev->ops->gemm(dev, what);
 }
 
+static void fill(lw_device *dev, int64_t n, uint64_t stream, lw_dtype type, void *out)
+{
+    dev->ops->random_normal(
+        dev, &(lw_random_normal_args){.n = n, .seed = 1, .stream = stream, .std = 1.0F, .type = type, .out = out});
+}
+
 lw_status lw_product_rates(lw_device *dev, const lw_gemm *g, lw_error *err, double *best, double *median)
 {
     call_times times;
@@ -58,7 +64,7 @@ lw_status lw_product_rates(lw_device *dev, const lw_gemm *g, lw_error *err, doub
     int64_t rows = g->trans_a ? g->k : g->m;
     // The pointer is to const for the operator; the memory is the caller's to give.
     void *a = (void *)(uintptr_t)g->a;
-    dev->ops->random_normal(dev, rows * g->lda, 1, 1, 0.0F, 1.0F, g->ab_type, a);
+    fill(dev, rows * g->lda, 1, g->ab_type, a);
     LW_TRY(time_calls(dev, enqueue_gemm, g, err, &times));
     *best = flop / times.best_s;
     *median = flop / times.median_s;
@@ -77,7 +83,7 @@ static lw_status square_rate(lw_device *dev, int64_t n, lw_error *err, double *o
     void *block = NULL;
     LW_TRY(dev->ops->alloc(dev, 2 * operand + (size_t)(n * n) * sizeof(float), err, &block));
     unsigned char *memory = block;
-    dev->ops->random_normal(dev, n * n, 1, 2, 0.0F, 1.0F, dev->frozen_type, memory + operand);
+    fill(dev, n * n, 2, dev->frozen_type, memory + operand);
     lw_status status = lw_product_rate(dev,
                                        &(lw_gemm){.trans_b = true,
                                                   .m = n,

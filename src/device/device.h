@@ -61,6 +61,12 @@ typedef struct lw_attention {
     float scale;                                    // of the scores; 1/sqrt(head_dim) in every model so far
     bool causal;
     lw_dtype type; // of q, k, v, o and their gradients
+    const void *q; // (q_rows, q_heads head_dim)
+    const void *k; // (key rows, kv_heads head_dim)
+    const void *v; // as k
+    void *o;       // (q_rows, q_heads head_dim); written forward, read backward
+    float *lse;    // (q_rows, q_heads): log-sum-exp of the scaled scores; NULL when no backward pass follows
+    void *work;    // attention_work_bytes
 } lw_attention;
 
 // Cross-entropy and distillation on rows of logits, turned into their gradient in place.
@@ -97,110 +103,238 @@ typedef struct lw_adamw {
     const float *grad_sqnorm; // device scalar: squared global norm; when not finite nothing is updated
 } lw_adamw;
 
+// Arguments of operators that have more than six; each is described with its operator below.
+
+typedef struct lw_rmsnorm_args {
+    int64_t rows, d;
+    float eps;
+    const float *x; // (rows, d)
+    const float *w; // (d)
+    lw_dtype type;  // of y
+    void *y;        // (rows, d)
+    float *rstd;    // (rows) or NULL
+} lw_rmsnorm_args;
+
+typedef struct lw_rmsnorm_backward_args {
+    int64_t rows, d;
+    const float *x;    // (rows, d)
+    const float *w;    // (d)
+    const float *rstd; // (rows), of the forward pass
+    const float *dy;   // (rows, d)
+    float *dx;         // (rows, d), accumulates
+    lw_dtype type;     // of dx_copy
+    void *dx_copy;     // (rows, d) or NULL
+} lw_rmsnorm_backward_args;
+
+typedef struct lw_layernorm_args {
+    int64_t rows, d;
+    float eps;
+    const float *x;     // (rows, d)
+    const float *g, *b; // (d) gain and bias
+    float *y;           // (rows, d)
+    float *mean, *rstd; // (rows)
+} lw_layernorm_args;
+
+typedef struct lw_layernorm_backward_args {
+    int64_t rows, d;
+    const float *x;           // (rows, d)
+    const float *g;           // (d)
+    const float *mean, *rstd; // (rows), of the forward pass
+    const float *dy;          // (rows, d)
+    float *dx;                // (rows, d) or NULL, accumulates
+    float *dg, *db;           // (d), accumulate
+} lw_layernorm_backward_args;
+
+typedef struct lw_rmsscale_args {
+    int64_t rows, d;
+    float eps, scale;
+    const float *gain; // device scalar
+    const float *x;    // (rows, d)
+    float *y;          // (rows, d)
+    float *rstd;       // (rows)
+} lw_rmsscale_args;
+
+typedef struct lw_rmsscale_backward_args {
+    int64_t rows, d;
+    float scale;
+    const float *gain; // device scalar
+    const float *x;    // (rows, d)
+    const float *rstd; // (rows), of the forward pass
+    const float *dy;   // (rows, d)
+    float *dx;         // (rows, d), overwritten
+    float *dgain;      // device scalar, accumulates
+} lw_rmsscale_backward_args;
+
+typedef struct lw_gather_args {
+    int64_t n, d;
+    const void *in; // (.., d) of in_type
+    lw_dtype in_type;
+    const int32_t *in_index;  // (n) or NULL: the identity
+    const int32_t *out_index; // (n) or NULL: the identity; its rows are distinct
+    bool accumulate;
+    float *out; // (.., d)
+} lw_gather_args;
+
+typedef struct lw_copy_rows_args {
+    int64_t n, d;
+    lw_dtype type;  // of in and out
+    const void *in; // n rows of d elements
+    int64_t in_stride;
+    const int32_t *out_index; // (n)
+    void *out;                // rows of d elements
+    int64_t out_stride;
+} lw_copy_rows_args;
+
+typedef struct lw_rope_args {
+    int64_t rows, heads, head_dim;
+    int64_t stride;          // between the rows of x, whose heads lie side by side
+    lw_dtype type;           // of x
+    const float *cos_sin;    // (positions, head_dim / 2, 2)
+    const int32_t *position; // (rows)
+    bool inverse;            // rotate back, which is the backward pass
+    void *x;                 // in place
+} lw_rope_args;
+
+typedef struct lw_random_normal_args {
+    int64_t n;
+    uint64_t seed, stream;
+    float mean, std;
+    lw_dtype type; // of out
+    void *out;     // (n)
+} lw_random_normal_args;
+
+// --- memory, transfers, errors
+
+// 256-byte aligned; release with `free`.
+typedef lw_status lw_op_alloc(lw_device *dev, size_t bytes, lw_error *err, void **out);
+typedef void lw_op_free(lw_device *dev, void *memory);
+
+// The host memory may be used again on return.
+typedef void lw_op_upload(lw_device *dev, const void *host_source, size_t bytes, void *out);
+// host_out is valid after sync.
+typedef void lw_op_download(lw_device *dev, const void *source, size_t bytes, void *host_out);
+typedef void lw_op_copy(lw_device *dev, const void *source, size_t bytes, void *out);
+typedef void lw_op_zero(lw_device *dev, size_t bytes, void *out);
+
+// Waits for all enqueued work.
+typedef lw_status lw_op_sync(lw_device *dev, lw_error *err);
+
+// Enqueues what enqueue(context) enqueues. A device may record that under `key` and play the record, without calling,
+// when the key comes again (CUDA graphs). Within, there is no transfer to or from the host, and everything that the
+// work depends on (addresses, sizes, scalars) is the same whenever the key is.
+typedef void lw_op_replay(lw_device *dev, uint64_t key, void (*enqueue)(void *context), void *context);
+
+typedef void lw_op_destroy(lw_device *dev);
+
+#define LW_DEVICE_FUNCTIONS(X) X(alloc) X(free) X(upload) X(download) X(copy) X(zero) X(sync) X(replay) X(destroy)
+
+// --- products
+
+typedef void lw_op_gemm(lw_device *dev, const lw_gemm *g);
+
+// --- rows
+
+// y = x * rstd * w, rstd = 1/sqrt(mean(x^2) + eps) per row (Zhang & Sennrich 2019).
+typedef void lw_op_rmsnorm(lw_device *dev, const lw_rmsnorm_args *a);
+// dx accumulates the gradient with respect to x: dx += rstd (w dy - x rstd^2 mean(w dy x)). dx_copy gets the new dx
+// once more, as the operand of the next product.
+typedef void lw_op_rmsnorm_backward(lw_device *dev, const lw_rmsnorm_backward_args *a);
+// y = (x - mean) * rstd * g + b (Ba et al. 2016).
+typedef void lw_op_layernorm(lw_device *dev, const lw_layernorm_args *a);
+// dx, dg, db accumulate.
+typedef void lw_op_layernorm_backward(lw_device *dev, const lw_layernorm_backward_args *a);
+// y = scale * gain[0] * x / sqrt(mean(x^2) + eps) per row: rows of a fixed RMS.
+typedef void lw_op_rmsscale(lw_device *dev, const lw_rmsscale_args *a);
+// dx is overwritten; dgain[0] accumulates.
+typedef void lw_op_rmsscale_backward(lw_device *dev, const lw_rmsscale_backward_args *a);
+// out[out_index[i]] = in[in_index[i]] (or += when accumulate), i < n.
+typedef void lw_op_gather(lw_device *dev, const lw_gather_args *a);
+// out[out_index[i]] = in[i], i < n: keys and values into a cache.
+typedef void lw_op_copy_rows(lw_device *dev, const lw_copy_rows_args *a);
+// out[index[i]] += in[i], i < n, in order of i where rows repeat. in (n,d), out (out_rows,d).
+typedef void lw_op_scatter_add(lw_device *dev, int64_t n, int64_t d, const float *in, const int32_t *index,
+                               int64_t out_rows, float *out);
+// y[s] = mean of rows start[s] .. start[s+1] of x; an empty span gives 0. start (spans + 1), y (spans,d).
+typedef void lw_op_span_mean(lw_device *dev, int64_t spans, int64_t d, const int32_t *start, const float *x, float *y);
+// dx[row] = dy[s] / length(s) for every row of span s; rows in no span are untouched.
+typedef void lw_op_span_mean_backward(lw_device *dev, int64_t spans, int64_t d, const int32_t *start, const float *dy,
+                                      float *dx);
+// db[j] accumulates the sum of column j of dy (rows,n).
+typedef void lw_op_column_sum(lw_device *dev, int64_t rows, int64_t n, const float *dy, float *db);
+
+// --- attention
+
+// Rotary embedding in place (Su et al. 2021; the half-split pairing of Hugging Face: element i pairs with
+// i + head_dim/2).
+typedef void lw_op_rope(lw_device *dev, const lw_rope_args *a);
+// Bytes of work space of the two calls below. Pointers of `a` are not read.
+typedef size_t lw_op_attention_work_bytes(lw_device *dev, const lw_attention *a);
+typedef void lw_op_attention(lw_device *dev, const lw_attention *a);
+// `a` is that of the forward pass, with lse. d_o has the stride of o; dq, dk, dv those of q, k, v. dk and dv are
+// overwritten on the key rows of the sequences.
+typedef void lw_op_attention_backward(lw_device *dev, const lw_attention *a, const void *d_o, void *dq, void *dk,
+                                      void *dv);
+
+// --- element by element
+
+// y = silu(g) * u; gu (rows, 2f) = [g | u], y (rows,f); all of type (Shazeer 2020).
+typedef void lw_op_swiglu(lw_device *dev, int64_t rows, int64_t f, lw_dtype type, const void *gu, void *y);
+typedef void lw_op_swiglu_backward(lw_device *dev, int64_t rows, int64_t f, lw_dtype type, const void *gu,
+                                   const void *dy, void *dgu);
+// GELU, tanh form (Hendrycks & Gimpel 2016). dx = dy * gelu'(x); dx may be dy.
+typedef void lw_op_gelu(lw_device *dev, int64_t n, const float *x, float *y);
+typedef void lw_op_gelu_backward(lw_device *dev, int64_t n, const float *x, const float *dy, float *dx);
+// The GELU of a frozen model, forward only: x Phi(x) when `erf_form` (Hugging Face's "gelu"), else the tanh form
+// ("gelu_new"). x, y (n) of type; y may be x.
+typedef void lw_op_gelu_frozen(lw_device *dev, int64_t n, bool erf_form, lw_dtype type, const void *x, void *y);
+// y += alpha x
+typedef void lw_op_axpy(lw_device *dev, int64_t n, float alpha, const float *x, float *y);
+typedef void lw_op_cast(lw_device *dev, int64_t n, const void *in, lw_dtype in_type, void *out, lw_dtype out_type);
+// As upload, for n elements that change their type on the way (F32, BF16, F16): weights. The source may lie at any
+// byte.
+typedef void lw_op_upload_as(lw_device *dev, int64_t n, const void *host_source, lw_dtype in_type, void *out,
+                             lw_dtype out_type);
+// out[i] = mean + std * lw_random_normal(seed, stream, i) (core/random.h), rounded to `type`.
+typedef void lw_op_random_normal(lw_device *dev, const lw_random_normal_args *a);
+
+// --- losses and optimizer
+
+typedef void lw_op_xent(lw_device *dev, const lw_xent *x);
+typedef void lw_op_argmax(lw_device *dev, int64_t rows, int64_t n, const void *logits, lw_dtype type, int32_t *out);
+// out[0] = sum x^2
+typedef void lw_op_sqnorm(lw_device *dev, int64_t n, const void *x, lw_dtype type, float *out);
+// out[0] += sum x y
+typedef void lw_op_dot(lw_device *dev, int64_t n, const float *x, const float *y, float *out);
+// Loshchilov & Hutter 2019, algorithm 2.
+typedef void lw_op_adamw(lw_device *dev, const lw_adamw *o);
+
+// Every operator: the table below, and the declarations and the table of each backend are made from this list, so that
+// an implementation that is missing is an error of the linker that names it. tests/ops demands a case for each.
+// clang-format off
+#define LW_OPERATORS(X)                                                                                \
+    X(gemm)                                                                                            \
+    X(rmsnorm) X(rmsnorm_backward) X(layernorm) X(layernorm_backward) X(rmsscale) X(rmsscale_backward) \
+    X(gather) X(copy_rows) X(scatter_add) X(span_mean) X(span_mean_backward) X(column_sum)             \
+    X(rope) X(attention_work_bytes) X(attention) X(attention_backward)                                 \
+    X(swiglu) X(swiglu_backward) X(gelu) X(gelu_backward) X(gelu_frozen)                               \
+    X(axpy) X(cast) X(upload_as) X(random_normal)                                                      \
+    X(xent) X(argmax) X(sqnorm) X(dot) X(adamw)
+// clang-format on
+
 typedef struct lw_device_ops {
     const char *name; // "cpu", "cuda"
-
-    // --- memory, transfers, errors
-    lw_status (*alloc)(lw_device *dev, size_t bytes, lw_error *err, void **out); // 256-byte aligned; free with `free`
-    void (*free)(lw_device *dev, void *memory);
-    void (*upload)(lw_device *dev, const void *host_source, size_t bytes, void *out); // host memory reusable on return
-    // The same for n elements that change their type on the way (F32, BF16, F16); for weights. The source may lie at
-    // any byte.
-    void (*upload_as)(lw_device *dev, int64_t n, const void *host_source, lw_dtype in_type, void *out,
-                      lw_dtype out_type);
-    void (*download)(lw_device *dev, const void *source, size_t bytes, void *host_out); // host_out valid after sync
-    void (*copy)(lw_device *dev, const void *source, size_t bytes, void *out);
-    void (*zero)(lw_device *dev, size_t bytes, void *out);
-    lw_status (*sync)(lw_device *dev, lw_error *err); // waits for all enqueued work
-    // Enqueues what enqueue(context) enqueues; a device may record it under `key` and play the record when the key
-    // comes again, without calling (CUDA graphs). Within, no transfer to or from the host; everything that the work
-    // depends on (addresses, sizes, scalars) is the same whenever the key is.
-    void (*replay)(lw_device *dev, uint64_t key, void (*enqueue)(void *context), void *context);
-    void (*destroy)(lw_device *dev);
-
-    // --- products
-    void (*gemm)(lw_device *dev, const lw_gemm *g);
-
-    // --- rows
-    // y = x * rstd * w, rstd = 1/sqrt(mean(x^2) + eps) per row (Zhang & Sennrich 2019). x (rows,d) f32, w (d) f32,
-    // y (rows,d) of type, rstd (rows) or NULL.
-    void (*rmsnorm)(lw_device *dev, int64_t rows, int64_t d, float eps, const float *x, const float *w, lw_dtype type,
-                    void *y, float *rstd);
-    // dx accumulates the gradient with respect to x: dx += rstd (w dy - x rstd^2 mean(w dy x)). dy (rows,d) f32.
-    // dx_copy (rows,d) of `type`, or NULL: the new dx once more, as the operand of the next product.
-    void (*rmsnorm_backward)(lw_device *dev, int64_t rows, int64_t d, const float *x, const float *w, const float *rstd,
-                             const float *dy, float *dx, lw_dtype type, void *dx_copy);
-    // y = (x - mean) * rstd * g + b (Ba et al. 2016); mean, rstd (rows).
-    void (*layernorm)(lw_device *dev, int64_t rows, int64_t d, float eps, const float *x, const float *g,
-                      const float *b, float *y, float *mean, float *rstd);
-    // dx, dg, db accumulate. dx may be NULL.
-    void (*layernorm_backward)(lw_device *dev, int64_t rows, int64_t d, const float *x, const float *g,
-                               const float *mean, const float *rstd, const float *dy, float *dx, float *dg, float *db);
-    // y = scale * gain[0] * x / sqrt(mean(x^2) + eps) per row: rows of a fixed RMS. gain: device scalar.
-    void (*rmsscale)(lw_device *dev, int64_t rows, int64_t d, float eps, float scale, const float *gain, const float *x,
-                     float *y, float *rstd);
-    // dx is overwritten; dgain[0] accumulates.
-    void (*rmsscale_backward)(lw_device *dev, int64_t rows, int64_t d, float scale, const float *gain, const float *x,
-                              const float *rstd, const float *dy, float *dx, float *dgain);
-    // out[out_index[i]] = in[in_index[i]] (or += when accumulate), i < n; a NULL index is the identity. in (.., d) of
-    // in_type, out (.., d) f32. Rows named by out_index are distinct.
-    void (*gather)(lw_device *dev, int64_t n, int64_t d, const void *in, lw_dtype in_type, const int32_t *in_index,
-                   const int32_t *out_index, bool accumulate, float *out);
-    // out[out_index[i]] = in[i], i < n, rows of d elements of `type` with the given strides: keys and values into a
-    // cache.
-    void (*copy_rows)(lw_device *dev, int64_t n, int64_t d, lw_dtype type, const void *in, int64_t in_stride,
-                      const int32_t *out_index, void *out, int64_t out_stride);
-    // out[index[i]] += in[i], i < n, in order of i where rows repeat. in (n,d), out (out_rows,d).
-    void (*scatter_add)(lw_device *dev, int64_t n, int64_t d, const float *in, const int32_t *index, int64_t out_rows,
-                        float *out);
-    // y[s] = mean of rows start[s] .. start[s+1] of x; an empty span gives 0. start (spans + 1), y (spans,d).
-    void (*span_mean)(lw_device *dev, int64_t spans, int64_t d, const int32_t *start, const float *x, float *y);
-    // dx[row] = dy[s] / length(s) for every row of span s; rows in no span are untouched.
-    void (*span_mean_backward)(lw_device *dev, int64_t spans, int64_t d, const int32_t *start, const float *dy,
-                               float *dx);
-    // db[j] accumulates the sum of column j of dy (rows,n).
-    void (*column_sum)(lw_device *dev, int64_t rows, int64_t n, const float *dy, float *db);
-
-    // --- attention
-    // Rotary embedding in place (Su et al. 2021; the half-split pairing of Hugging Face: element i pairs with
-    // i + head_dim/2). x: rows of `heads` heads side by side, stride between rows; cos_sin (positions, head_dim/2, 2)
-    // f32; position (rows). inverse: rotate back, which is the backward pass.
-    void (*rope)(lw_device *dev, int64_t rows, int64_t heads, int64_t head_dim, int64_t stride, lw_dtype type,
-                 const float *cos_sin, const int32_t *position, bool inverse, void *x);
-    // Bytes of work space of the two calls below.
-    size_t (*attention_work_bytes)(lw_device *dev, const lw_attention *a);
-    // lse (q_rows, q_heads): log-sum-exp of the scaled scores; NULL when no backward pass follows.
-    void (*attention)(lw_device *dev, const lw_attention *a, const void *q, const void *k, const void *v, void *o,
-                      float *lse, void *work);
-    // dq, dk, dv have the strides of q, k, v. dk and dv are overwritten on the key rows of the sequences.
-    void (*attention_backward)(lw_device *dev, const lw_attention *a, const void *q, const void *k, const void *v,
-                               const void *o, const void *d_o, const float *lse, void *dq, void *dk, void *dv,
-                               void *work);
-
-    // --- element by element
-    // y = silu(g) * u; gu (rows, 2f) = [g | u], y (rows,f); all of type (Shazeer 2020).
-    void (*swiglu)(lw_device *dev, int64_t rows, int64_t f, lw_dtype type, const void *gu, void *y);
-    void (*swiglu_backward)(lw_device *dev, int64_t rows, int64_t f, lw_dtype type, const void *gu, const void *dy,
-                            void *dgu);
-    // GELU, tanh form (Hendrycks & Gimpel 2016). dx = dy * gelu'(x); dx may be dy.
-    void (*gelu)(lw_device *dev, int64_t n, const float *x, float *y);
-    void (*gelu_backward)(lw_device *dev, int64_t n, const float *x, const float *dy, float *dx);
-    // The GELU of a frozen model, forward only: x Phi(x) when `erf` (Hugging Face's "gelu"), else the tanh form
-    // ("gelu_new"). x, y (n) of type; y may be x.
-    void (*gelu_frozen)(lw_device *dev, int64_t n, bool erf, lw_dtype type, const void *x, void *y);
-    void (*axpy)(lw_device *dev, int64_t n, float alpha, const float *x, float *y); // y += alpha x
-    void (*cast)(lw_device *dev, int64_t n, const void *in, lw_dtype in_type, void *out, lw_dtype out_type);
-    // out[i] = mean + std * lw_random_normal(seed, stream, i) (core/random.h), rounded to `type`.
-    void (*random_normal)(lw_device *dev, int64_t n, uint64_t seed, uint64_t stream, float mean, float std,
-                          lw_dtype type, void *out);
-
-    // --- losses and optimizer
-    void (*xent)(lw_device *dev, const lw_xent *x);
-    void (*argmax)(lw_device *dev, int64_t rows, int64_t n, const void *logits, lw_dtype type, int32_t *out);
-    void (*sqnorm)(lw_device *dev, int64_t n, const void *x, lw_dtype type, float *out); // out[0] = sum x^2
-    void (*dot)(lw_device *dev, int64_t n, const float *x, const float *y, float *out);  // out[0] += sum x y
-    void (*adamw)(lw_device *dev, const lw_adamw *o); // Loshchilov & Hutter 2019, algorithm 2
+#define LW_DEVICE_FIELD(op) lw_op_##op *op;
+    LW_DEVICE_FUNCTIONS(LW_DEVICE_FIELD)
+    LW_OPERATORS(LW_DEVICE_FIELD)
+#undef LW_DEVICE_FIELD
 } lw_device_ops;
+
+// attention_work_bytes of a GPU: one float per query row and head (rowsum(dO * O)). It depends on the descriptor alone,
+// so that a plan needs no GPU.
+static inline size_t lw_gpu_attention_work_bytes(const lw_attention *a)
+{
+    return (size_t)a->q_rows * (size_t)a->q_heads * sizeof(float);
+}
 
 // The head of every device; an implementation puts its own state behind it.
 struct lw_device {
@@ -209,7 +343,7 @@ struct lw_device {
     char description[128];  // "cpu: 2 threads, OpenBLAS 0.3.21 ..." for logs
     size_t allocated_bytes; // now held by `alloc`
     size_t peak_bytes;
-    lw_beat beat; // told by model code as work on the device proceeds; set by the owner of the device
+    lw_beat beat; // the heartbeat that model code gives as work on the device proceeds; set by the owner of the device
     // Longest wait for enqueued work, where a device can hang; 0: no bound. When it takes longer, `overdue` is called,
     // which may end the job; where it returns, or is NULL, the device is of no further use, and `sync` says so. Set by
     // the owner.

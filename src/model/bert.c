@@ -63,7 +63,15 @@ static void normalise(const lw_bert *m, const lw_bert_norm *n, int64_t rows, lw_
 {
     const lw_device_ops *ops = m->dev->ops;
     int64_t d = m->config.d;
-    ops->layernorm(m->dev, rows, d, m->config.eps, b->sum, n->gain, n->bias, b->x, b->mean, b->rstd);
+    ops->layernorm(m->dev, &(lw_layernorm_args){.rows = rows,
+                                                .d = d,
+                                                .eps = m->config.eps,
+                                                .x = b->sum,
+                                                .g = n->gain,
+                                                .b = n->bias,
+                                                .y = b->x,
+                                                .mean = b->mean,
+                                                .rstd = b->rstd});
     if (b->operand != (void *)b->x) {
         ops->cast(m->dev, rows * d, b->x, LW_F32, b->operand, m->dev->frozen_type);
     }
@@ -82,7 +90,12 @@ static void attend(const lw_bert *m, const lw_packing *p, lw_bert_buffers *b)
     a.k_start = p->on.key_start;
     a.k_len = p->on.key_len;
     const unsigned char *q = b->qkv;
-    m->dev->ops->attention(m->dev, &a, q, q + width, q + 2 * width, b->attn, NULL, b->work);
+    a.q = q;
+    a.k = q + width;
+    a.v = q + 2 * width;
+    a.o = b->attn;
+    a.work = b->work;
+    m->dev->ops->attention(m->dev, &a);
 }
 
 static void layer_forward(const lw_bert *m, const lw_packing *p, const lw_bert_layer *w, lw_bert_buffers *b)
@@ -104,8 +117,20 @@ void lw_bert_forward(const lw_bert *m, const lw_packing *p, lw_bert_buffers *b)
 {
     const lw_device_ops *ops = m->dev->ops;
     int64_t d = m->config.d;
-    ops->gather(m->dev, p->tokens, d, m->words, m->dev->frozen_type, p->on.token_id, p->on.token_row, false, b->sum);
-    ops->gather(m->dev, p->rows, d, m->positions, LW_F32, p->on.position, NULL, true, b->sum);
+    ops->gather(m->dev, &(lw_gather_args){.n = p->tokens,
+                                          .d = d,
+                                          .in = m->words,
+                                          .in_type = m->dev->frozen_type,
+                                          .in_index = p->on.token_id,
+                                          .out_index = p->on.token_row,
+                                          .out = b->sum});
+    ops->gather(m->dev, &(lw_gather_args){.n = p->rows,
+                                          .d = d,
+                                          .in = m->positions,
+                                          .in_type = LW_F32,
+                                          .in_index = p->on.position,
+                                          .accumulate = true,
+                                          .out = b->sum});
     normalise(m, &m->norm, p->rows, b);
     for (int64_t i = 0; i < m->config.layers; i++) {
         layer_forward(m, p, &m->layers[i], b);

@@ -42,21 +42,36 @@ static void run_layers_back(const lw_layer_run *run)
 
 static void embed(const lw_decoder *m, const lw_packing *p, float *x)
 {
-    m->dev->ops->gather(m->dev, p->tokens, m->config.d, m->embedding, m->dev->frozen_type, p->on.token_id,
-                        p->on.token_row, false, x);
+    m->dev->ops->gather(m->dev, &(lw_gather_args){.n = p->tokens,
+                                                  .d = m->config.d,
+                                                  .in = m->embedding,
+                                                  .in_type = m->dev->frozen_type,
+                                                  .in_index = p->on.token_id,
+                                                  .out_index = p->on.token_row,
+                                                  .out = x});
 }
 
 void lw_decoder_embed(const lw_decoder *m, int64_t count, const int32_t *ids, float *soft)
 {
-    m->dev->ops->gather(m->dev, count, m->config.d, m->embedding, m->dev->frozen_type, ids, NULL, false, soft);
+    m->dev->ops->gather(m->dev, &(lw_gather_args){.n = count,
+                                                  .d = m->config.d,
+                                                  .in = m->embedding,
+                                                  .in_type = m->dev->frozen_type,
+                                                  .in_index = ids,
+                                                  .out = soft});
 }
 
 void lw_decoder_forward(const lw_decoder *m, const lw_packing *p, const float *soft_tokens, const lw_kv_cache *cache,
                         lw_decoder_buffers *b)
 {
     float *x = b->layers[0].x_in;
-    m->dev->ops->gather(m->dev, p->prefix_rows, m->config.d, soft_tokens, LW_F32, p->on.prefix_source, p->on.prefix_row,
-                        false, x);
+    m->dev->ops->gather(m->dev, &(lw_gather_args){.n = p->prefix_rows,
+                                                  .d = m->config.d,
+                                                  .in = soft_tokens,
+                                                  .in_type = LW_F32,
+                                                  .in_index = p->on.prefix_source,
+                                                  .out_index = p->on.prefix_row,
+                                                  .out = x});
     embed(m, p, x);
     run_layers(&(lw_layer_run){.m = m, .p = p, .cache = cache, .b = b});
 }
@@ -66,8 +81,20 @@ static void scored_norm(const lw_decoder *m, const lw_packing *p, lw_dtype type,
 {
     const lw_device_ops *ops = m->dev->ops;
     const lw_hf_config *c = &m->config;
-    ops->gather(m->dev, p->supervised, c->d, b->x_out, LW_F32, p->on.scored_row, NULL, false, b->scored);
-    ops->rmsnorm(m->dev, p->supervised, c->d, c->rms_eps, b->scored, m->final_norm, type, y, b->scored_rstd);
+    ops->gather(m->dev, &(lw_gather_args){.n = p->supervised,
+                                          .d = c->d,
+                                          .in = b->x_out,
+                                          .in_type = LW_F32,
+                                          .in_index = p->on.scored_row,
+                                          .out = b->scored});
+    ops->rmsnorm(m->dev, &(lw_rmsnorm_args){.rows = p->supervised,
+                                            .d = c->d,
+                                            .eps = c->rms_eps,
+                                            .x = b->scored,
+                                            .w = m->final_norm,
+                                            .type = type,
+                                            .y = y,
+                                            .rstd = b->scored_rstd});
 }
 
 void lw_decoder_hidden(const lw_decoder *m, const lw_packing *p, lw_decoder_buffers *b)
@@ -105,11 +132,21 @@ static void scored_backward(const lw_decoder *m, const lw_packing *p, const floa
     const lw_device_ops *ops = m->dev->ops;
     int64_t d = m->config.d;
     ops->zero(m->dev, (size_t)(p->supervised * d) * sizeof(float), b->dscored);
-    ops->rmsnorm_backward(m->dev, p->supervised, d, b->scored, m->final_norm, b->scored_rstd, dy, b->dscored, LW_F32,
-                          NULL);
+    ops->rmsnorm_backward(m->dev, &(lw_rmsnorm_backward_args){.rows = p->supervised,
+                                                              .d = d,
+                                                              .x = b->scored,
+                                                              .w = m->final_norm,
+                                                              .rstd = b->scored_rstd,
+                                                              .dy = dy,
+                                                              .dx = b->dscored});
     ops->zero(m->dev, (size_t)(p->rows * d) * sizeof(float), b->dx);
     // Scored rows are distinct, so this is a plain scatter.
-    ops->gather(m->dev, p->supervised, d, b->dscored, LW_F32, NULL, p->on.scored_row, false, b->dx);
+    ops->gather(m->dev, &(lw_gather_args){.n = p->supervised,
+                                          .d = d,
+                                          .in = b->dscored,
+                                          .in_type = LW_F32,
+                                          .out_index = p->on.scored_row,
+                                          .out = b->dx});
     make_operand(m, p->rows * d, b->dx, b->dx_operand);
 }
 
@@ -148,8 +185,13 @@ void lw_decoder_loss(const lw_decoder *m, const lw_packing *p, bool gradient, lw
 void lw_decoder_backward(const lw_decoder *m, const lw_packing *p, lw_decoder_buffers *b, float *d_soft)
 {
     run_layers_back(&(lw_layer_run){.m = m, .p = p, .b = b});
-    m->dev->ops->gather(m->dev, p->prefix_rows, m->config.d, b->dx, LW_F32, p->on.prefix_row, p->on.prefix_source,
-                        false, d_soft);
+    m->dev->ops->gather(m->dev, &(lw_gather_args){.n = p->prefix_rows,
+                                                  .d = m->config.d,
+                                                  .in = b->dx,
+                                                  .in_type = LW_F32,
+                                                  .in_index = p->on.prefix_row,
+                                                  .out_index = p->on.prefix_source,
+                                                  .out = d_soft});
 }
 
 // --- as an encoder's backbone

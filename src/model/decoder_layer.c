@@ -39,9 +39,54 @@ static void *at(void *base, int64_t elements, lw_dtype type)
 
 // --- forward
 
-static lw_attention describe_attention(const lw_layer_run *run)
+// b->normed = the norm of the residual stream x.
+static void norm_forward(const lw_layer_run *run, const float *x, const float *w, float *rstd)
 {
     const lw_decoder *m = run->m;
+    m->dev->ops->rmsnorm(m->dev, &(lw_rmsnorm_args){.rows = run->p->rows,
+                                                    .d = m->config.d,
+                                                    .eps = m->config.rms_eps,
+                                                    .x = x,
+                                                    .w = w,
+                                                    .type = m->dev->frozen_type,
+                                                    .y = run->b->normed,
+                                                    .rstd = rstd});
+}
+
+// qkv: the queries and keys of a pass, or their gradients with `inverse`.
+static void rotate(const lw_layer_run *run, bool inverse, void *qkv)
+{
+    const lw_decoder *m = run->m;
+    m->dev->ops->rope(m->dev, &(lw_rope_args){.rows = run->p->rows,
+                                              .heads = m->config.heads + m->config.kv_heads,
+                                              .head_dim = m->config.head_dim,
+                                              .stride = m->qkv_width,
+                                              .type = m->dev->frozen_type,
+                                              .cos_sin = m->cos_sin,
+                                              .position = run->p->on.position,
+                                              .inverse = inverse,
+                                              .x = qkv});
+}
+
+static void into_cache(const lw_layer_run *run, const void *in, int64_t width, void *cached)
+{
+    const lw_decoder *m = run->m;
+    m->dev->ops->copy_rows(m->dev, &(lw_copy_rows_args){.n = run->p->rows,
+                                                        .d = width,
+                                                        .type = m->dev->frozen_type,
+                                                        .in = in,
+                                                        .in_stride = m->qkv_width,
+                                                        .out_index = run->p->on.cache_row,
+                                                        .out = cached,
+                                                        .out_stride = width});
+}
+
+// The attention of a layer, of the keys and values of the pass.
+static lw_attention describe_attention(const lw_layer_run *run, int64_t layer)
+{
+    const lw_decoder *m = run->m;
+    const lw_hf_config *c = &m->config;
+    const lw_decoder_layer_buffers *l = &run->b->layers[layer];
     const lw_packing *p = run->p;
     lw_attention a = lw_decoder_attention_limits(&m->config, &run->b->pass, &p->limits, m->dev->frozen_type);
     a.sequences = p->sequences;
@@ -51,57 +96,49 @@ static lw_attention describe_attention(const lw_layer_run *run)
     a.q_start = p->on.start;
     a.k_start = p->on.key_start;
     a.k_len = p->on.key_len;
-    if (run->cache != NULL) {
-        a.k_stride = a.v_stride = m->config.kv_heads * m->config.head_dim;
-    }
+    a.q = l->qkv;
+    a.k = at(l->qkv, c->heads * c->head_dim, a.type);
+    a.v = at(l->qkv, (c->heads + c->kv_heads) * c->head_dim, a.type);
+    a.o = l->attn;
+    a.lse = l->lse;
+    a.work = run->b->work;
     return a;
 }
 
 static void attention_forward(const lw_layer_run *run, int64_t layer)
 {
     const lw_decoder *m = run->m;
-    const lw_packing *p = run->p;
     const lw_kv_cache *cache = run->cache;
-    const lw_device_ops *ops = m->dev->ops;
-    const lw_hf_config *c = &m->config;
-    lw_decoder_layer_buffers *l = &run->b->layers[layer];
-    lw_dtype type = m->dev->frozen_type;
-    int64_t kv_width = c->kv_heads * c->head_dim;
-    void *k = at(l->qkv, c->heads * c->head_dim, type);
-    void *v = at(k, kv_width, type);
-    ops->rope(m->dev, p->rows, c->heads + c->kv_heads, c->head_dim, m->qkv_width, type, m->cos_sin, p->on.position,
-              false, l->qkv);
+    lw_attention a = describe_attention(run, layer);
+    rotate(run, false, run->b->layers[layer].qkv);
     if (cache != NULL) {
-        ops->copy_rows(m->dev, p->rows, kv_width, type, k, m->qkv_width, p->on.cache_row, cache->keys[layer], kv_width);
-        ops->copy_rows(m->dev, p->rows, kv_width, type, v, m->qkv_width, p->on.cache_row, cache->values[layer],
-                       kv_width);
-        k = cache->keys[layer];
-        v = cache->values[layer];
+        int64_t width = m->config.kv_heads * m->config.head_dim;
+        into_cache(run, a.k, width, cache->keys[layer]);
+        into_cache(run, a.v, width, cache->values[layer]);
+        a.k = cache->keys[layer];
+        a.v = cache->values[layer];
+        a.k_stride = a.v_stride = width;
     }
-    lw_attention a = describe_attention(run);
-    ops->attention(m->dev, &a, l->qkv, k, v, l->attn, l->lse, run->b->work);
+    m->dev->ops->attention(m->dev, &a);
 }
 
 void lw_decoder_layer_forward(const lw_layer_run *run, int64_t layer)
 {
     const lw_decoder *m = run->m;
     lw_decoder_buffers *b = run->b;
-    const lw_device_ops *ops = m->dev->ops;
-    const lw_hf_config *c = &m->config;
     const lw_decoder_layer *w = &m->layers[layer];
     lw_decoder_layer_buffers *l = &b->layers[layer];
     lw_dtype type = m->dev->frozen_type;
-    int64_t rows = run->p->rows;
     float *x_next = layer + 1 < b->layer_count ? b->layers[layer + 1].x_in : b->x_out;
 
-    ops->rmsnorm(m->dev, rows, c->d, c->rms_eps, l->x_in, w->attn_norm, type, b->normed, l->rstd_in);
+    norm_forward(run, l->x_in, w->attn_norm, l->rstd_in);
     map_forward(run, layer, LW_LORA_QKV, b->normed, w->qkv, w->qkv_bias, NULL, l->qkv, type);
     attention_forward(run, layer);
     map_forward(run, layer, LW_LORA_O, l->attn, w->o, w->o_bias, l->x_in, l->x_mid, LW_F32);
 
-    ops->rmsnorm(m->dev, rows, c->d, c->rms_eps, l->x_mid, w->mlp_norm, type, b->normed, l->rstd_mid);
+    norm_forward(run, l->x_mid, w->mlp_norm, l->rstd_mid);
     map_forward(run, layer, LW_LORA_GATE_UP, b->normed, w->gate_up, w->gate_up_bias, NULL, l->gate_up, type);
-    ops->swiglu(m->dev, rows, c->ffn, type, l->gate_up, b->mlp);
+    m->dev->ops->swiglu(m->dev, run->p->rows, m->config.ffn, type, l->gate_up, b->mlp);
     map_forward(run, layer, LW_LORA_DOWN, b->mlp, w->down, w->down_bias, l->x_mid, x_next, LW_F32);
 }
 
@@ -113,38 +150,35 @@ static void norm_backward(const lw_layer_run *run, const float *x, const float *
     const lw_decoder *m = run->m;
     lw_decoder_buffers *b = run->b;
     void *copy = b->dx_operand != (void *)b->dx ? b->dx_operand : NULL;
-    m->dev->ops->rmsnorm_backward(m->dev, run->p->rows, m->config.d, x, w, rstd, b->dnormed, b->dx, m->dev->frozen_type,
-                                  copy);
+    m->dev->ops->rmsnorm_backward(m->dev, &(lw_rmsnorm_backward_args){.rows = run->p->rows,
+                                                                      .d = m->config.d,
+                                                                      .x = x,
+                                                                      .w = w,
+                                                                      .rstd = rstd,
+                                                                      .dy = b->dnormed,
+                                                                      .dx = b->dx,
+                                                                      .type = m->dev->frozen_type,
+                                                                      .dx_copy = copy});
 }
 
 static void attention_backward(const lw_layer_run *run, int64_t layer)
 {
     const lw_decoder *m = run->m;
-    const lw_packing *p = run->p;
     lw_decoder_buffers *b = run->b;
     const lw_hf_config *c = &m->config;
-    lw_decoder_layer_buffers *l = &b->layers[layer];
-    lw_dtype type = m->dev->frozen_type;
-    int64_t q_width = c->heads * c->head_dim;
-    int64_t kv_width = c->kv_heads * c->head_dim;
-    lw_attention a = describe_attention(run);
-    void *k = at(l->qkv, q_width, type);
-    void *v = at(k, kv_width, type);
-    void *dk = at(b->dqkv, q_width, type);
-    void *dv = at(dk, kv_width, type);
-    m->dev->ops->attention_backward(m->dev, &a, l->qkv, k, v, l->attn, b->dattn, l->lse, b->dqkv, dk, dv, b->work);
-    m->dev->ops->rope(m->dev, p->rows, c->heads + c->kv_heads, c->head_dim, m->qkv_width, type, m->cos_sin,
-                      p->on.position, true, b->dqkv);
+    lw_attention a = describe_attention(run, layer);
+    void *dk = at(b->dqkv, c->heads * c->head_dim, a.type);
+    void *dv = at(dk, c->kv_heads * c->head_dim, a.type);
+    m->dev->ops->attention_backward(m->dev, &a, b->dattn, b->dqkv, dk, dv);
+    rotate(run, true, b->dqkv);
 }
 
 // Inputs of the maps are needed for the gradients of the updates alone. Attention's output is kept anyway; what one
 // pass over rows makes again is made again.
 static const void *normed_again(const lw_layer_run *run, const float *x, const float *w)
 {
-    const lw_decoder *m = run->m;
     if (run->b->pass.lora.rank > 0) {
-        m->dev->ops->rmsnorm(m->dev, run->p->rows, m->config.d, m->config.rms_eps, x, w, m->dev->frozen_type,
-                             run->b->normed, NULL);
+        norm_forward(run, x, w, NULL);
     }
     return run->b->normed;
 }

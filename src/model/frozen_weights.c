@@ -134,7 +134,13 @@ lw_status lw_weights_random(lw_device *dev, const lw_weight_list *l, uint64_t se
 {
     for (int64_t i = 0; i < l->count; i++) {
         const lw_weight *w = &l->items[i];
-        dev->ops->random_normal(dev, w->elements, seed, (uint64_t)(i + 1), w->mean, 0.02F, w->type, w->out);
+        dev->ops->random_normal(dev, &(lw_random_normal_args){.n = w->elements,
+                                                              .seed = seed,
+                                                              .stream = (uint64_t)(i + 1),
+                                                              .mean = w->mean,
+                                                              .std = 0.02F,
+                                                              .type = w->type,
+                                                              .out = w->out});
         lw_beat_tell(&dev->beat);
         LW_TRY(lw_signal_check(LW_OK));
     }

@@ -45,14 +45,28 @@ void lw_adapter_forward(lw_device *dev, const lw_params *params, const lw_adapte
     dev->ops->gelu(dev, rows * a->hidden, b->up, b->act);
     lw_linear_forward(dev, params, &a->down, rows, b->act, false, b->u);
     lw_linear_forward(dev, params, &a->skip, rows, b->norm.y, true, b->u);
-    dev->ops->rmsscale(dev, rows, a->d, LW_ADAPTER_EPS, a->scale, lw_param_at(params, a->gain), b->u, b->soft, b->rstd);
+    dev->ops->rmsscale(dev, &(lw_rmsscale_args){.rows = rows,
+                                                .d = a->d,
+                                                .eps = LW_ADAPTER_EPS,
+                                                .scale = a->scale,
+                                                .gain = lw_param_at(params, a->gain),
+                                                .x = b->u,
+                                                .y = b->soft,
+                                                .rstd = b->rstd});
 }
 
 void lw_adapter_backward(lw_device *dev, const lw_params *params, const lw_adapter *a, int64_t rows, const float *z,
                          lw_adapter_buffers *b, float *dz)
 {
-    dev->ops->rmsscale_backward(dev, rows, a->d, a->scale, lw_param_at(params, a->gain), b->u, b->rstd, b->d_soft,
-                                b->du, lw_grad_at(params, a->gain));
+    dev->ops->rmsscale_backward(dev, &(lw_rmsscale_backward_args){.rows = rows,
+                                                                  .d = a->d,
+                                                                  .scale = a->scale,
+                                                                  .gain = lw_param_at(params, a->gain),
+                                                                  .x = b->u,
+                                                                  .rstd = b->rstd,
+                                                                  .dy = b->d_soft,
+                                                                  .dx = b->du,
+                                                                  .dgain = lw_grad_at(params, a->gain)});
     lw_linear_backward(dev, params, &a->down, rows, b->act, b->du, false, b->d_up);
     dev->ops->gelu_backward(dev, rows * a->hidden, b->up, b->d_up, b->d_up);
     lw_linear_backward(dev, params, &a->up, rows, b->norm.y, b->d_up, false, b->d_norm);

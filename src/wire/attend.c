@@ -95,7 +95,7 @@ void lw_attend_layout(lw_arena *arena, lw_device *dev, const lw_attend *a, const
     out->work = lw_arena_take(arena, (int64_t)dev->ops->attention_work_bytes(dev, &most), 1);
 }
 
-static lw_attention describe(const lw_attend *a, const lw_attend_rows *rows)
+static lw_attention describe(const lw_attend *a, const lw_attend_rows *rows, const lw_attend_buffers *b)
 {
     return (lw_attention){.sequences = rows->sequences,
                           .q_heads = a->heads,
@@ -112,13 +112,31 @@ static lw_attention describe(const lw_attend *a, const lw_attend_rows *rows)
                           .v_stride = a->d,
                           .o_stride = a->d,
                           .scale = 1.0F / sqrtf((float)a->head_dim),
-                          .type = LW_F32};
+                          .type = LW_F32,
+                          .q = b->q,
+                          .k = b->k,
+                          .v = b->v,
+                          .o = b->attn,
+                          .lse = b->lse,
+                          .work = b->work};
 }
 
 static void rotate(lw_device *dev, const lw_attend *a, const lw_attend_rows *rows, bool inverse, float *q, float *k)
 {
-    dev->ops->rope(dev, rows->q_rows, a->heads, a->head_dim, a->d, LW_F32, rows->cos_sin, rows->q_position, inverse, q);
-    dev->ops->rope(dev, rows->k_rows, a->heads, a->head_dim, a->d, LW_F32, rows->cos_sin, rows->k_position, inverse, k);
+    lw_rope_args rope = {.rows = rows->q_rows,
+                         .heads = a->heads,
+                         .head_dim = a->head_dim,
+                         .stride = a->d,
+                         .type = LW_F32,
+                         .cos_sin = rows->cos_sin,
+                         .position = rows->q_position,
+                         .inverse = inverse,
+                         .x = q};
+    dev->ops->rope(dev, &rope);
+    rope.rows = rows->k_rows;
+    rope.position = rows->k_position;
+    rope.x = k;
+    dev->ops->rope(dev, &rope);
 }
 
 void lw_attend_forward(lw_device *dev, const lw_params *params, const lw_attend *a, const lw_attend_rows *rows,
@@ -130,8 +148,8 @@ void lw_attend_forward(lw_device *dev, const lw_params *params, const lw_attend 
     lw_linear_forward(dev, params, &a->k, rows->k_rows, s, false, b->k);
     lw_linear_forward(dev, params, &a->v, rows->k_rows, s, false, b->v);
     rotate(dev, a, rows, false, b->q, b->k);
-    lw_attention attention = describe(a, rows);
-    dev->ops->attention(dev, &attention, b->q, b->k, b->v, b->attn, b->lse, b->work);
+    lw_attention attention = describe(a, rows, b);
+    dev->ops->attention(dev, &attention);
     dev->ops->copy(dev, x, (size_t)(rows->q_rows * a->d) * sizeof *x, y);
     lw_linear_forward(dev, params, &a->o, rows->q_rows, b->attn, true, y);
 }
@@ -141,10 +159,9 @@ void lw_attend_backward(lw_device *dev, const lw_params *params, const lw_attend
 {
     const float *s = a->self ? b->norm.y : states;
     float *ds = a->self ? b->d_norm : d_states;
-    lw_attention attention = describe(a, rows);
+    lw_attention attention = describe(a, rows, b);
     lw_linear_backward(dev, params, &a->o, rows->q_rows, b->attn, d, false, b->d_attn);
-    dev->ops->attention_backward(dev, &attention, b->q, b->k, b->v, b->attn, b->d_attn, b->lse, b->dq, b->dk, b->dv,
-                                 b->work);
+    dev->ops->attention_backward(dev, &attention, b->d_attn, b->dq, b->dk, b->dv);
     rotate(dev, a, rows, true, b->dq, b->dk);
     lw_linear_backward(dev, params, &a->q, rows->q_rows, b->norm.y, b->dq, false, b->d_norm);
     lw_linear_backward(dev, params, &a->k, rows->k_rows, s, b->dk, true, ds);

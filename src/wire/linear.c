@@ -94,15 +94,30 @@ void lw_layernorm_layout(lw_arena *arena, int64_t rows, int64_t d, lw_layernorm_
 void lw_layernorm_forward(lw_device *dev, const lw_params *params, const lw_layernorm *l, int64_t rows, const float *x,
                           lw_layernorm_buffers *b)
 {
-    dev->ops->layernorm(dev, rows, l->d, LW_LAYERNORM_EPS, x, lw_param_at(params, l->gain),
-                        lw_param_at(params, l->bias), b->y, b->mean, b->rstd);
+    dev->ops->layernorm(dev, &(lw_layernorm_args){.rows = rows,
+                                                  .d = l->d,
+                                                  .eps = LW_LAYERNORM_EPS,
+                                                  .x = x,
+                                                  .g = lw_param_at(params, l->gain),
+                                                  .b = lw_param_at(params, l->bias),
+                                                  .y = b->y,
+                                                  .mean = b->mean,
+                                                  .rstd = b->rstd});
 }
 
 void lw_layernorm_backward(lw_device *dev, const lw_params *params, const lw_layernorm *l, int64_t rows, const float *x,
                            const lw_layernorm_buffers *b, const float *dy, float *dx)
 {
-    dev->ops->layernorm_backward(dev, rows, l->d, x, lw_param_at(params, l->gain), b->mean, b->rstd, dy, dx,
-                                 lw_grad_at(params, l->gain), lw_grad_at(params, l->bias));
+    dev->ops->layernorm_backward(dev, &(lw_layernorm_backward_args){.rows = rows,
+                                                                    .d = l->d,
+                                                                    .x = x,
+                                                                    .g = lw_param_at(params, l->gain),
+                                                                    .mean = b->mean,
+                                                                    .rstd = b->rstd,
+                                                                    .dy = dy,
+                                                                    .dx = dx,
+                                                                    .dg = lw_grad_at(params, l->gain),
+                                                                    .db = lw_grad_at(params, l->bias)});
 }
 
 lw_feed_forward lw_feed_forward_declare(lw_params *params, const char *name, int64_t d, int64_t ffn)

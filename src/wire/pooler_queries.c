@@ -76,8 +76,12 @@ static void forward(lw_device *dev, const lw_params *params, const lw_pooler *ba
     const pooler *p = (const pooler *)base;
     lw_transformer_buffers *stack = &((buffers *)buffers_base)->stack;
     lw_attend_rows rows = rows_of(batch);
-    dev->ops->gather(dev, batch->z_rows, base->d_z, lw_param_at(params, p->queries), LW_F32, batch->on.z_index, NULL,
-                     false, lw_transformer_input(&p->stack, stack, buffers_base->z_mid));
+    dev->ops->gather(dev, &(lw_gather_args){.n = batch->z_rows,
+                                            .d = base->d_z,
+                                            .in = lw_param_at(params, p->queries),
+                                            .in_type = LW_F32,
+                                            .in_index = batch->on.z_index,
+                                            .out = lw_transformer_input(&p->stack, stack, buffers_base->z_mid)});
     lw_transformer_forward(dev, params, &p->stack, &rows, states, stack, buffers_base->z_mid);
 }
 

@@ -81,7 +81,12 @@ static void forward(lw_device *dev, const lw_params *params, const lw_reader *ba
     const lw_packing *p = &b->windows.packing;
     (void)batch;
     lw_bert_forward(base->model, p, &b->pass);
-    dev->ops->gather(dev, p->supervised, r->config.d, b->pass.x, LW_F32, p->on.scored_row, NULL, false, b->states);
+    dev->ops->gather(dev, &(lw_gather_args){.n = p->supervised,
+                                            .d = r->config.d,
+                                            .in = b->pass.x,
+                                            .in_type = LW_F32,
+                                            .in_index = p->on.scored_row,
+                                            .out = b->states});
     lw_linear_forward(dev, params, &r->project, p->supervised, b->states, false, x_out);
 }
 

@@ -85,8 +85,12 @@ static void forward(lw_device *dev, const lw_params *params, const lw_reader *ba
     const reader *r = (const reader *)base;
     lw_transformer_buffers *b = &((buffers *)buffers_base)->stack;
     lw_attend_rows rows = rows_of(batch);
-    dev->ops->gather(dev, batch->tokens, r->base.width, lw_param_at(params, r->embedding), LW_F32, batch->on.token,
-                     NULL, false, lw_transformer_input(&r->stack, b, x_out));
+    dev->ops->gather(dev, &(lw_gather_args){.n = batch->tokens,
+                                            .d = r->base.width,
+                                            .in = lw_param_at(params, r->embedding),
+                                            .in_type = LW_F32,
+                                            .in_index = batch->on.token,
+                                            .out = lw_transformer_input(&r->stack, b, x_out)});
     lw_transformer_forward(dev, params, &r->stack, &rows, NULL, b, x_out);
 }
 

@@ -264,8 +264,12 @@ static void llm_pass(void *context)
     int64_t d = wire->adapters[j].d;
     lw_adapter_forward(dev, &wire->params, &wire->adapters[j], step->batch.z_rows, z, adapter);
     if (step->task_rows > 0) {
-        dev->ops->gather(dev, step->task_rows, d, lw_param_at(&wire->params, wire->task[j]), LW_F32, p->on.task, NULL,
-                         false, adapter->soft + step->batch.z_rows * d);
+        dev->ops->gather(dev, &(lw_gather_args){.n = step->task_rows,
+                                                .d = d,
+                                                .in = lw_param_at(&wire->params, wire->task[j]),
+                                                .in_type = LW_F32,
+                                                .in_index = p->on.task,
+                                                .out = adapter->soft + step->batch.z_rows * d});
     }
     report(spec, LW_PHASE_ADAPTER_FORWARD, j);
     lw_decoder_forward(step->decoders[j], p, adapter->soft, NULL, &step->llm[j]);

@@ -10,8 +10,15 @@
 static void launch_rope(const op_test *t, void *const *p)
 {
     const shape_rope *s = &t->of->rope;
-    t->dev->ops->rope(t->dev, s->rows, s->heads, s->head_dim, s->heads * s->head_dim + s->pad, t->type, p[0], p[1],
-                      s->inverse, p[2]);
+    t->dev->ops->rope(t->dev, &(lw_rope_args){.rows = s->rows,
+                                              .heads = s->heads,
+                                              .head_dim = s->head_dim,
+                                              .stride = s->heads * s->head_dim + s->pad,
+                                              .type = t->type,
+                                              .cos_sin = p[0],
+                                              .position = p[1],
+                                              .inverse = s->inverse,
+                                              .x = p[2]});
 }
 
 typedef struct rope_context {
@@ -136,7 +143,7 @@ static void lay_out(op_test *t, const shape_attention *s, attention_context *c)
     }
 }
 
-// The descriptor for the device; indices are buffers 0, 1, 2.
+// The descriptor for the device; buffers 0, 1, 2 are the indices, 3, 4, 5 are q, k, v, 6 is the work space, 7 is o.
 static lw_attention descriptor(const op_test *t, const attention_context *c, void *const *p)
 {
     lw_attention a = {.sequences = c->r.sequences, .q_heads = c->r.q_heads, .kv_heads = c->r.kv_heads};
@@ -148,6 +155,11 @@ static lw_attention descriptor(const op_test *t, const attention_context *c, voi
         a.q_start = p[0];
         a.k_start = p[1];
         a.k_len = p[2];
+        a.q = p[3];
+        a.k = p[4];
+        a.v = p[5];
+        a.work = p[6];
+        a.o = p[7];
     }
     a.q_stride = c->r.q_stride;
     a.k_stride = c->r.k_stride;
@@ -209,7 +221,8 @@ static bool wants_lse(const op_test *t)
 static void launch_attention(const op_test *t, void *const *p)
 {
     lw_attention a = descriptor(t, t->context, p);
-    t->dev->ops->attention(t->dev, &a, p[3], p[4], p[5], p[7], wants_lse(t) ? p[8] : NULL, p[6]);
+    a.lse = wants_lse(t) ? p[8] : NULL;
+    t->dev->ops->attention(t->dev, &a);
 }
 
 static void build_attention(op_test *t, const op_case *o)
@@ -246,7 +259,8 @@ static double loss_attention(void *context)
 static void launch_attention_backward(const op_test *t, void *const *p)
 {
     lw_attention a = descriptor(t, t->context, p);
-    t->dev->ops->attention_backward(t->dev, &a, p[3], p[4], p[5], p[7], p[8], p[9], p[10], p[11], p[12], p[6]);
+    a.lse = p[9];
+    t->dev->ops->attention_backward(t->dev, &a, p[8], p[10], p[11], p[12]);
 }
 
 static void build_attention_backward(op_test *t, const op_case *o)

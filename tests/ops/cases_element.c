@@ -254,7 +254,9 @@ static void build_cast(op_test *t, const op_case *o)
 static void launch_random_normal(const op_test *t, void *const *p)
 {
     const shape_random *s = &t->of->random;
-    t->dev->ops->random_normal(t->dev, s->n, 42, 7, s->mean, s->std, t->type, p[0]);
+    t->dev->ops->random_normal(
+        t->dev, &(lw_random_normal_args){
+                    .n = s->n, .seed = 42, .stream = 7, .mean = s->mean, .std = s->std, .type = t->type, .out = p[0]});
 }
 
 static void build_random_normal(op_test *t, const op_case *o)

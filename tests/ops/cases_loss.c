@@ -170,6 +170,29 @@ static void build_sqnorm(op_test *t, const op_case *o)
     t->bytes = (double)n * 4.0;
 }
 
+static void launch_dot(const op_test *t, void *const *p)
+{
+    t->dev->ops->dot(t->dev, t->of->rows.rows, p[0], p[1], p[2]);
+}
+
+static void build_dot(op_test *t, const op_case *o)
+{ // variant 1: a NaN
+    int64_t n = o->rows.rows;
+    op_describe(t, "n=%lld variant=%d", (long long)n, o->rows.variant);
+    double *x = op_normal(t, n, 1.0, LW_F32), *y = op_normal(t, n, 1.0, LW_F32);
+    if (o->rows.variant == 1) {
+        y[n / 3] = (double)NAN;
+    }
+    op_input(t, "x", LW_F32, n, x);
+    op_input(t, "y", LW_F32, n, y);
+    int out = op_update(t, "out", LW_F32, 1, op_normal(t, 1, 1.0, LW_F32), 1e-6);
+    for (int64_t i = 0; i < n; i++) {
+        t->buffer[out].expect[0] += x[i] * y[i];
+    }
+    t->launch = launch_dot;
+    t->bytes = (double)n * 8.0;
+}
+
 // --- AdamW
 
 static lw_adamw adamw_of(const shape_adamw *s)
@@ -245,6 +268,10 @@ static void build_adamw(op_test *t, const op_case *c)
     {                                                                                    \
         .op = "sqnorm", .build = build_sqnorm, .typed = true, .rows = { n, 0, variant_ } \
     }
+#define DOT(n, variant)                                            \
+    {                                                              \
+        .op = "dot", .build = build_dot, .rows = { n, 0, variant } \
+    }
 #define ADAMW(n, clip, step, factor)                                            \
     {                                                                           \
         .op = "adamw", .build = build_adamw, .adamw = { n, clip, step, factor } \
@@ -273,6 +300,11 @@ const op_case loss_cases[] = {
     SQNORM(1001, 1),
     SQNORM(1001, 2),
     SQNORM(1001, 3),
+    DOT(0, 0),
+    DOT(1, 0),
+    DOT(1000, 0),
+    DOT(300001, 0),
+    DOT(1001, 1),
     ADAMW(1, 0.0f, 1, 1.0),
     ADAMW(33, 1.0f, 1, 1.0),
     ADAMW(1000, 1.0f, 2, 1.0),

@@ -141,8 +141,9 @@ struct op_case {
 };
 
 // The table: cases_*.c.
-extern const op_case gemm_cases[], row_cases[], attention_cases[], element_cases[], loss_cases[];
-extern const int gemm_case_count, row_case_count, attention_case_count, element_case_count, loss_case_count;
+extern const op_case gemm_cases[], norm_cases[], row_cases[], attention_cases[], element_cases[], loss_cases[];
+extern const int gemm_case_count, norm_case_count, row_case_count, attention_case_count, element_case_count,
+    loss_case_count;
 
 // --- for cases
 
