@@ -23,21 +23,6 @@ static json_t *times_json(const lw_bench_times *t)
     return json_pack("{s:f, s:f, s:f, s:f}", "min", t->min_s, "median", t->median_s, "p95", t->p95_s, "max", t->max_s);
 }
 
-static void put_text(json_t *o, const char *key, const char *value)
-{
-    json_object_set_new(o, key, json_string(value));
-}
-
-static void put(json_t *o, const char *key, double value)
-{
-    json_object_set_new(o, key, lw_json_number(value));
-}
-
-static void put_count(json_t *o, const char *key, int64_t value)
-{
-    json_object_set_new(o, key, json_integer(value));
-}
-
 // What was measured, where, and with which build, so that a measurement can be repeated.
 static void put_origin(json_t *o, const lw_bench *b, const char *command, uint64_t config_hash)
 {
@@ -45,32 +30,32 @@ static void put_origin(json_t *o, const lw_bench *b, const char *command, uint64
     char text[256];
     char date[LW_UTC_BYTES];
     lw_utc_now(date);
-    put_text(o, "date", date);
-    put_text(o, "command", command);
-    put_text(o, "lwmpi", lw_version());
-    put_text(o, "commit", lw_commit());
-    put_text(o, "config", job->config->path);
+    lw_json_put_text(o, "date", date);
+    lw_json_put_text(o, "command", command);
+    lw_json_put_text(o, "lwmpi", lw_version());
+    lw_json_put_text(o, "commit", lw_commit());
+    lw_json_put_text(o, "config", job->config->path);
     snprintf(text, sizeof text, "%016llx", (unsigned long long)config_hash);
-    put_text(o, "config_hash", text);
-    put_text(o, "machine", lw_comm_host(job->comm));
-    put_text(o, "device", job->dev->description);
+    lw_json_put_text(o, "config_hash", text);
+    lw_json_put_text(o, "machine", lw_comm_host(job->comm));
+    lw_json_put_text(o, "device", job->dev->description);
     lw_comm_version(text, sizeof text);
-    put_text(o, "mpi", text);
-    put_text(o, "blas", lw_blas_text());
+    lw_json_put_text(o, "mpi", text);
+    lw_json_put_text(o, "blas", lw_blas_text());
     lw_cuda_version(text, sizeof text);
-    put_text(o, "cuda", text);
+    lw_json_put_text(o, "cuda", text);
     lw_cublas_version_of(job->dev, text, sizeof text);
-    put_text(o, "cublas", text);
+    lw_json_put_text(o, "cublas", text);
     lw_nccl_version(text, sizeof text);
-    put_text(o, "nccl", text);
-    put_count(o, "ranks", job->ranks);
-    put_count(o, "threads", job->threads);
-    put_count(o, "batch_samples", b->global);
-    put_count(o, "latents", lw_config_latents(job->config, b->options.source_tokens));
-    put_count(o, "answer_tokens", b->options.answer_tokens);
-    put_count(o, "source_tokens", b->options.source_tokens);
-    put_count(o, "warmup_steps", b->options.warmup);
-    put_count(o, "steps", b->options.steps);
+    lw_json_put_text(o, "nccl", text);
+    lw_json_put_i64(o, "ranks", job->ranks);
+    lw_json_put_i64(o, "threads", job->threads);
+    lw_json_put_i64(o, "batch_samples", b->global);
+    lw_json_put_i64(o, "latents", lw_config_latents(job->config, b->options.source_tokens));
+    lw_json_put_i64(o, "answer_tokens", b->options.answer_tokens);
+    lw_json_put_i64(o, "source_tokens", b->options.source_tokens);
+    lw_json_put_i64(o, "warmup_steps", b->options.warmup);
+    lw_json_put_i64(o, "steps", b->options.steps);
 }
 
 static json_t *phases_json(const lw_bench_times *phases)
@@ -102,25 +87,25 @@ static void put_rates(json_t *o, const lw_bench *b, const lw_hf_config *const *c
     for (int64_t j = 0; j < job->llm_count; j++) {
         rows += shape->rows[j];
     }
-    put(o, "samples_per_s", samples_per_s);
-    put(o, "tokens_per_s", samples_per_s * rows);
+    lw_json_put_f64(o, "samples_per_s", samples_per_s);
+    lw_json_put_f64(o, "tokens_per_s", samples_per_s * rows);
     json_object_set_new(o, "step_s", times_json(&r->step));
-    put(o, "enqueue_s", r->enqueue_s);
-    put(o, "flop_per_sample", flop_per_sample);
-    put(o, "flop_per_s", samples_per_s * flop_per_sample);
-    put(o, "gemm_flop_per_s", r->gemm_flop_per_s);
-    put(o, "gemm_median_flop_per_s", r->gemm_median_flop_per_s);
+    lw_json_put_f64(o, "enqueue_s", r->enqueue_s);
+    lw_json_put_f64(o, "flop_per_sample", flop_per_sample);
+    lw_json_put_f64(o, "flop_per_s", samples_per_s * flop_per_sample);
+    lw_json_put_f64(o, "gemm_flop_per_s", r->gemm_flop_per_s);
+    lw_json_put_f64(o, "gemm_median_flop_per_s", r->gemm_median_flop_per_s);
     json_object_set_new(o, "gemm_shape",
                         json_pack("{s:I, s:I, s:I}", "m", (json_int_t)r->largest.m, "n", (json_int_t)r->largest.n, "k",
                                   (json_int_t)r->largest.k));
-    put(o, "mfu", samples_per_s * flop_per_sample / (r->gemm_flop_per_s * job->ranks));
-    put(o, "weight_bytes", weight_bytes);
-    put(o, "copy_bytes_per_s", r->copy_bytes_per_s);
-    put(o, "weight_read_s", weight_bytes / r->copy_bytes_per_s);
-    put(o, "weight_read_share_of_step", weight_bytes / r->copy_bytes_per_s / r->step.median_s);
+    lw_json_put_f64(o, "mfu", samples_per_s * flop_per_sample / (r->gemm_flop_per_s * job->ranks));
+    lw_json_put_f64(o, "weight_bytes", weight_bytes);
+    lw_json_put_f64(o, "copy_bytes_per_s", r->copy_bytes_per_s);
+    lw_json_put_f64(o, "weight_read_s", weight_bytes / r->copy_bytes_per_s);
+    lw_json_put_f64(o, "weight_read_share_of_step", weight_bytes / r->copy_bytes_per_s / r->step.median_s);
     json_object_set_new(o, "products_s", times_json(&r->products));
-    put(o, "products_flop_per_s", r->product_flop / r->products.median_s);
-    put(o, "products_share_of_step", r->products.median_s / r->step.median_s);
+    lw_json_put_f64(o, "products_flop_per_s", r->product_flop / r->products.median_s);
+    lw_json_put_f64(o, "products_share_of_step", r->products.median_s / r->step.median_s);
 }
 
 // "..._predicted" come from the layouts, that of the GPU with what driver and libraries take. "gpu_bytes_used" is the
@@ -129,19 +114,19 @@ static void put_memory(json_t *o, const lw_bench *b, size_t workspace_bytes)
 {
     const lw_job *job = b->job;
     size_t predicted = job->frozen_bytes + job->wire_memory.size_bytes + workspace_bytes;
-    put_count(o, "device_bytes", (int64_t)b->result.peak_bytes);
-    put_count(o, "device_bytes_predicted", (int64_t)predicted);
+    lw_json_put_i64(o, "device_bytes", (int64_t)b->result.peak_bytes);
+    lw_json_put_i64(o, "device_bytes_predicted", (int64_t)predicted);
     int index = lw_cuda_index(job->dev);
     size_t free_bytes = 0;
     size_t total_bytes = 0;
     lw_error ignored;
     if (index >= 0 && lw_cuda_memory_of(index, &ignored, &free_bytes, &total_bytes) == LW_OK) {
-        put_count(o, "gpu_bytes_used", (int64_t)(total_bytes - free_bytes));
+        lw_json_put_i64(o, "gpu_bytes_used", (int64_t)(total_bytes - free_bytes));
         lw_device_rates rates;
         bool known = false;
         if (lw_forecast_rates(job, &ignored, &rates, &known) == LW_OK && known) {
-            put_count(o, "gpu_bytes_predicted",
-                      (int64_t)predicted + (int64_t)lw_device_runtime_bytes(&rates, job->ranks));
+            lw_json_put_i64(o, "gpu_bytes_predicted",
+                            (int64_t)predicted + (int64_t)lw_device_runtime_bytes(&rates, job->ranks));
         }
     }
 }
@@ -241,8 +226,8 @@ static void leave_record(const lw_bench *b, const lw_sample_shape *shape, json_t
         status = lw_forecast_step(&rates, &w, &r, &err, &step_s, source, &measured);
     }
     if (status == LW_OK && known) {
-        json_object_set_new(o, "predicted_samples_per_s", lw_json_number((double)b->global / step_s));
-        json_object_set_new(o, "predicted_from", json_string(source));
+        lw_json_put_f64(o, "predicted_samples_per_s", (double)b->global / step_s);
+        lw_json_put_text(o, "predicted_from", source);
         snprintf(r.source, sizeof r.source, "bench");
         for (int p = 0; p < LW_PHASE_COUNT; p++) {
             r.measured_s[p] = b->result.phase[p].median_s;

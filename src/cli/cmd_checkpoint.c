@@ -201,21 +201,21 @@ static json_t *row_json(const row *r)
 {
     json_t *o = json_object();
     char problem[sizeof r->problem];
-    json_object_set_new(o, "name", json_string(r->name));
-    json_object_set_new(o, "path", json_string(r->path));
+    lw_json_put_text(o, "name", r->name);
+    lw_json_put_text(o, "path", r->path);
     json_object_set_new(o, "ok", json_boolean(r->ok));
     json_object_set_new(o, "problem",
                         r->ok ? json_null() : json_string(lw_printable(r->problem, problem, sizeof problem)));
     json_object_set_new(o, "latest", json_boolean(r->latest));
     json_object_set_new(o, "best", json_boolean(r->best));
     if (r->known) {
-        json_object_set_new(o, "step", json_integer(r->info.step));
-        json_object_set_new(o, "samples", json_integer(r->info.samples));
-        json_object_set_new(o, "epoch", json_integer(r->info.epoch));
-        json_object_set_new(o, "created", json_string(r->info.created));
-        json_object_set_new(o, "bytes", json_integer(r->info.bytes));
-        json_object_set_new(o, "eval_nll", lw_json_number(r->info.eval_nll));
-        json_object_set_new(o, "lwmpi", json_string(r->info.lwmpi_version));
+        lw_json_put_i64(o, "step", r->info.step);
+        lw_json_put_i64(o, "samples", r->info.samples);
+        lw_json_put_i64(o, "epoch", r->info.epoch);
+        lw_json_put_text(o, "created", r->info.created);
+        lw_json_put_i64(o, "bytes", r->info.bytes);
+        lw_json_put_f64(o, "eval_nll", r->info.eval_nll);
+        lw_json_put_text(o, "lwmpi", r->info.lwmpi_version);
     }
     return o;
 }

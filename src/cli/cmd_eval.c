@@ -5,6 +5,7 @@
 #include "cli/options.h"
 #include "eval/against.h"
 #include "eval/gates.h"
+#include "io/json.h"
 #include "plan/rank_choice.h"
 #include "run/checkpoint.h"
 
@@ -76,7 +77,7 @@ static lw_status show(const lw_job *job, const lw_eval_result *result, const lw_
         return LW_OK;
     }
     LW_TRY(lw_eval_json(job, result, err, &figures));
-    json_object_set_new(figures, "checkpoint", json_string(checkpoint));
+    lw_json_put_text(figures, "checkpoint", checkpoint);
     if (a->against != NULL) {
         json_object_set_new(figures, "against", lw_against_json(job, against, a->against));
     }

@@ -12,6 +12,7 @@
 #include "io/json.h"
 #include "plan/forecast.h"
 #include "plan/rank_choice.h"
+#include "run/loss_keys.h"
 #include "train/trainer.h"
 
 // A run directory that holds a checkpoint may be continued only with the configuration that began it.
@@ -109,29 +110,28 @@ static json_t *summary_json(const lw_job *job, const lw_trainer *t, const lw_for
 {
     lw_teacher_figures f;
     json_t *o = json_object();
-    json_object_set_new(o, "lwmpi", json_string(lw_version()));
-    json_object_set_new(o, "commit", json_string(lw_commit()));
-    json_object_set_new(o, "config", json_string(job->config->path));
-    json_object_set_new(o, "device", json_string(job->dev->description));
-    json_object_set_new(o, "ranks", json_integer(job->ranks));
-    json_object_set_new(o, "steps", json_integer(t->state.step));
-    json_object_set_new(o, "skipped", json_integer(t->state.skipped));
-    json_object_set_new(o, "samples", json_integer(t->state.samples));
-    json_object_set_new(o, "train_s", lw_json_number(t->state.train_s));
-    json_object_set_new(o, "wall_s", lw_json_number(wall_s));
-    json_object_set_new(o, "samples_per_s", lw_json_number((double)t->state.samples / t->state.train_s));
-    json_object_set_new(o, "device_bytes", json_integer((json_int_t)job->dev->peak_bytes));
-    json_object_set_new(o, "loss", lw_json_number(t->mean_loss));
+    lw_json_put_text(o, "lwmpi", lw_version());
+    lw_json_put_text(o, "commit", lw_commit());
+    lw_json_put_text(o, "config", job->config->path);
+    lw_json_put_text(o, "device", job->dev->description);
+    lw_json_put_i64(o, "ranks", job->ranks);
+    lw_json_put_i64(o, "steps", t->state.step);
+    lw_json_put_i64(o, "skipped", t->state.skipped);
+    lw_json_put_i64(o, "samples", t->state.samples);
+    lw_json_put_f64(o, "train_s", t->state.train_s);
+    lw_json_put_f64(o, "wall_s", wall_s);
+    lw_json_put_f64(o, "samples_per_s", (double)t->state.samples / t->state.train_s);
+    lw_json_put_i64(o, "device_bytes", (int64_t)job->dev->peak_bytes);
+    lw_json_put_f64(o, lw_loss_key(LW_LOSS_TRAINING), t->mean_loss);
     for (int64_t j = 0; j < job->llm_count; j++) {
-        char key[80];
-        snprintf(key, sizeof key, "loss_%s", job->llms[j].name);
-        json_object_set_new(o, key, lw_json_number(t->loss[j]));
+        char key[LW_LOSS_KEY_BYTES];
+        lw_json_put_f64(o, lw_loss_key_of_model(LW_LOSS_TRAINING, job->llms[j].name, key), t->loss[j]);
     }
-    json_object_set_new(o, "checkpoints", json_integer(t->saves.count));
-    json_object_set_new(o, "checkpoint_write_s", lw_json_number(t->saves.write_s));
-    json_object_set_new(o, "checkpoint_stall_s", lw_json_number(t->saves.stall_s));
-    json_object_set_new(o, "checkpoint_stall_share",
-                        lw_json_number(t->saves.between_s > 0.0 ? t->saves.stall_s / t->saves.between_s : 0.0));
+    lw_json_put_i64(o, "checkpoints", t->saves.count);
+    lw_json_put_f64(o, "checkpoint_write_s", t->saves.write_s);
+    lw_json_put_f64(o, "checkpoint_stall_s", t->saves.stall_s);
+    lw_json_put_f64(o, "checkpoint_stall_share",
+                    t->saves.between_s > 0.0 ? t->saves.stall_s / t->saves.between_s : 0.0);
     if (lw_trainer_teachers(t, &f)) {
         json_object_set_new(o, "teacher",
                             json_pack("{s:I, s:I, s:I, s:f, s:f}", "samples", (json_int_t)f.samples, "samples_made",
@@ -140,12 +140,12 @@ static json_t *summary_json(const lw_job *job, const lw_trainer *t, const lw_for
     }
     lw_forecast_summary(forecast, t, o);
     if (evaluation != NULL) {
-        json_object_set_new(o, "gain_over_shuffled", lw_json_number(evaluation->mean_gain.f1));
+        lw_json_put_f64(o, "gain_over_shuffled", evaluation->mean_gain.f1);
         for (int64_t j = 0; j < job->llm_count; j++) {
             for (int mode = 0; mode < LW_EVAL_MODE_COUNT; mode++) {
                 char key[96];
                 snprintf(key, sizeof key, "f1_%s_%s", lw_eval_mode_key((lw_eval_mode)mode), job->llms[j].name);
-                json_object_set_new(o, key, lw_json_number(lw_eval_f1(evaluation, j, (lw_eval_mode)mode)));
+                lw_json_put_f64(o, key, lw_eval_f1(evaluation, j, (lw_eval_mode)mode));
             }
         }
     }

@@ -42,10 +42,10 @@ static const char *phase_key(int phase)
 static json_t *rates_json(const lw_device_rates *r)
 {
     json_t *o = json_object();
-    json_object_set_new(o, "per_node", json_integer(r->per_node));
-    json_object_set_new(o, "cores", json_integer(r->cores));
-    json_object_set_new(o, "frozen_type", json_integer(r->frozen_type));
-#define PUT(field) json_object_set_new(o, #field, lw_json_number(r->field));
+    lw_json_put_i64(o, "per_node", r->per_node);
+    lw_json_put_i64(o, "cores", r->cores);
+    lw_json_put_i64(o, "frozen_type", r->frozen_type);
+#define PUT(field) lw_json_put_f64(o, #field, r->field);
     RATE_FIELDS(PUT)
 #undef PUT
     return o;
@@ -60,17 +60,17 @@ static json_t *record_json(const lw_calibration_record *r)
     json_t *model = json_object();
     json_t *measured = json_object();
     snprintf(hash, sizeof hash, "%016llx", (unsigned long long)r->models_hash);
-    json_object_set_new(o, "models", json_string(hash));
+    lw_json_put_text(o, "models", hash);
     snprintf(hash, sizeof hash, "%016llx", (unsigned long long)r->shape_hash);
-    json_object_set_new(o, "shape", json_string(hash));
-    json_object_set_new(o, "ranks", json_integer(r->ranks));
-    json_object_set_new(o, "threads", json_integer(r->threads));
-    json_object_set_new(o, "step_flop", lw_json_number(r->step_flop));
-    json_object_set_new(o, "step_s", lw_json_number(r->step_s));
-    json_object_set_new(o, "memory_bytes", json_integer((json_int_t)r->memory_bytes));
+    lw_json_put_text(o, "shape", hash);
+    lw_json_put_i64(o, "ranks", r->ranks);
+    lw_json_put_i64(o, "threads", r->threads);
+    lw_json_put_f64(o, "step_flop", r->step_flop);
+    lw_json_put_f64(o, "step_s", r->step_s);
+    lw_json_put_i64(o, "memory_bytes", (int64_t)r->memory_bytes);
     for (int p = 0; p < LW_PHASE_COUNT; p++) {
-        json_object_set_new(model, phase_key(p), lw_json_number(r->model_s[p]));
-        json_object_set_new(measured, phase_key(p), lw_json_number(r->measured_s[p]));
+        lw_json_put_f64(model, phase_key(p), r->model_s[p]);
+        lw_json_put_f64(measured, phase_key(p), r->measured_s[p]);
     }
     json_object_set_new(o, "model_s", model);
     json_object_set_new(o, "measured_s", measured);

@@ -322,11 +322,11 @@ static json_t *contrast_json(const lw_contrast *c)
     json_t *pair = json_array();
     json_array_append_new(pair, lw_json_number(c->difference.low));
     json_array_append_new(pair, lw_json_number(c->difference.high));
-    json_object_set_new(o, "here", lw_json_number(c->here));
-    json_object_set_new(o, "there", lw_json_number(c->there));
-    json_object_set_new(o, "difference", lw_json_number(c->difference.value));
+    lw_json_put_f64(o, "here", c->here);
+    lw_json_put_f64(o, "there", c->there);
+    lw_json_put_f64(o, "difference", c->difference.value);
     json_object_set_new(o, "difference_interval", pair);
-    json_object_set_new(o, "p", lw_json_number(c->p));
+    lw_json_put_f64(o, "p", c->p);
     return o;
 }
 
@@ -334,9 +334,9 @@ json_t *lw_against_json(const lw_job *job, const lw_against *a, const char *path
 {
     json_t *o = json_object();
     json_t *models = json_object();
-    json_object_set_new(o, "run", json_string(path));
-    json_object_set_new(o, "samples", json_integer(a->samples));
-    json_object_set_new(o, "contexts", json_integer(a->contexts));
+    lw_json_put_text(o, "run", path);
+    lw_json_put_i64(o, "samples", a->samples);
+    lw_json_put_i64(o, "contexts", a->contexts);
     for (int64_t j = 0; j < job->llm_count; j++) {
         if (a->compared[j]) {
             json_t *m = json_object();

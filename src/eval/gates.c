@@ -72,13 +72,13 @@ json_t *lw_gates_json(const lw_gates *gates)
         const lw_gate_result *g = &gates->gate[i];
         json_t *one = json_object();
         json_object_set_new(one, "passed", g->skipped ? json_null() : json_boolean(g->passed));
-        json_object_set_new(one, "value", lw_json_number(g->value));
-        json_object_set_new(one, "limit", lw_json_number(g->limit));
-        json_object_set_new(one, "text", json_string(g->text));
+        lw_json_put_f64(one, "value", g->value);
+        lw_json_put_f64(one, "limit", g->limit);
+        lw_json_put_text(one, "text", g->text);
         json_object_set_new(all, words[i].key, one);
     }
     json_object_set_new(o, "passed", json_boolean(gates->failed == 0));
-    json_object_set_new(o, "skipped", json_integer(gates->skipped));
+    lw_json_put_i64(o, "skipped", gates->skipped);
     json_object_set_new(o, "gates", all);
     return o;
 }

@@ -38,11 +38,11 @@ static json_t *interval_json(const lw_estimate *interval)
 static json_t *mode_json(const lw_eval_sums *s, const lw_eval_intervals *intervals)
 {
     json_t *o = json_object();
-    json_object_set_new(o, "samples", json_integer((json_int_t)s->samples));
-    json_object_set_new(o, "exact_match", lw_json_number(s->exact / s->samples));
-    json_object_set_new(o, "f1", lw_json_number(s->f1 / s->samples));
-    json_object_set_new(o, "nll_per_answer_token", lw_json_number(s->nll / s->answer_tokens));
-    json_object_set_new(o, "first_token_accuracy", lw_json_number(s->first_correct / s->samples));
+    lw_json_put_i64(o, "samples", (int64_t)s->samples);
+    lw_json_put_f64(o, "exact_match", s->exact / s->samples);
+    lw_json_put_f64(o, "f1", s->f1 / s->samples);
+    lw_json_put_f64(o, "nll_per_answer_token", s->nll / s->answer_tokens);
+    lw_json_put_f64(o, "first_token_accuracy", s->first_correct / s->samples);
     json_object_set_new(o, "exact_match_interval", interval_json(&intervals->exact));
     json_object_set_new(o, "f1_interval", interval_json(&intervals->f1));
     json_object_set_new(o, "nll_interval", interval_json(&intervals->nll));
@@ -52,9 +52,9 @@ static json_t *mode_json(const lw_eval_sums *s, const lw_eval_intervals *interva
 static json_t *gain_json(const lw_eval_gain *g)
 {
     json_t *o = json_object();
-    json_object_set_new(o, "f1", lw_json_number(g->f1));
+    lw_json_put_f64(o, "f1", g->f1);
     json_object_set_new(o, "f1_interval", interval_json(&g->f1_interval));
-    json_object_set_new(o, "nll", lw_json_number(g->nll));
+    lw_json_put_f64(o, "nll", g->nll);
     json_object_set_new(o, "nll_interval", interval_json(&g->nll_interval));
     return o;
 }
@@ -64,9 +64,9 @@ static json_t *all_gains_json(const lw_job *job, const lw_eval_result *r)
 {
     json_t *o = json_object();
     json_t *models = json_object();
-    json_object_set_new(o, "f1", lw_json_number(r->mean_gain.f1));
+    lw_json_put_f64(o, "f1", r->mean_gain.f1);
     json_object_set_new(o, "f1_interval", interval_json(&r->mean_gain.f1_interval));
-    json_object_set_new(o, "nll", lw_json_number(r->mean_gain.nll));
+    lw_json_put_f64(o, "nll", r->mean_gain.nll);
     for (int64_t j = 0; j < job->llm_count; j++) {
         json_object_set_new(models, job->llms[j].name, gain_json(&r->gain[j]));
     }
@@ -79,12 +79,12 @@ static json_t *joint_json(const lw_job *job, const lw_eval_result *r)
     json_t *o = json_object();
     json_t *chosen = json_object();
     double n = (double)r->samples;
-    json_object_set_new(o, "exact_match", lw_json_number(r->joint.exact / n));
+    lw_json_put_f64(o, "exact_match", r->joint.exact / n);
     json_object_set_new(o, "exact_match_interval", interval_json(&r->joint.exact_interval));
-    json_object_set_new(o, "f1", lw_json_number(r->joint.f1 / n));
+    lw_json_put_f64(o, "f1", r->joint.f1 / n);
     json_object_set_new(o, "f1_interval", interval_json(&r->joint.f1_interval));
     for (int64_t j = 0; j < job->llm_count; j++) {
-        json_object_set_new(chosen, job->llms[j].name, lw_json_number(r->joint.chosen[j] / n));
+        lw_json_put_f64(chosen, job->llms[j].name, r->joint.chosen[j] / n);
     }
     json_object_set_new(o, "chosen_share", chosen);
     return o;
@@ -135,9 +135,9 @@ static json_t *variants_json(const lw_job *job, const lw_eval_result *r, bool qu
         }
         json_t *row = json_object();
         json_t *models = json_object();
-        json_object_set_new(row, "latents", lw_json_number(system_latents(job, system)));
-        json_object_set_new(row, "bits", json_integer(system->bits > 0 ? system->bits : 16));
-        json_object_set_new(row, "wire_bytes", lw_json_number(system_bytes(job, system)));
+        lw_json_put_f64(row, "latents", system_latents(job, system));
+        lw_json_put_i64(row, "bits", system->bits > 0 ? system->bits : 16);
+        lw_json_put_f64(row, "wire_bytes", system_bytes(job, system));
         for (int64_t j = 0; j < job->llm_count; j++) {
             json_object_set_new(models, job->llms[j].name, mode_json(&r->sums[j][slot], &r->intervals[j][slot]));
         }
@@ -158,15 +158,14 @@ static json_t *compression_json(const lw_job *job)
     json_t *tokens = json_object();
     json_t *bytes = json_object();
     for (int64_t j = 0; j < job->llm_count; j++) {
-        json_object_set_new(tokens, job->llms[j].name, lw_json_number(mean_prompt_tokens(job, j)));
+        lw_json_put_f64(tokens, job->llms[j].name, mean_prompt_tokens(job, j));
     }
     for (size_t f = 0; f < sizeof wire_formats / sizeof wire_formats[0]; f++) {
-        json_object_set_new(bytes, wire_formats[f].name, lw_json_number(wire_bytes(job, wire_formats[f].bits)));
+        lw_json_put_f64(bytes, wire_formats[f].name, wire_bytes(job, wire_formats[f].bits));
     }
     json_object_set_new(o, "prompt_tokens_mean", tokens);
-    json_object_set_new(o, "latents", lw_json_number(mean_latents(job)));
-    json_object_set_new(o, "source_bytes_mean",
-                        lw_json_number((double)job->eval.source_bytes / (double)job->eval.count));
+    lw_json_put_f64(o, "latents", mean_latents(job));
+    lw_json_put_f64(o, "source_bytes_mean", (double)job->eval.source_bytes / (double)job->eval.count);
     json_object_set_new(o, "wire_bytes", bytes);
     return o;
 }
@@ -180,10 +179,10 @@ lw_status lw_eval_json(const lw_job *job, const lw_eval_result *r, lw_error *err
         json_decref(models);
         return lw_fail(err, LW_ERR_MEMORY, "no memory for the evaluation's figures");
     }
-    json_object_set_new(root, "samples", json_integer(r->samples));
-    json_object_set_new(root, "wall_s", lw_json_number(r->wall_s));
-    json_object_set_new(root, "contexts", json_integer(r->contexts));
-    json_object_set_new(root, "bootstrap", json_integer(r->resamples));
+    lw_json_put_i64(root, "samples", r->samples);
+    lw_json_put_f64(root, "wall_s", r->wall_s);
+    lw_json_put_i64(root, "contexts", r->contexts);
+    lw_json_put_i64(root, "bootstrap", r->resamples);
     json_object_set_new(root, "gain_over_shuffled", all_gains_json(job, r));
     for (int64_t j = 0; j < job->llm_count; j++) {
         json_t *m = json_object();

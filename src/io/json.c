@@ -308,6 +308,21 @@ json_t *lw_json_number(double value)
     return isfinite(value) ? json_real(value) : json_null();
 }
 
+void lw_json_put_f64(json_t *object, const char *key, double value)
+{
+    json_object_set_new(object, key, lw_json_number(value));
+}
+
+void lw_json_put_i64(json_t *object, const char *key, int64_t value)
+{
+    json_object_set_new(object, key, json_integer(value));
+}
+
+void lw_json_put_text(json_t *object, const char *key, const char *value)
+{
+    json_object_set_new(object, key, json_string(value));
+}
+
 lw_status lw_json_print(const json_t *value, size_t flags, lw_error *err, char **out)
 {
     char *text = value != NULL ? json_dumps(value, flags | JSON_ENCODE_ANY) : NULL;

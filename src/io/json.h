@@ -62,6 +62,12 @@ lw_status lw_json_string_or(const lw_json *at, const char *key, const char *fall
 // A number for a JSON tree: json_real, or null when it is not finite (JSON has no such numbers). New reference.
 json_t *lw_json_number(double value);
 
+// Adds a key to an object, or replaces its value: a number as lw_json_number gives it, an integer, a string in UTF-8.
+// Without memory, and for a string that is NULL or not UTF-8, the key stays as it was.
+void lw_json_put_f64(json_t *object, const char *key, double value);
+void lw_json_put_i64(json_t *object, const char *key, int64_t value);
+void lw_json_put_text(json_t *object, const char *key, const char *value);
+
 // The text of a value, with jansson's flags JSON_INDENT(n), JSON_COMPACT, JSON_SORT_KEYS. The text is read back and
 // compared, as jansson leaves members out when it runs out of memory. NULL stands for a value that could not be
 // allocated. LW_ERR_MEMORY, also for a string that is not UTF-8. The caller frees *out.

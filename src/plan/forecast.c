@@ -116,10 +116,10 @@ static double seconds(const lw_forecast *f, const lw_trainer *t)
 static json_t *figures(double step_s, double samples_per_s, double train_s, size_t bytes)
 {
     json_t *o = json_object();
-    json_object_set_new(o, "step_s", lw_json_number(step_s));
-    json_object_set_new(o, "samples_per_s", lw_json_number(samples_per_s));
-    json_object_set_new(o, "train_s", lw_json_number(train_s));
-    json_object_set_new(o, "device_bytes", json_integer((json_int_t)bytes));
+    lw_json_put_f64(o, "step_s", step_s);
+    lw_json_put_f64(o, "samples_per_s", samples_per_s);
+    lw_json_put_f64(o, "train_s", train_s);
+    lw_json_put_i64(o, "device_bytes", (int64_t)bytes);
     return o;
 }
 
@@ -133,15 +133,15 @@ void lw_forecast_summary(const lw_forecast *f, const lw_trainer *t, json_t *summ
     double step_s = train_s / (double)steps;
     size_t bytes = t->job->dev->allocated_bytes;
     json_t *error = json_object();
-    json_object_set_new(error, "memory", lw_json_number((double)f->device_bytes / (double)bytes - 1.0));
+    lw_json_put_f64(error, "memory", (double)f->device_bytes / (double)bytes - 1.0);
     if (f->known) {
         double predicted_s = steps_s(f, t, f->first_step, t->state.step);
         json_t *predicted = figures(predicted_s / (double)steps, (double)t->course.global * (double)steps / predicted_s,
                                     predicted_s, f->device_bytes);
-        json_object_set_new(predicted, "source", json_string(f->measured ? "measured" : "predicted"));
+        lw_json_put_text(predicted, "source", f->measured ? "measured" : "predicted");
         json_object_set_new(predicted, "calibration", f->source[0] != '\0' ? json_string(f->source) : json_null());
         json_object_set_new(summary, "predicted", predicted);
-        json_object_set_new(error, "time", lw_json_number(predicted_s / train_s - 1.0));
+        lw_json_put_f64(error, "time", predicted_s / train_s - 1.0);
     }
     json_object_set_new(summary, "measured", figures(step_s, (double)t->course.global / step_s, train_s, bytes));
     json_object_set_new(summary, "prediction_error", error);

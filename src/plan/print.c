@@ -8,36 +8,31 @@
 
 // --- JSON
 
-static json_t *count_json(size_t bytes)
-{
-    return json_integer((json_int_t)bytes);
-}
-
 static json_t *memory_json(const lw_plan *plan, const lw_plan_memory *m)
 {
     json_t *o = json_object();
-    json_object_set_new(o, "frozen", count_json(m->frozen));
-    json_object_set_new(o, "trainable", count_json(m->parameters + m->gradients));
-    json_object_set_new(o, "optimizer", count_json(m->optimizer));
-    json_object_set_new(o, "activations", count_json(m->activations));
-    json_object_set_new(o, "logits", count_json(m->logits));
-    json_object_set_new(o, "caches", count_json(m->caches));
-    json_object_set_new(o, "runtime", count_json(m->runtime));
-    json_object_set_new(o, "total", count_json(m->total));
+    lw_json_put_i64(o, "frozen", (int64_t)m->frozen);
+    lw_json_put_i64(o, "trainable", (int64_t)(m->parameters + m->gradients));
+    lw_json_put_i64(o, "optimizer", (int64_t)m->optimizer);
+    lw_json_put_i64(o, "activations", (int64_t)m->activations);
+    lw_json_put_i64(o, "logits", (int64_t)m->logits);
+    lw_json_put_i64(o, "caches", (int64_t)m->caches);
+    lw_json_put_i64(o, "runtime", (int64_t)m->runtime);
+    lw_json_put_i64(o, "total", (int64_t)m->total);
     json_t *items = json_object(); // parts of the above
     for (int64_t j = 0; j < plan->job.llm_count; j++) {
         char key[96];
         snprintf(key, sizeof key, "frozen_%s", plan->job.llms[j].name);
-        json_object_set_new(items, key, count_json(m->llm[j]));
+        lw_json_put_i64(items, key, (int64_t)m->llm[j]);
     }
     if (m->encoder > 0) {
-        json_object_set_new(items, "encoder", count_json(m->encoder));
+        lw_json_put_i64(items, "encoder", (int64_t)m->encoder);
     }
-    json_object_set_new(items, "parameters", count_json(m->parameters));
-    json_object_set_new(items, "gradients", count_json(m->gradients));
-    json_object_set_new(items, "step_workspace", count_json(m->step));
-    json_object_set_new(items, "evaluation_workspace", count_json(m->evaluation));
-    json_object_set_new(items, "teacher_workspace", count_json(m->teacher));
+    lw_json_put_i64(items, "parameters", (int64_t)m->parameters);
+    lw_json_put_i64(items, "gradients", (int64_t)m->gradients);
+    lw_json_put_i64(items, "step_workspace", (int64_t)m->step);
+    lw_json_put_i64(items, "evaluation_workspace", (int64_t)m->evaluation);
+    lw_json_put_i64(items, "teacher_workspace", (int64_t)m->teacher);
     json_object_set_new(o, "items", items);
     return o;
 }
@@ -48,11 +43,11 @@ static json_t *phases_json(const lw_plan *plan, const lw_plan_layout *l)
     json_t *list = json_array();
     for (int64_t i = 0; i < plan->config->phase_count; i++) {
         json_t *o = json_object();
-        json_object_set_new(o, "name", json_string(plan->config->phases[i].name));
-        json_object_set_new(o, "samples", json_integer(plan->samples[i]));
-        json_object_set_new(o, "steps", json_integer(l->phase_steps[i]));
-        json_object_set_new(o, "step_s", lw_json_number(l->phase_step_s[i]));
-        json_object_set_new(o, "total_s", lw_json_number((double)l->phase_steps[i] * l->phase_step_s[i]));
+        lw_json_put_text(o, "name", plan->config->phases[i].name);
+        lw_json_put_i64(o, "samples", plan->samples[i]);
+        lw_json_put_i64(o, "steps", l->phase_steps[i]);
+        lw_json_put_f64(o, "step_s", l->phase_step_s[i]);
+        lw_json_put_f64(o, "total_s", (double)l->phase_steps[i] * l->phase_step_s[i]);
         json_array_append_new(list, o);
     }
     return list;
@@ -61,29 +56,29 @@ static json_t *phases_json(const lw_plan *plan, const lw_plan_layout *l)
 static json_t *layout_json(const lw_plan *plan, const lw_plan_layout *l)
 {
     json_t *o = json_object();
-    json_object_set_new(o, "gpus", json_integer(l->gpus));
-    json_object_set_new(o, "data", json_integer(l->grid.data));
-    json_object_set_new(o, "model", json_integer(l->grid.model));
-    json_object_set_new(o, "tensor", json_integer(l->grid.tensor));
+    lw_json_put_i64(o, "gpus", l->gpus);
+    lw_json_put_i64(o, "data", l->grid.data);
+    lw_json_put_i64(o, "model", l->grid.model);
+    lw_json_put_i64(o, "tensor", l->grid.tensor);
     json_object_set_new(o, "best", json_boolean(l->best));
     if (l->threads > 0) {
-        json_object_set_new(o, "threads", json_integer(l->threads));
+        lw_json_put_i64(o, "threads", l->threads);
     }
     json_object_set_new(o, "memory_per_gpu_bytes", memory_json(plan, &l->memory));
-    json_object_set_new(o, "steps", json_integer(l->steps));
-    json_object_set_new(o, "step_s", lw_json_number(l->step.total_s));
+    lw_json_put_i64(o, "steps", l->steps);
+    lw_json_put_f64(o, "step_s", l->step.total_s);
     if (plan->config->phase_count > 0) {
         json_object_set_new(o, "phases", phases_json(plan, l));
     }
-    json_object_set_new(o, "samples_per_s", lw_json_number(l->samples_per_s));
-    json_object_set_new(o, "tokens_per_s", lw_json_number(l->tokens_per_s));
-    json_object_set_new(o, "epoch_s", lw_json_number(l->epoch_s));
-    json_object_set_new(o, "teacher_s", lw_json_number(l->teacher_s));
-    json_object_set_new(o, "total_s", lw_json_number(l->total_s));
-    json_object_set_new(o, "gpu_hours", lw_json_number(l->gpu_hours));
-    json_object_set_new(o, "efficiency", lw_json_number(l->efficiency));
+    lw_json_put_f64(o, "samples_per_s", l->samples_per_s);
+    lw_json_put_f64(o, "tokens_per_s", l->tokens_per_s);
+    lw_json_put_f64(o, "epoch_s", l->epoch_s);
+    lw_json_put_f64(o, "teacher_s", l->teacher_s);
+    lw_json_put_f64(o, "total_s", l->total_s);
+    lw_json_put_f64(o, "gpu_hours", l->gpu_hours);
+    lw_json_put_f64(o, "efficiency", l->efficiency);
     json_object_set_new(o, "fits", json_boolean(l->fits));
-    json_object_set_new(o, "source", json_string(l->measured ? "measured" : "predicted"));
+    lw_json_put_text(o, "source", l->measured ? "measured" : "predicted");
     json_object_set_new(o, "calibration", l->record[0] != '\0' ? json_string(l->record) : json_null());
     return o;
 }
@@ -93,17 +88,17 @@ static json_t *decision_json(const lw_plan *plan)
     const lw_plan_decision *d = &plan->decision;
     json_t *o = json_object();
     json_t *rejected = json_array();
-    json_object_set_new(o, "gpus", json_integer(d->gpus));
+    lw_json_put_i64(o, "gpus", d->gpus);
     const lw_plan_layout *chosen = lw_plan_find(plan, d->gpus);
     if (chosen != NULL) {
         json_object_set_new(o, "grid",
                             json_pack("{s:i, s:i, s:i}", "data", chosen->grid.data, "model", chosen->grid.model,
                                       "tensor", chosen->grid.tensor));
     }
-    json_object_set_new(o, "reason", json_string(d->reason));
+    lw_json_put_text(o, "reason", d->reason);
     json_object_set_new(o, "meets_deadline", json_boolean(d->gpus > 0 && d->meets_deadline));
-    json_object_set_new(o, "deadline_s", lw_json_number(plan->deadline_s));
-    json_object_set_new(o, "safety", lw_json_number(lw_plan_safety()));
+    lw_json_put_f64(o, "deadline_s", plan->deadline_s);
+    lw_json_put_f64(o, "safety", lw_plan_safety());
     for (int i = 0; i < d->rejected_count; i++) {
         json_array_append_new(rejected, json_pack("{s:I, s:s}", "gpus", (json_int_t)d->rejected[i].gpus, "why",
                                                   d->rejected[i].why));
@@ -115,10 +110,10 @@ static json_t *decision_json(const lw_plan *plan)
 static json_t *what_if_json(const lw_plan *plan, const lw_plan_what_if *w)
 {
     json_t *o = json_object();
-    json_object_set_new(o, "change", json_string(w->change));
-    json_object_set_new(o, "time_factor", lw_json_number(w->time_factor));
-    json_object_set_new(o, "memory_factor", lw_json_number(w->memory_factor));
-    json_object_set_new(o, "gpus", json_integer(w->gpus));
+    lw_json_put_text(o, "change", w->change);
+    lw_json_put_f64(o, "time_factor", w->time_factor);
+    lw_json_put_f64(o, "memory_factor", w->memory_factor);
+    lw_json_put_i64(o, "gpus", w->gpus);
     json_object_set_new(o, "decision_changes", json_boolean(w->gpus != plan->decision.gpus));
     return o;
 }
@@ -153,12 +148,12 @@ static json_t *teacher_json(const lw_plan *plan)
 static json_t *device_json(const lw_device_rates *r)
 {
     json_t *o = json_object();
-    json_object_set_new(o, "name", json_string(r->name));
-    json_object_set_new(o, "memory_bytes", lw_json_number(r->memory_bytes));
-    json_object_set_new(o, "memory_margin", lw_json_number(lw_device_memory_margin()));
-    json_object_set_new(o, "matrix_flop_per_s", lw_json_number(r->matrix_flop_per_s));
-    json_object_set_new(o, "f32_flop_per_s", lw_json_number(r->f32_flop_per_s));
-    json_object_set_new(o, "bytes_per_s", lw_json_number(r->bytes_per_s));
+    lw_json_put_text(o, "name", r->name);
+    lw_json_put_f64(o, "memory_bytes", r->memory_bytes);
+    lw_json_put_f64(o, "memory_margin", lw_device_memory_margin());
+    lw_json_put_f64(o, "matrix_flop_per_s", r->matrix_flop_per_s);
+    lw_json_put_f64(o, "f32_flop_per_s", r->f32_flop_per_s);
+    lw_json_put_f64(o, "bytes_per_s", r->bytes_per_s);
     return o;
 }
 
@@ -184,12 +179,12 @@ json_t *lw_plan_json(const lw_plan *plan)
     for (int i = 0; i < plan->what_if_count; i++) {
         json_array_append_new(what_if, what_if_json(plan, &plan->what_if[i]));
     }
-    json_object_set_new(o, "config", json_string(plan->config->path));
-    json_object_set_new(o, "run_dir", json_string(plan->config->run.dir));
+    lw_json_put_text(o, "config", plan->config->path);
+    lw_json_put_text(o, "run_dir", plan->config->run.dir);
     json_object_set_new(o, "device", device_json(&plan->rates));
-    json_object_set_new(o, "samples", json_integer(all_samples(plan)));
-    json_object_set_new(o, "scaling", json_string(plan->config->batch.per_rank > 0 ? "weak" : "strong"));
-    json_object_set_new(o, "assumptions", json_string(plan->note));
+    lw_json_put_i64(o, "samples", all_samples(plan));
+    lw_json_put_text(o, "scaling", plan->config->batch.per_rank > 0 ? "weak" : "strong");
+    lw_json_put_text(o, "assumptions", plan->note);
     json_object_set_new(o, "teacher", teacher_json(plan));
     json_object_set_new(o, "layouts", layouts);
     json_object_set_new(o, "what_if", what_if);

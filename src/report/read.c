@@ -89,10 +89,10 @@ static json_t *checkpoint_row(const char *checkpoints, const char *name)
     json_t *row = json_pack("{s:s}", "name", name);
     if (lw_path_join(checkpoints, name, &ignored, &path) == LW_OK &&
         lw_checkpoint_describe(path, &ignored, &info) == LW_OK) {
-        json_object_set_new(row, "samples", json_integer(info.samples));
-        json_object_set_new(row, "created", json_string(info.created));
-        json_object_set_new(row, "bytes", json_integer(info.bytes));
-        json_object_set_new(row, "eval_nll", lw_json_number(info.eval_nll));
+        lw_json_put_i64(row, "samples", info.samples);
+        lw_json_put_text(row, "created", info.created);
+        lw_json_put_i64(row, "bytes", info.bytes);
+        lw_json_put_f64(row, "eval_nll", info.eval_nll);
     }
     free(path);
     return row;

@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "report/svg_plot.h"
+#include "run/loss_keys.h"
 
 enum { MOST_POINTS = 600, MOST_SERIES = 16 };
 
@@ -190,8 +191,9 @@ static void print_curves(const lw_report_input *in, FILE *out, const char *title
 
 static void print_training(const lw_report_input *in, FILE *out)
 {
-    static const char *const losses[] = {"loss", "loss_", "kd_loss_", NULL};
-    static const char *const held_out[] = {"eval_nll", "eval_nll_", NULL};
+    const char *const losses[] = {lw_loss_key(LW_LOSS_TRAINING), lw_loss_key_prefix(LW_LOSS_TRAINING),
+                                  lw_loss_key_prefix(LW_LOSS_TEACHER), NULL};
+    const char *const held_out[] = {lw_loss_key(LW_LOSS_HELD_OUT), lw_loss_key_prefix(LW_LOSS_HELD_OUT), NULL};
     static const char *const rates[] = {"samples_per_s", NULL};
     static const char *const wire[] = {"latent_cosine", NULL};
     static const char *const speed[] = {"lr_", NULL};

@@ -7,6 +7,7 @@
 #include "core/numbers.h"
 #include "io/files.h"
 #include "run/checkpoint.h"
+#include "run/loss_keys.h"
 #include "train/trainer_internal.h"
 
 // Ranks that wait for rank 0's disk hear from it this often, and at least four times within the deadline of a
@@ -216,12 +217,11 @@ static lw_status recall_losses(lw_trainer *t, lw_error *err)
 {
     json_t *row = NULL;
     LW_TRY(lw_run_dir_last_metrics(t->job->run, err, &row));
-    const json_t *mean = json_object_get(row, "loss");
+    const json_t *mean = json_object_get(row, lw_loss_key(LW_LOSS_TRAINING));
     t->mean_loss = json_is_number(mean) ? json_number_value(mean) : NAN;
     for (int64_t j = 0; j < t->job->llm_count; j++) {
-        char key[80];
-        snprintf(key, sizeof key, "loss_%s", t->job->llms[j].name);
-        const json_t *loss = json_object_get(row, key);
+        char key[LW_LOSS_KEY_BYTES];
+        const json_t *loss = json_object_get(row, lw_loss_key_of_model(LW_LOSS_TRAINING, t->job->llms[j].name, key));
         t->loss[j] = json_is_number(loss) ? json_number_value(loss) : NAN;
     }
     json_decref(row);

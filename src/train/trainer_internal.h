@@ -3,6 +3,7 @@
 #ifndef LW_TRAINER_INTERNAL_H
 #define LW_TRAINER_INTERNAL_H
 
+#include "run/loss_keys.h"
 #include "run/run_dir.h"
 #include "train/trainer.h"
 
@@ -17,8 +18,8 @@ typedef struct lw_interval { // since the last logged step
     double flop;
 } lw_interval;
 
-// Names of a value of each LLM.
-typedef char lw_llm_keys[LW_MAX_MODELS][80];
+// The keys of one kind of loss, for each LLM.
+typedef char lw_llm_keys[LW_MAX_MODELS][LW_LOSS_KEY_BYTES];
 
 // The newest held-out loss, as metrics with their names in `keys`; returns how many values. Local.
 int lw_trainer_held_out_metrics(const lw_trainer *t, lw_llm_keys keys, lw_metric *m);

@@ -3,15 +3,16 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "run/loss_keys.h"
 #include "train/trainer_internal.h"
 
 int lw_trainer_held_out_metrics(const lw_trainer *t, lw_llm_keys keys, lw_metric *m)
 {
     int n = 0;
-    m[n++] = LW_METRIC_NUMBER("eval_nll", t->held_out.nll);
+    m[n++] = LW_METRIC_NUMBER(lw_loss_key(LW_LOSS_HELD_OUT), t->held_out.nll);
     for (int64_t j = 0; j < t->job->llm_count; j++) {
-        snprintf(keys[j], sizeof keys[j], "eval_nll_%s", t->job->llms[j].name);
-        m[n++] = LW_METRIC_NUMBER(keys[j], t->held_out.llm_nll[j]);
+        const char *key = lw_loss_key_of_model(LW_LOSS_HELD_OUT, t->job->llms[j].name, keys[j]);
+        m[n++] = LW_METRIC_NUMBER(key, t->held_out.llm_nll[j]);
     }
     return n;
 }
@@ -25,8 +26,8 @@ static bool stepped_since(const lw_trainer *t, const lw_interval *in, int64_t j)
 static lw_status log_metrics(lw_trainer *t, const lw_interval *in, double now_s, lw_error *err)
 {
     lw_job *job = t->job;
-    lw_llm_keys keys[3];
-    lw_metric m[24 + 3 * LW_MAX_MODELS];
+    lw_llm_keys keys[LW_LOSS_COUNT];
+    lw_metric m[24 + LW_LOSS_COUNT * LW_MAX_MODELS];
     int n = 0;
     double wall_s = now_s - in->start_s;
     const lw_leg *leg = lw_trainer_leg(t, t->state.step - 1);
@@ -37,20 +38,20 @@ static lw_status log_metrics(lw_trainer *t, const lw_interval *in, double now_s,
     }
     m[n++] = LW_METRIC_COUNT("epoch", t->state.epoch);
     m[n++] = LW_METRIC_COUNT("samples", t->state.samples);
-    m[n++] = LW_METRIC_NUMBER("loss", t->mean_loss);
+    m[n++] = LW_METRIC_NUMBER(lw_loss_key(LW_LOSS_TRAINING), t->mean_loss);
     if (t->spec.only_llm >= 0) {
         m[n++] = LW_METRIC_STRING("model", job->llms[t->spec.only_llm].name); // whose step it was
     }
     for (int64_t j = 0; j < job->llm_count; j++) {
         if (stepped_since(t, in, j)) {
-            snprintf(keys[0][j], sizeof keys[0][j], "loss_%s", job->llms[j].name);
-            m[n++] = LW_METRIC_NUMBER(keys[0][j], t->loss[j]);
+            const char *key = lw_loss_key_of_model(LW_LOSS_TRAINING, job->llms[j].name, keys[LW_LOSS_TRAINING][j]);
+            m[n++] = LW_METRIC_NUMBER(key, t->loss[j]);
         }
     }
     for (int64_t j = 0; j < job->llm_count && t->teachers[t->leg] != NULL; j++) {
         if (stepped_since(t, in, j)) {
-            snprintf(keys[2][j], sizeof keys[2][j], "kd_loss_%s", job->llms[j].name);
-            m[n++] = LW_METRIC_NUMBER(keys[2][j], t->kl[j]);
+            const char *key = lw_loss_key_of_model(LW_LOSS_TEACHER, job->llms[j].name, keys[LW_LOSS_TEACHER][j]);
+            m[n++] = LW_METRIC_NUMBER(key, t->kl[j]);
         }
     }
     m[n++] = LW_METRIC_NUMBER("grad_norm", t->grad_norm);
@@ -67,7 +68,7 @@ static lw_status log_metrics(lw_trainer *t, const lw_interval *in, double now_s,
     m[n++] = LW_METRIC_NUMBER("checkpoint_stall_s", t->saves.row_stall_s);
     m[n++] = LW_METRIC_NUMBER("latent_cosine", t->latent_cosine);
     if (!isnan(t->state.eval_nll)) {
-        n += lw_trainer_held_out_metrics(t, keys[1], m + n);
+        n += lw_trainer_held_out_metrics(t, keys[LW_LOSS_HELD_OUT], m + n);
     }
     return lw_run_dir_metrics(job->run, m, n, err);
 }
