@@ -223,9 +223,9 @@ static lw_status train(lw_job *job, double start_s, lw_error *err)
     lw_forecast forecast = {0};
     const lw_config *c = job->config;
     lw_status status = LW_OK;
-    bool evaluates = c->eval.at_end && lw_eval_wanted(c);
+    bool evaluates = c->eval.at_end && lw_eval_in_training(c);
     LW_TRY_GOTO(lw_grid_choice(job, err));
-    LW_TRY_GOTO(lw_job_open(job, LW_JOB_TRAIN | (lw_eval_wanted(c) ? LW_JOB_EVAL : 0), err));
+    LW_TRY_GOTO(lw_job_open(job, LW_JOB_TRAIN | (lw_eval_in_training(c) ? LW_JOB_EVAL : 0), err));
     LW_TRY_GOTO(lw_job_describe(job, err));
     LW_TRY_GOTO(lw_comm_agree(job->comm, lw_trainer_create(job, err, &trainer), err));
     LW_TRY_GOTO(lw_comm_agree(job->comm, open_workspace(job, &trainer, &eval, err, &workspace), err));

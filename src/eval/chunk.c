@@ -2,6 +2,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "core/signals.h"
 #include "data/prompt.h"
 #include "data/sample.h"
 #include "eval/eval_internal.h"
@@ -12,7 +13,7 @@ lw_status lw_eval_encode(lw_job *job, lw_eval *e, const int64_t *which, int64_t 
                          lw_error *err)
 {
     static const lw_eval_system all = {.mode = LW_EVAL_LATENT};
-    const lw_eval_system *pooled = job->config->pooler.kind == LW_POOLER_MEAN ? system : &all;
+    const lw_eval_system *pooled = lw_config_pools(job->config, LW_POOLS_SPANS) ? system : &all;
     lw_encoder_batch_clear(&e->batch);
     for (int64_t i = 0; i < count; i++) {
         lw_tokens source = job->eval.samples[which[i]].source;
@@ -89,6 +90,9 @@ static lw_status score(lw_job *job, lw_eval *e, int64_t j, int slot, int64_t i, 
         LW_TRY(score_text(job, j, i, g, record, err));
         record[LW_RECORD_LENGTH] = (double)g->count;
         memcpy(lw_eval_own_ids(job, e, i, j, slot), g->ids, (size_t)g->count * sizeof *g->ids);
+        if (slot == LW_EVAL_LATENT) {
+            *lw_eval_own_length(job, e, i, j) = (int32_t)g->count;
+        }
     }
     if (!e->task.generate) {
         record[LW_RECORD_EXACT] = record[LW_RECORD_F1] = __builtin_nan("");
@@ -135,6 +139,9 @@ static lw_status run_sharing(lw_job *job, lw_eval *e, int lead, int64_t first, i
         LW_TRY(send_in_bits(job, e, task->systems[lead].bits, err));
     }
     for (int64_t j = 0; j < job->llm_count; j++) {
+        if (!lw_job_owns(job, j)) {
+            continue;
+        }
         make_soft_tokens(job, e, j);
         for (int slot = lead; slot < task->system_count; slot++) {
             if (lw_eval_same_latents(job->config, &task->systems[slot], &task->systems[lead])) {
@@ -157,9 +164,22 @@ lw_status lw_eval_chunk(lw_job *job, lw_eval *e, int64_t first, int64_t count, l
             continue;
         }
         LW_TRY(run_sharing(job, e, lead, first, count, err));
-        if (lead == 0 && task->joint) { // the latents are still there
+        if (lead == 0 && task->joint && job->models == NULL) { // the latents are still there
             LW_TRY(lw_eval_joint_chunk(job, e, first, count, err));
         }
     }
     return LW_OK;
+}
+
+lw_status lw_eval_choose_across_ranks(lw_job *job, lw_eval *e, int64_t first, int64_t count, lw_error *err)
+{
+    lw_status status = LW_OK;
+    LW_TRY(lw_eval_exchange_answers(job, e, first, count, err));
+    if (count > 0) {
+        status = encode(job, e, first, count, &e->task.systems[LW_EVAL_LATENT], err);
+    }
+    if (status == LW_OK && count > 0) {
+        status = lw_eval_joint_chunk(job, e, first, count, err);
+    }
+    return lw_comm_agree(job->comm, lw_signal_check(status), err);
 }

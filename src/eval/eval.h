@@ -62,7 +62,7 @@ typedef struct lw_eval_result {
 typedef struct lw_eval lw_eval;
 
 // Whether training evaluates, in between or at its end. Local.
-bool lw_eval_wanted(const lw_config *config);
+bool lw_eval_in_training(const lw_config *config);
 
 // Takes the buffers of an evaluation of job->eval from the arena, which measures or places them. *eval is made at the
 // first call; the caller owns it.

@@ -97,8 +97,8 @@ static inline const int32_t *lw_eval_all_ids(const lw_job *job, const lw_eval *e
 
 // Brings the answers to the chunk of those LLMs that other ranks run. Collective over job->models.
 lw_status lw_eval_exchange_answers(lw_job *job, lw_eval *e, int64_t first, int64_t count, lw_error *err);
-// Lets every LLM of this rank score the answers that every LLM gave to the chunk through its latents. The latents of the
-// chunk are in e->latents.
+// Lets every LLM of this rank score the answers that every LLM gave to the chunk through its latents. The latents of
+// the chunk are in e->latents.
 lw_status lw_eval_joint_chunk(lw_job *job, lw_eval *e, int64_t first, int64_t count, lw_error *err);
 // The author whose answer has the largest sum over the readers; among equals the first one.
 int64_t lw_eval_joint_choice(const lw_job *job, const lw_eval *e, int64_t i);
@@ -115,6 +115,9 @@ lw_status lw_eval_encode(lw_job *job, lw_eval *e, const int64_t *which, int64_t 
 // Runs e->task on samples first .. + count - 1, at most e->chunk of them, and leaves their records. After
 // lw_eval_start.
 lw_status lw_eval_chunk(lw_job *job, lw_eval *e, int64_t first, int64_t count, lw_error *err);
+// The joint choice for a chunk (count 0: none) where other ranks run other LLMs: these have answered, and the ranks now
+// score each other's answers. Collective.
+lw_status lw_eval_choose_across_ranks(lw_job *job, lw_eval *e, int64_t first, int64_t count, lw_error *err);
 
 // --- show.c
 // Appends sample `at` of the chunk as `system` shows it to LLM j, with `answer` to be scored. False beyond the limits.

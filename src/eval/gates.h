@@ -35,8 +35,9 @@ typedef struct lw_gates {
 enum { LW_GATE_ITEMS = 32, LW_GATE_SAMPLES = 128 };
 
 // Runs all gates. `job` is open with at most that much training and evaluation data, and its wire holds the parameters
-// to be checked; `eval` is laid out. Every rank does the same work, on its LLMs. The last gate trains: it starts from initial
-// parameters, and leaves the trained ones in the wire. A signal stops the gates as it stops an evaluation. Collective.
+// to be checked; `eval` is laid out. Every rank does the same work, on its LLMs. The last gate trains: it starts from
+// initial parameters, and leaves the trained ones in the wire. A signal stops the gates as it stops an evaluation.
+// Collective.
 lw_status lw_gates_run(lw_job *job, lw_eval *eval, lw_error *err, lw_gates *out);
 
 // The results as JSON (new reference), and as a table. Local.

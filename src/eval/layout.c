@@ -7,7 +7,7 @@
 #include "eval/eval_internal.h"
 #include "wire/quantise.h"
 
-bool lw_eval_wanted(const lw_config *config)
+bool lw_eval_in_training(const lw_config *config)
 {
     return (config->eval.at_end || config->eval.every_steps > 0) && config->data.eval[0] != '\0';
 }

@@ -14,16 +14,19 @@ static lw_status run_rounds(lw_job *job, lw_eval *e, lw_error *err)
     int64_t n = e->task.samples;
     int64_t chunks = (n + e->chunk - 1) / e->chunk;
     lw_status status = LW_OK;
-    for (int64_t round = 0; round < chunks && status == LW_OK; round += job->ranks) {
-        int64_t first = (round + job->rank) * e->chunk;
+    for (int64_t round = 0; round < chunks && status == LW_OK; round += job->grid.data) {
+        int64_t first = (round + job->place.data) * e->chunk;
         int64_t count = lw_min_i64(n - first, e->chunk);
         lw_comm_phase(job->comm, "evaluation, samples from %lld on", (long long)(round * e->chunk));
         if (count > 0) {
             status = lw_eval_chunk(job, e, first, count, err);
         }
         status = lw_comm_agree(job->comm, lw_signal_check(status), err);
+        if (status == LW_OK && e->task.joint && job->models != NULL) {
+            status = lw_eval_choose_across_ranks(job, e, first, lw_max_i64(count, 0), err);
+        }
         if (status == LW_OK && e->task.generate) {
-            int64_t done = (round + job->ranks) * e->chunk;
+            int64_t done = (round + job->grid.data) * e->chunk;
             lw_run_dir_progress(job->run, &(lw_progress_state){.label = "eval",
                                                                .done = lw_min_i64(done, n),
                                                                .total = n,

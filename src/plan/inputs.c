@@ -120,7 +120,7 @@ static lw_status guess_eval(lw_plan *plan, lw_error *err)
     lw_plan_most most = lw_plan_most_of(c);
     int64_t count =
         c->data.eval_samples > 0 && c->data.eval_samples < c->eval.batch ? c->data.eval_samples : c->eval.batch;
-    if (!lw_eval_wanted(c)) {
+    if (!lw_eval_in_training(c)) {
         return LW_OK;
     }
     e->samples = calloc((size_t)count, sizeof *e->samples);
@@ -237,7 +237,7 @@ static lw_status open_samples(lw_plan *plan, lw_error *err)
     const lw_config *c = plan->config;
     const char *missing = missing_in_phases(c);
     if (missing == NULL) {
-        LW_TRY(lw_job_read(job, LW_JOB_TRAIN | (lw_eval_wanted(c) ? LW_JOB_EVAL : 0), err));
+        LW_TRY(lw_job_read(job, LW_JOB_TRAIN | (lw_eval_in_training(c) ? LW_JOB_EVAL : 0), err));
         plan->from_data = true;
         for (int64_t i = 0; i < job->phase_count; i++) {
             LW_TRY(measure_phase(plan, i, err));
