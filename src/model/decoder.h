@@ -1,10 +1,10 @@
-// decoder.h: a frozen causal LLM (Llama, Qwen2): forward pass, gradient with respect to its input, cached generation.
+// decoder.h: a frozen causal LLM: forward pass, gradient with respect to its input, cached generation.
 //
-// Written once against device/device.h; the families differ by data (biases, tying, RoPE scaling), not by code. Because
-// the weights are frozen, the backward pass is dX = dY W alone and keeps only what that needs. As an encoder's backbone
-// the same model is read as states of its rows: its first layers, causal or not, with low-rank updates that are
-// trained. Architecture: Touvron et al. 2023; Qwen Team 2024; names after transformers' modeling_llama and
-// modeling_qwen2. All functions are Local.
+// Written once against device/device.h; the families (a table in hf_config.c) differ by data (biases, tying, RoPE
+// scaling), not by code. Because the weights are frozen, the backward pass is dX = dY W alone and keeps only what that
+// needs. As an encoder's backbone the same model is read as states of its rows: its first layers, causal or not, with
+// low-rank updates that are trained. Architecture: Touvron et al. 2023; Jiang et al. 2023; Qwen Team 2024; names after
+// transformers' modeling_llama, modeling_mistral and modeling_qwen2. All functions are Local.
 #ifndef LW_DECODER_H
 #define LW_DECODER_H
 

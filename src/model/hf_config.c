@@ -1,5 +1,5 @@
 // hf_config.c: reads the config.json of a causal LLM; the table of families is here. Keys, defaults and meaning are
-// those of transformers' LlamaConfig and Qwen2Config; each field of hf_config.h names its key.
+// those of transformers' LlamaConfig, Qwen2Config and MistralConfig; each field of hf_config.h names its key.
 #include "model/hf_config.h"
 
 #include <math.h>
@@ -25,11 +25,13 @@ enum {
 typedef enum bias_rule {
     BIASES_BY_KEY, // attention_bias (of q, k, v and o) and mlp_bias
     BIASES_OF_QKV, // of q, k and v, always; the keys do nothing
+    BIASES_NONE,   // never; the keys do nothing
 } bias_rule;
 
 typedef enum window_rule {
     WINDOW_UNKNOWN,   // the family has no such key
     WINDOW_BY_SWITCH, // sliding_window holds where use_sliding_window is true, in layers >= max_window_layers
+    WINDOW_BY_SIZE,   // sliding_window holds in all layers, unless it is null; absent, it is 4096
 } window_rule;
 
 // What distinguishes the configurations of one family from those of another. A model that differs in anything else (in
@@ -60,6 +62,14 @@ static const family families[] = {
      .default_eos = -1,
      .biases = BIASES_OF_QKV,
      .window = WINDOW_BY_SWITCH},
+    {.model_type = "mistral",
+     .architecture = "MistralForCausalLM",
+     .default_kv_heads = 8,
+     .default_max_positions = 131072,
+     .default_bos = 1,
+     .default_eos = 2,
+     .biases = BIASES_NONE,
+     .window = WINDOW_BY_SIZE},
 };
 enum { FAMILIES = sizeof families / sizeof families[0] };
 
@@ -165,6 +175,25 @@ static lw_status check_window_switch(const lw_json *at, int64_t layers, lw_error
     return LW_OK;
 }
 
+// A row sees the last sliding_window rows, itself included: a window of all positions hides nothing.
+static lw_status check_window_size(const lw_json *at, int64_t positions, lw_error *err)
+{
+    if (json_is_null(json_object_get(at->object, "sliding_window"))) {
+        return LW_OK;
+    }
+    int64_t window = 0;
+    LW_TRY(lw_json_int_or(at, "sliding_window", 1, LW_HF_MAX_POSITIONS, 4096, err, &window));
+    if (window < positions) {
+        return lw_fail(
+            err, LW_ERR_UNSUPPORTED,
+            "%s: \"sliding_window\": sliding-window attention (over %lld positions%s) is not supported, only "
+            "null or at least \"max_position_embeddings\" (%lld)",
+            at->where, (long long)window, lw_json_has(at, "sliding_window") ? "" : ", the default",
+            (long long)positions);
+    }
+    return LW_OK;
+}
+
 // layer_types: of transformers 4.53 and later, in any family.
 static lw_status check_layer_types(const lw_json *at, lw_error *err)
 {
@@ -189,6 +218,7 @@ static lw_status check_sliding_window(const lw_json *at, const family *f, const 
     switch (f->window) {
     case WINDOW_UNKNOWN: break;
     case WINDOW_BY_SWITCH: LW_TRY(check_window_switch(at, c->layers, err)); break;
+    case WINDOW_BY_SIZE: LW_TRY(check_window_size(at, c->max_positions, err)); break;
     }
     return check_layer_types(at, err);
 }
@@ -251,8 +281,8 @@ static lw_status read_sizes(const lw_json *at, const family *f, lw_error *err, l
 static lw_status read_biases(const lw_json *at, const family *f, lw_error *err, lw_hf_config *c)
 {
     LW_TRY(lw_json_bool_or(at, "tie_word_embeddings", false, err, &c->tied));
-    if (f->biases == BIASES_OF_QKV) {
-        c->qkv_bias = true;
+    if (f->biases != BIASES_BY_KEY) {
+        c->qkv_bias = f->biases == BIASES_OF_QKV;
         return LW_OK;
     }
     LW_TRY(lw_json_bool_or(at, "attention_bias", false, err, &c->qkv_bias));

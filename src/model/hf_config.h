@@ -1,7 +1,7 @@
 // hf_config.h: the config.json of a Hugging Face causal LLM as one validated struct.
 //
-// Supported: model_type "llama" and "qwen2" (architectures LlamaForCausalLM, Qwen2ForCausalLM). Whatever this program
-// would only approximate is refused with LW_ERR_UNSUPPORTED, naming file and key. Local.
+// Supported are the families of the table in hf_config.c. Whatever this program would only approximate is refused with
+// LW_ERR_UNSUPPORTED, naming file and key. Local.
 #ifndef LW_HF_CONFIG_H
 #define LW_HF_CONFIG_H
 
@@ -16,7 +16,7 @@ typedef enum lw_rope_kind { LW_ROPE_DEFAULT, LW_ROPE_LINEAR, LW_ROPE_LLAMA3 } lw
 enum { LW_MAX_EOS = 8 };
 
 typedef struct lw_hf_config {
-    char model_type[16];     // "llama" or "qwen2"
+    char model_type[16];     // of a family in hf_config.c
     int64_t d;               // hidden_size
     int64_t layers;          // num_hidden_layers
     int64_t heads, kv_heads; // num_attention_heads, num_key_value_heads (default: heads)
@@ -26,9 +26,9 @@ typedef struct lw_hf_config {
     int64_t max_positions;   // max_position_embeddings
     float rms_eps;           // rms_norm_eps
     bool tied;               // tie_word_embeddings
-    bool qkv_bias;           // attention_bias, or the family's rule (qwen2: true)
-    bool o_bias;             // llama: attention_bias; qwen2: false
-    bool mlp_bias;           // llama: mlp_bias
+    bool qkv_bias;           // attention_bias, or the family's rule
+    bool o_bias;             // attention_bias, or none
+    bool mlp_bias;           // mlp_bias, or none
     double rope_theta;
     lw_rope_kind rope_kind; // rope_scaling.rope_type ("type" in old files)
     double rope_factor;

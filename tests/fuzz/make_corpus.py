@@ -169,7 +169,8 @@ def config():
 
 def hf_config():
     fixtures = TREE / "tests/parity/fixtures"
-    for name in ["llama-rope-llama3", "llama-rope-parameters", "llama-rope-linear", "qwen2-gqa", "qwen2-window-unused"]:
+    for name in ["llama-rope-llama3", "llama-rope-parameters", "llama-rope-linear", "qwen2-gqa", "qwen2-window-unused",
+                 "mistral-window-unused"]:
         put("hf_config", name, (fixtures / name / "config.json").read_bytes())
     put("hf_config", "generation", (fixtures / "llama-untied/config.json").read_bytes() + SPLIT +
         b'{"eos_token_id": [1, 2, 3]}')

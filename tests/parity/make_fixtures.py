@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Makes tests/parity/fixtures: tiny random checkpoints of both families, with references by transformers.
+"""Makes tests/parity/fixtures: tiny random checkpoints of every family, with references by transformers.
 
     python tests/parity/make_fixtures.py [NAME ...]        no NAME: all of them
 
@@ -22,7 +22,9 @@ import torch
 import transformers
 from safetensors import safe_open
 from safetensors.torch import save_file
-from transformers import LlamaConfig, LlamaForCausalLM, Qwen2Config, Qwen2ForCausalLM
+from transformers import (
+    LlamaConfig, LlamaForCausalLM, MistralConfig, MistralForCausalLM, Qwen2Config, Qwen2ForCausalLM,
+)
 
 import make_reference
 
@@ -37,6 +39,11 @@ SMALL = dict(
 LLAMA3 = dict(
     rope_type="llama3", factor=8.0, low_freq_factor=1.0, high_freq_factor=4.0, original_max_position_embeddings=64
 )
+FAMILIES = {
+    "llama": (LlamaConfig, LlamaForCausalLM),
+    "qwen2": (Qwen2Config, Qwen2ForCausalLM),
+    "mistral": (MistralConfig, MistralForCausalLM),
+}
 F32, F16, BF16 = torch.float32, torch.float16, torch.bfloat16
 
 
@@ -126,6 +133,11 @@ FIXTURES = {
     "qwen2-bf16": dict(family="qwen2", change={}, dtype=BF16, inputs=(2, 6, 1, 7), without=zero_biases),
     "qwen2-window-unused": dict(family="qwen2", change={}, dtype=BF16, inputs=(2, 10, 4, 5), patch="window",
                                 without_config=dict(use_sliding_window=True, sliding_window=4, max_window_layers=0)),
+    "mistral-headdim": dict(family="mistral", change=dict(num_attention_heads=6, num_key_value_heads=2, head_dim=10,
+                            rope_theta=1e6, sliding_window=None), dtype=BF16, inputs=(3, 6, 4, 5),
+                            without=swap_kv_heads, generate=True),
+    "mistral-window-unused": dict(family="mistral", change=dict(sliding_window=128), dtype=F16, inputs=(2, 10, 4, 5),
+                                  without_config=dict(sliding_window=4)),
 }
 
 
@@ -209,9 +221,7 @@ def check_effect(name, spec, directory, arguments, loss):
 def make(name, spec):
     seed = zlib.crc32(name.encode()) % 100000
     torch.manual_seed(seed)
-    config_class, model_class = {"llama": (LlamaConfig, LlamaForCausalLM), "qwen2": (Qwen2Config, Qwen2ForCausalLM)}[
-        spec["family"]
-    ]
+    config_class, model_class = FAMILIES[spec["family"]]
     model = model_class(config_class(**{**SMALL, **copy.deepcopy(spec["change"])}))
     with torch.no_grad():
         randomise(model, torch.Generator().manual_seed(seed))

@@ -4,8 +4,8 @@
     make_reference.py MODEL_DIR OUT.safetensors [--batch 3 --latents 6 --suffix 4 --answer 5 --seed 0]
                       [--generate OUT2.safetensors --tokens 12]
 
-MODEL_DIR is any directory transformers can load (LlamaForCausalLM, Qwen2ForCausalLM). OUT holds, as DESIGN section 3
-defines it,
+MODEL_DIR is any directory transformers can load (LlamaForCausalLM, MistralForCausalLM, ...). OUT holds, as DESIGN
+section 3 defines it,
 
     prefix       F32 (B, M, D)   soft tokens: normal, with the RMS of the embedding table
     suffix_ids   I32 (B, S)

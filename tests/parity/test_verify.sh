@@ -50,7 +50,7 @@ for dir in "$fixtures"/*/; do
     [ "$got" -ne 0 ] || grep -q '"pass":true}$' "$scratch/out" || fail "$name: $(cat "$scratch/out")"
     printf '%-24s loss %-22s grad %s\n' "$name" "$loss" "$grad"
 done
-[ "$count" -ge 17 ] || fail "only $count fixtures in $fixtures"
+[ "$count" -ge 19 ] || fail "only $count fixtures in $fixtures"
 [ "$device" = cpu ] || finish
 "$LWMPI_BIN" verify "$fixtures/qwen2-gqa" "$fixtures/qwen2-gqa/reference.safetensors" --threads=2 >"$scratch/out" ||
     fail "with two threads: $(cat "$scratch/out")"

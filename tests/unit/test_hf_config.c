@@ -36,6 +36,13 @@ static const char qwen2_base[] =
     "\"num_hidden_layers\":4,\"num_attention_heads\":8,\"num_key_value_heads\":2,\"vocab_size\":1000,"
     "\"torch_dtype\":\"float16\",\"tie_word_embeddings\":true}";
 
+// As of Mistral-Nemo, but for its sizes.
+static const char mistral_base[] =
+    "{\"architectures\":[\"MistralForCausalLM\"],\"model_type\":\"mistral\",\"hidden_size\":64,\"head_dim\":10,"
+    "\"intermediate_size\":160,\"num_hidden_layers\":4,\"num_attention_heads\":8,\"num_key_value_heads\":2,"
+    "\"vocab_size\":1000,\"rms_norm_eps\":1e-5,\"rope_theta\":1000000.0,\"max_position_embeddings\":4096,"
+    "\"sliding_window\":null,\"torch_dtype\":\"bfloat16\",\"tie_word_embeddings\":false}";
+
 // Writes config.json: `base` with the keys of `changes` on top; a key with the value "<absent>" is taken away.
 static void put_config(const char *base, const char *changes)
 {
@@ -121,9 +128,18 @@ static void test_all_keys(void **state)
     c = accept(qwen2_base, "{\"attention_bias\":false,\"mlp_bias\":true}"); // its biases are the family's
     assert_true(c.tied && c.qkv_bias && !c.o_bias && !c.mlp_bias);
     assert_int_equal(c.stored_dtype, LW_F16);
+    c = accept(mistral_base, "{\"attention_bias\":true,\"mlp_bias\":true}"); // these keys do nothing there
+    assert_string_equal(c.model_type, "mistral");
+    assert_false(c.tied || c.qkv_bias || c.o_bias || c.mlp_bias);
+    assert_int_equal(c.head_dim, 10);
+    assert_int_equal(c.kv_heads, 2);
+    check_near(c.rope_theta, 1e6, 0.0);
+    assert_int_equal(c.bos_id, 1);
+    assert_int_equal(c.eos_count, 1);
+    assert_int_equal(c.eos_id[0], 2);
 }
 
-// As transformers' LlamaConfig and Qwen2Config fill them in.
+// As transformers' LlamaConfig, Qwen2Config and MistralConfig fill them in.
 static void test_defaults(void **state)
 {
     (void)state;
@@ -149,6 +165,11 @@ static void test_defaults(void **state)
     assert_int_equal(c.eos_count, 0);
     c = accept(llama, "{\"model_type\":\"qwen2\",\"num_attention_heads\":8,\"num_key_value_heads\":null}");
     assert_int_equal(c.kv_heads, 8); // ... and all heads when it is null
+    c = accept(llama, "{\"model_type\":\"mistral\",\"sliding_window\":null}");
+    assert_int_equal(c.kv_heads, 8);
+    assert_int_equal(c.max_positions, 131072);
+    c = accept(llama, "{\"model_type\":\"mistral\",\"sliding_window\":null,\"num_key_value_heads\":null}");
+    assert_int_equal(c.kv_heads, 32);
     // A vocabulary too small for the default ids.
     c = accept(llama, "{\"vocab_size\":1}");
     assert_int_equal(c.bos_id, -1);
@@ -211,7 +232,9 @@ static void test_refused(void **state)
         const char *words;
     } cases[] = {
         // another architecture
-        {"{\"model_type\":\"mistral\"}", LW_ERR_UNSUPPORTED, "\"model_type\": mistral is not supported; supported are"},
+        {"{\"model_type\":\"gemma2\"}", LW_ERR_UNSUPPORTED,
+         "\"model_type\": gemma2 is not supported; supported are llama (LlamaForCausalLM), qwen2 (Qwen2ForCausalLM) "
+         "and mistral (MistralForCausalLM)"},
         {"{\"model_type\":\"<absent>\"}", LW_ERR_FORMAT, "\"model_type\" is missing"},
         {"{\"model_type\":5}", LW_ERR_FORMAT, "\"model_type\": expected a string, got 5"},
         {"{\"architectures\":[\"LlamaForSequenceClassification\"]}", LW_ERR_UNSUPPORTED,
@@ -231,7 +254,21 @@ static void test_refused(void **state)
         {"{\"torch_dtype\":\"float8_e4m3fn\"}", LW_ERR_UNSUPPORTED, "\"torch_dtype\": float8_e4m3fn"},
         {"{\"torch_dtype\":\"float64\"}", LW_ERR_UNSUPPORTED, "\"torch_dtype\": float64"},
         {"{\"torch_dtype\":16}", LW_ERR_FORMAT, "\"torch_dtype\": expected a string"},
-        // missing and mistyped sizes
+    };
+    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+        refuse(llama_base, cases[i].changes, cases[i].status, cases[i].words);
+    }
+}
+
+static void test_refused_sizes(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *changes;
+        lw_status status;
+        const char *words;
+    } cases[] = {
+        // missing and mistyped
         {"{\"hidden_size\":\"<absent>\"}", LW_ERR_FORMAT, "\"hidden_size\" is missing"},
         {"{\"intermediate_size\":\"<absent>\"}", LW_ERR_FORMAT, "\"intermediate_size\" is missing"},
         {"{\"num_hidden_layers\":\"<absent>\"}", LW_ERR_FORMAT, "\"num_hidden_layers\" is missing"},
@@ -243,7 +280,7 @@ static void test_refused(void **state)
         {"{\"tie_word_embeddings\":1}", LW_ERR_FORMAT, "\"tie_word_embeddings\": expected true or false"},
         {"{\"attention_bias\":\"yes\"}", LW_ERR_FORMAT, "\"attention_bias\": expected true or false"},
         {"{\"rms_norm_eps\":\"1e-5\"}", LW_ERR_FORMAT, "\"rms_norm_eps\": expected a number"},
-        // absurd sizes
+        // absurd
         {"{\"hidden_size\":0}", LW_ERR_FORMAT, "\"hidden_size\": 0 is out of range"},
         {"{\"hidden_size\":-64}", LW_ERR_FORMAT, "\"hidden_size\": -64 is out of range"},
         {"{\"num_hidden_layers\":0}", LW_ERR_FORMAT, "\"num_hidden_layers\": 0"},
@@ -258,7 +295,7 @@ static void test_refused(void **state)
         {"{\"hidden_size\":65536}", LW_ERR_FORMAT, "\"head_dim\" (8192) must be even and at most 4096"},
         {"{\"rms_norm_eps\":-1e-5}", LW_ERR_FORMAT, "\"rms_norm_eps\": -1e-05 is out of range"},
         {"{\"rope_theta\":0}", LW_ERR_FORMAT, "\"rope_theta\": 0 is out of range"},
-        // sizes that do not go together
+        // not going together
         {"{\"num_key_value_heads\":3}", LW_ERR_FORMAT, "\"num_attention_heads\" (8) is not a multiple of"},
         {"{\"num_key_value_heads\":16}", LW_ERR_FORMAT, "is not a multiple of \"num_key_value_heads\" (16)"},
         {"{\"num_key_value_heads\":0}", LW_ERR_FORMAT, "\"num_key_value_heads\": 0"},
@@ -284,6 +321,18 @@ static void test_sliding_window(void **state)
     accept(qwen2_base, "{\"use_sliding_window\":true,\"sliding_window\":128,\"max_window_layers\":4}");
     accept(qwen2_base, "{\"use_sliding_window\":true,\"sliding_window\":null,\"max_window_layers\":0}");
     accept(qwen2_base, "{\"layer_types\":[\"full_attention\",\"full_attention\"]}");
+
+    // Mistral has no switch: the window holds unless it is null, or as long as all positions.
+    accept(mistral_base, "{\"sliding_window\":4096}");
+    accept(mistral_base, "{\"sliding_window\":8192,\"use_sliding_window\":true}");
+    accept(mistral_base, "{\"sliding_window\":\"<absent>\"}"); // 4096
+    refuse(mistral_base, "{\"sliding_window\":4095}", LW_ERR_UNSUPPORTED,
+           "\"sliding_window\": sliding-window attention (over 4095 positions) is not supported, only null or at least "
+           "\"max_position_embeddings\" (4096)");
+    refuse(mistral_base, "{\"sliding_window\":\"<absent>\",\"max_position_embeddings\":32768}", LW_ERR_UNSUPPORTED,
+           "(over 4096 positions, the default) is not supported");
+    refuse(mistral_base, "{\"sliding_window\":0}", LW_ERR_FORMAT, "\"sliding_window\": 0 is out of range");
+    accept(llama_base, "{\"sliding_window\":16}"); // no key of this family
 }
 
 static void test_files(void **state)
@@ -462,6 +511,8 @@ static void test_fixtures(void **state)
         {"llama-defaults", {.d = 32, .kv_heads = 4, .head_dim = 8, .stored_dtype = LW_F32, .eos_count = 1}},
         {"qwen2-tied", {.d = 32, .kv_heads = 2, .head_dim = 8, .stored_dtype = LW_F16, .tied = true, .qkv_bias = true}},
         {"qwen2-window-unused", {.d = 32, .kv_heads = 2, .head_dim = 8, .stored_dtype = LW_BF16, .qkv_bias = true}},
+        {"mistral-headdim", {.d = 32, .kv_heads = 2, .head_dim = 10, .stored_dtype = LW_BF16, .eos_count = 1}},
+        {"mistral-window-unused", {.d = 32, .kv_heads = 2, .head_dim = 8, .stored_dtype = LW_F16, .eos_count = 1}},
     };
     for (size_t i = 0; i < sizeof fixtures / sizeof fixtures[0]; i++) {
         char dir[512];
@@ -480,12 +531,19 @@ static void test_fixtures(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_all_keys),     cmocka_unit_test(test_defaults),
-        cmocka_unit_test(test_dtypes),       cmocka_unit_test(test_special_ids),
-        cmocka_unit_test(test_refused),      cmocka_unit_test(test_sliding_window),
-        cmocka_unit_test(test_files),        cmocka_unit_test(test_rope_keys),
-        cmocka_unit_test(test_rope_refused), cmocka_unit_test(test_inverse_frequencies),
-        cmocka_unit_test(test_counts),       cmocka_unit_test(test_fixtures),
+        cmocka_unit_test(test_all_keys),
+        cmocka_unit_test(test_defaults),
+        cmocka_unit_test(test_dtypes),
+        cmocka_unit_test(test_special_ids),
+        cmocka_unit_test(test_refused),
+        cmocka_unit_test(test_refused_sizes),
+        cmocka_unit_test(test_sliding_window),
+        cmocka_unit_test(test_files),
+        cmocka_unit_test(test_rope_keys),
+        cmocka_unit_test(test_rope_refused),
+        cmocka_unit_test(test_inverse_frequencies),
+        cmocka_unit_test(test_counts),
+        cmocka_unit_test(test_fixtures),
     };
     return cmocka_run_group_tests(tests, scratch_make, scratch_remove);
 }
