@@ -1,3 +1,4 @@
+// lora.c: low-rank updates of the maps of a frozen LLM, forward and backward.
 #include "model/lora.h"
 
 #include <math.h>

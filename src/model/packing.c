@@ -1,3 +1,4 @@
+// packing.c: sequences side by side in the rows of one pass, and the index arrays that describe them.
 #include "model/packing.h"
 
 #include <stdlib.h>
