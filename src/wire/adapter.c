@@ -1,3 +1,4 @@
+// adapter.c: latents -> soft tokens of one LLM, forward and backward.
 #include "wire/adapter.h"
 
 #include <stdio.h>

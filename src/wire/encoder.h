@@ -28,8 +28,8 @@ typedef struct lw_encoder_buffers {
     const float *z;              // (latent rows, d_z) the latents, after the forward pass
 } lw_encoder_buffers;
 
-// Declares the parameters. backbone: NULL where the reader has none; its weights need not be there yet. The caller frees
-// *out, which is empty after a failure.
+// Declares the parameters. backbone: NULL where the reader has none; its weights need not be there yet. The caller
+// frees *out, which is empty after a failure.
 lw_status lw_encoder_declare(const lw_config *config, const lw_backbone *backbone, lw_params *params, lw_error *err,
                              lw_encoder *out);
 void lw_encoder_free(lw_encoder *e);
@@ -40,8 +40,8 @@ void lw_encoder_attach(lw_encoder *e, const lw_backbone *backbone);
 lw_reader_work lw_encoder_reader_work(const lw_encoder *e);
 lw_pooler_work lw_encoder_pooler_work(const lw_encoder *e);
 
-// params: placed. mode LW_PASS_INFER: no backward pass follows. The host blocks of *out are allocated at each call: free
-// them with lw_encoder_buffers_free.
+// params: placed. mode LW_PASS_INFER: no backward pass follows. The host blocks of *out are allocated at each call:
+// free them with lw_encoder_buffers_free.
 lw_status lw_encoder_layout(lw_arena *arena, lw_device *dev, const lw_params *params, const lw_encoder *e,
                             lw_pass_mode mode, const lw_encoder_limits *limits, lw_error *err, lw_encoder_buffers *out);
 // Once the memory is there, and again when others have used it: tables. Only the first call allocates.

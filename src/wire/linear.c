@@ -1,3 +1,4 @@
+// linear.c: trained linear maps, LayerNorm and feed-forward, forward and backward.
 #include "wire/linear.h"
 
 #include <math.h>

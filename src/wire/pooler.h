@@ -1,7 +1,8 @@
 // pooler.h: a text's states -> its latents: one table of functions for each pooler.kind, in pooler.c.
 //
-// Kind `queries` (pooler_queries.c): learned queries attend to the states, in layers of cross-attention and feed-forward.
-// Kind `mean` (pooler_mean.c): contiguous spans of states averaged, then a linear layer. All end in a LayerNorm.
+// Kind `queries` (pooler_queries.c): learned queries attend to the states, in layers of cross-attention and
+// feed-forward. Kind `mean` (pooler_mean.c): contiguous spans of states averaged, then a linear layer. All end in a
+// LayerNorm.
 // Trainable, f32. Local.
 #ifndef LW_POOLER_H
 #define LW_POOLER_H

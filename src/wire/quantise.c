@@ -1,3 +1,4 @@
+// quantise.c: latents in 16, 8, 6 and 4 bits.
 #include "wire/quantise.h"
 
 #include <math.h>

@@ -26,7 +26,7 @@ typedef struct lw_backbone {
     } shapes;            // of the whole model; which of them, `ops` knows
     int64_t vocab;       // tokens are from 0 to this, excluded
     int32_t first, last; // tokens in front of a window and behind it; -1: none
-    const char *shared;  // the name of the job's LLM that it is, whose weights are borrowed; NULL: it owns its weights
+    const char *shared;  // the name of the LLM of the job that it is; NULL: a model of its own
     void *model;         // lw_decoder or lw_bert, as `ops` knows; NULL: not loaded
 } lw_backbone;
 
@@ -81,8 +81,8 @@ struct lw_backbone_ops {
 struct lw_reader_ops {
     size_t bytes, buffers_bytes; // of the structures of this kind; all 0 before declare and layout
 
-    // Declares the parameters and sets out->width and out->alphabet. backbone: its weights need not be there. LW_ERR_CONFIG
-    // where keys and backbone do not fit.
+    // Declares the parameters and sets out->width and out->alphabet. backbone: its weights need not be there.
+    // LW_ERR_CONFIG where keys and backbone do not fit.
     lw_status (*declare)(const lw_config *config, const lw_backbone *backbone, lw_params *params, lw_error *err,
                          lw_reader *out);
     // params: placed. mode LW_PASS_INFER: no backward pass follows.

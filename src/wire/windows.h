@@ -15,8 +15,8 @@ typedef struct lw_windows {
     int32_t first, last; // tokens in front and behind; -1: none
 } lw_windows;
 
-// Windows for a backbone of so many layers and positions. `what` names it in messages: LW_ERR_CONFIG where encoder.layers
-// or encoder.window exceed it.
+// Windows for a backbone of so many layers and positions. `what` names it in messages: LW_ERR_CONFIG where
+// encoder.layers or encoder.window exceed it.
 lw_status lw_windows_of(const lw_config *config, const lw_backbone *backbone, const char *what, int64_t layers,
                         int64_t max_positions, lw_error *err, lw_windows *out);
 

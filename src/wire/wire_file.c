@@ -1,3 +1,4 @@
+// wire_file.c: latents as a safetensors file, written and read back as untrusted input.
 #include "wire/wire_file.h"
 
 #include <errno.h>

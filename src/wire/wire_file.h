@@ -3,9 +3,8 @@
 //   latents   (rows, d_z) F32 or F16, or (rows, row bytes) U8 in 8, 6 or 4 bits (quantise.h): of all texts
 //   z_start   (texts + 1) I32: text i owns the rows z_start[i] .. z_start[i + 1]
 //   metadata  "lwmpi_wire": "1"; "bits", "d_z"; "compress": "prompt" or "context"; "encoder": the hash of the
-//   parameters
-//             that made the latents, 16 hex digits; "items": a JSON array with an object for each text: "id", unique,
-//             and "question" where the sender was given one
+//             parameters that made the latents, 16 hex digits; "items": a JSON array with an object for each text:
+//             "id", unique, and "question" where the sender was given one
 //
 // A file is untrusted. Local.
 #ifndef LW_WIRE_FILE_H
