@@ -108,37 +108,38 @@ static lw_status open_workspace(lw_job *job, lw_trainer *t, lw_eval **eval, lw_e
 static json_t *summary_json(const lw_job *job, const lw_trainer *t, const lw_forecast *forecast,
                             const lw_eval_result *evaluation, double wall_s)
 {
-    lw_teacher_figures f;
+    const lw_checkpoint_info *state = lw_trainer_state(t);
+    lw_trainer_figures f = lw_trainer_figures_of(t);
     json_t *o = json_object();
     lw_json_put_text(o, "lwmpi", lw_version());
     lw_json_put_text(o, "commit", lw_commit());
     lw_json_put_text(o, "config", job->config->path);
     lw_json_put_text(o, "device", job->dev->description);
     lw_json_put_i64(o, "ranks", job->ranks);
-    lw_json_put_i64(o, "steps", t->state.step);
-    lw_json_put_i64(o, "skipped", t->state.skipped);
-    lw_json_put_i64(o, "samples", t->state.samples);
-    lw_json_put_f64(o, "train_s", t->state.train_s);
+    lw_json_put_i64(o, "steps", state->step);
+    lw_json_put_i64(o, "skipped", state->skipped);
+    lw_json_put_i64(o, "samples", state->samples);
+    lw_json_put_f64(o, "train_s", state->train_s);
     lw_json_put_f64(o, "wall_s", wall_s);
-    lw_json_put_f64(o, "samples_per_s", (double)t->state.samples / t->state.train_s);
+    lw_json_put_f64(o, "samples_per_s", (double)state->samples / state->train_s);
     lw_json_put_i64(o, "device_bytes", (int64_t)job->dev->peak_bytes);
-    lw_json_put_f64(o, lw_loss_key(LW_LOSS_TRAINING), t->mean_loss);
+    lw_json_put_f64(o, lw_loss_key(LW_LOSS_TRAINING), f.mean_loss);
     for (int64_t j = 0; j < job->llm_count; j++) {
         char key[LW_LOSS_KEY_BYTES];
-        lw_json_put_f64(o, lw_loss_key_of_model(LW_LOSS_TRAINING, job->llms[j].name, key), t->loss[j]);
+        lw_json_put_f64(o, lw_loss_key_of_model(LW_LOSS_TRAINING, job->llms[j].name, key), f.loss[j]);
     }
-    lw_json_put_i64(o, "checkpoints", t->saves.count);
-    lw_json_put_f64(o, "checkpoint_write_s", t->saves.write_s);
-    lw_json_put_f64(o, "checkpoint_stall_s", t->saves.stall_s);
-    lw_json_put_f64(o, "checkpoint_stall_share",
-                    t->saves.between_s > 0.0 ? t->saves.stall_s / t->saves.between_s : 0.0);
-    if (lw_trainer_teachers(t, &f)) {
+    lw_json_put_i64(o, "checkpoints", f.checkpoints);
+    lw_json_put_f64(o, "checkpoint_write_s", f.checkpoint_write_s);
+    lw_json_put_f64(o, "checkpoint_stall_s", f.checkpoint_stall_s);
+    lw_json_put_f64(o, "checkpoint_stall_share", f.checkpoint_stall_share);
+    if (f.distills) {
         json_object_set_new(o, "teacher",
-                            json_pack("{s:I, s:I, s:I, s:f, s:f}", "samples", (json_int_t)f.samples, "samples_made",
-                                      (json_int_t)f.made, "file_bytes", (json_int_t)f.file_bytes, "check_s", f.check_s,
-                                      "made_s", f.made_s));
+                            json_pack("{s:I, s:I, s:I, s:f, s:f}", "samples", (json_int_t)f.teacher.samples,
+                                      "samples_made", (json_int_t)f.teacher.made, "file_bytes",
+                                      (json_int_t)f.teacher.file_bytes, "check_s", f.teacher.check_s, "made_s",
+                                      f.teacher.made_s));
     }
-    lw_forecast_summary(forecast, t, o);
+    lw_forecast_summary(forecast, state, o);
     if (evaluation != NULL) {
         lw_json_put_f64(o, "gain_over_shuffled", evaluation->mean_gain.f1);
         for (int64_t j = 0; j < job->llm_count; j++) {
@@ -164,7 +165,8 @@ static lw_status write_predictions(lw_job *job, const lw_eval *eval, lw_error *e
 static lw_status write_results(lw_job *job, const lw_trainer *t, lw_forecast *forecast, const lw_eval *eval,
                                const lw_eval_result *evaluation, double start_s, lw_error *err)
 {
-    lw_forecast_leave_record(forecast, t);
+    const lw_checkpoint_info *state = lw_trainer_state(t);
+    lw_forecast_leave_record(forecast, state);
     if (evaluation != NULL) {
         json_t *json = NULL;
         LW_TRY(lw_eval_json(job, evaluation, err, &json));
@@ -178,8 +180,8 @@ static lw_status write_results(lw_job *job, const lw_trainer *t, lw_forecast *fo
     lw_status status = lw_run_dir_write_json(job->run, "summary.json", summary, err);
     json_decref(summary);
     lw_log(job->run, "done: %lld steps, %lld samples, %.1f s of training at %.1f samples/s; results in %s",
-           (long long)t->state.step, (long long)t->state.samples, t->state.train_s,
-           (double)t->state.samples / t->state.train_s, lw_run_dir_path(job->run));
+           (long long)state->step, (long long)state->samples, state->train_s, (double)state->samples / state->train_s,
+           lw_run_dir_path(job->run));
     return status;
 }
 
@@ -201,14 +203,15 @@ static bool has_results(const char *run_dir, int64_t step)
 // Whether a run that is at its last step has its results already. Collective.
 static lw_status is_finished(lw_job *job, const lw_trainer *t, lw_error *err, bool *out)
 {
+    int64_t step = lw_trainer_state(t)->step;
     bool finished =
-        job->rank == 0 && t->state.step >= t->course.total_steps && has_results(job->config->run.dir, t->state.step);
+        job->rank == 0 && step >= lw_trainer_course(t)->total_steps && has_results(job->config->run.dir, step);
     LW_TRY(lw_comm_broadcast(job->comm, 0, &finished, sizeof finished, err));
     if (finished) {
         lw_log(job->run,
                "nothing to do: all %lld steps are done and the results are in %s; give another run.dir to "
                "start anew",
-               (long long)t->state.step, job->config->run.dir);
+               (long long)step, job->config->run.dir);
     }
     *out = finished;
     return LW_OK;
@@ -216,7 +219,7 @@ static lw_status is_finished(lw_job *job, const lw_trainer *t, lw_error *err, bo
 
 static lw_status train(lw_job *job, double start_s, lw_error *err)
 {
-    lw_trainer trainer = {0};
+    lw_trainer *trainer = NULL;
     lw_eval *eval = NULL;
     lw_arena workspace = {0};
     lw_eval_result evaluation;
@@ -228,30 +231,29 @@ static lw_status train(lw_job *job, double start_s, lw_error *err)
     LW_TRY_GOTO(lw_job_open(job, LW_JOB_TRAIN | (lw_eval_in_training(c) ? LW_JOB_EVAL : 0), err));
     LW_TRY_GOTO(lw_job_describe(job, err));
     LW_TRY_GOTO(lw_comm_agree(job->comm, lw_trainer_create(job, err, &trainer), err));
-    LW_TRY_GOTO(lw_comm_agree(job->comm, open_workspace(job, &trainer, &eval, err, &workspace), err));
-    trainer.eval = c->eval.every_steps > 0 ? eval : NULL;
-    LW_TRY_GOTO(lw_trainer_resume(&trainer, err));
+    LW_TRY_GOTO(lw_comm_agree(job->comm, open_workspace(job, trainer, &eval, err, &workspace), err));
+    LW_TRY_GOTO(lw_trainer_resume(trainer, err));
     bool finished;
-    LW_TRY_GOTO(is_finished(job, &trainer, err, &finished));
+    LW_TRY_GOTO(is_finished(job, trainer, err, &finished));
     if (finished) {
         goto done;
     }
-    LW_TRY_GOTO(lw_trainer_trial(&trainer, err));
-    LW_TRY_GOTO(lw_trainer_teach(&trainer, err));
+    LW_TRY_GOTO(lw_trainer_trial(trainer, err));
+    LW_TRY_GOTO(lw_trainer_teach(trainer, err));
     LW_TRY_GOTO(lw_comm_agree(job->comm, job->rank == 0 ? write_config(job, err) : LW_OK, err));
     lw_comm_phase(job->comm, "predicting time and memory");
     if (job->rank == 0) {
         size_t bytes = job->frozen_bytes + job->wire_memory.size_bytes + workspace.size_bytes;
-        status = lw_forecast_make(&trainer, bytes, err, &forecast);
+        status = lw_forecast_make(job, lw_trainer_course(trainer), lw_trainer_state(trainer), bytes, err, &forecast);
     }
     LW_TRY_GOTO(lw_comm_agree(job->comm, status, err));
-    LW_TRY_GOTO(lw_trainer_run(&trainer, err));
+    LW_TRY_GOTO(lw_trainer_run(trainer, c->eval.every_steps > 0 ? eval : NULL, err));
     if (evaluates) {
         LW_TRY_GOTO(lw_eval_run(job, eval, err, &evaluation));
-        lw_collapse_check_result(&trainer.collapse, &evaluation);
+        lw_trainer_check_result(trainer, &evaluation);
     }
     if (job->rank == 0) {
-        status = write_results(job, &trainer, &forecast, eval, evaluates ? &evaluation : NULL, start_s, err);
+        status = write_results(job, trainer, &forecast, eval, evaluates ? &evaluation : NULL, start_s, err);
     }
     // The work is done, but writing the results to a slow disk may take longer than the deadline of a collective.
     lw_error ignored;
@@ -263,7 +265,7 @@ done:
     if (job->dev != NULL) {
         lw_arena_free(job->dev, &workspace);
     }
-    lw_trainer_free(&trainer);
+    lw_trainer_destroy(&trainer);
     return status;
 }
 

@@ -28,15 +28,15 @@ lw_status lw_forecast_rates(const lw_job *job, lw_error *err, lw_device_rates *o
     return status;
 }
 
-static lw_workload workload(const lw_trainer *t, int64_t phase, lw_forecast *f)
+static lw_workload workload(int64_t phase, lw_forecast *f)
 {
-    const lw_job *job = t->job;
+    const lw_job *job = f->job;
     lw_job_own_configs(job, f->configs);
     return (lw_workload){.wire = &job->wire,
                          .configs = f->configs,
-                         .shape = lw_corpus_shape(t->course.legs[phase].config, &job->train[phase]),
-                         .share = (t->course.global + job->grid.data - 1) / job->grid.data,
-                         .micro = t->course.micro,
+                         .shape = lw_corpus_shape(f->course->legs[phase].config, &job->train[phase]),
+                         .share = (f->course->global + job->grid.data - 1) / job->grid.data,
+                         .micro = f->course->micro,
                          .ranks = job->ranks};
 }
 
@@ -61,40 +61,44 @@ lw_status lw_forecast_step(const lw_device_rates *rates, const lw_workload *w, c
 }
 
 // Of steps from .. to of the run.
-static double steps_s(const lw_forecast *f, const lw_trainer *t, int64_t from, int64_t to)
+static double steps_s(const lw_forecast *f, int64_t from, int64_t to)
 {
     double s = 0.0;
-    for (int64_t i = 0; i < t->course.count; i++) {
-        s += f->phase_step_s[i] * (double)lw_course_overlap(&t->course, i, from, to);
+    for (int64_t i = 0; i < f->course->count; i++) {
+        s += f->phase_step_s[i] * (double)lw_course_overlap(f->course, i, from, to);
     }
     return s;
 }
 
 // A step of each phase; `measured` and `source` are of the last one.
-static lw_status forecast_phases(const lw_trainer *t, const lw_device_rates *rates, lw_error *err, lw_forecast *out)
+static lw_status forecast_phases(const lw_device_rates *rates, lw_error *err, lw_forecast *out)
 {
-    for (int64_t i = 0; i < t->course.count; i++) {
-        lw_workload w = workload(t, i, out);
-        lw_calibration_describe(rates, &w, t->job->threads, &out->record);
+    for (int64_t i = 0; i < out->course->count; i++) {
+        lw_workload w = workload(i, out);
+        lw_calibration_describe(rates, &w, out->job->threads, &out->record);
         LW_TRY(lw_forecast_step(rates, &w, &out->record, err, &out->phase_step_s[i], out->source, &out->measured));
     }
     return LW_OK;
 }
 
-lw_status lw_forecast_make(const lw_trainer *t, size_t device_bytes, lw_error *err, lw_forecast *out)
+lw_status lw_forecast_make(const lw_job *job, const lw_course *course, const lw_checkpoint_info *state,
+                           size_t device_bytes, lw_error *err, lw_forecast *out)
 {
-    const lw_job *job = t->job;
     lw_device_rates rates;
-    *out = (lw_forecast){.device_bytes = device_bytes, .first_step = t->state.step, .first_train_s = t->state.train_s};
+    *out = (lw_forecast){.job = job,
+                         .course = course,
+                         .device_bytes = device_bytes,
+                         .first_step = state->step,
+                         .first_train_s = state->train_s};
     LW_TRY(lw_forecast_rates(job, err, &rates, &out->known));
     if (!out->known) {
         return LW_OK;
     }
-    LW_TRY(forecast_phases(t, &rates, err, out));
-    double train_s = steps_s(out, t, t->state.step, t->course.total_steps);
-    int64_t steps = t->course.total_steps - t->state.step;
+    LW_TRY(forecast_phases(&rates, err, out));
+    double train_s = steps_s(out, state->step, course->total_steps);
+    int64_t steps = course->total_steps - state->step;
     out->step_s = steps > 0 ? train_s / (double)steps : out->phase_step_s[0];
-    out->samples_per_s = (double)t->course.global / out->step_s;
+    out->samples_per_s = (double)course->global / out->step_s;
     lw_log(job->run, "expected: %.1f samples/s, %.0f s of training (%s%s)", out->samples_per_s, train_s,
            out->measured            ? "measured before: "
            : out->source[0] != '\0' ? "predicted, calibrated by "
@@ -103,14 +107,14 @@ lw_status lw_forecast_make(const lw_trainer *t, size_t device_bytes, lw_error *e
     return LW_OK;
 }
 
-static int64_t steps_done(const lw_forecast *f, const lw_trainer *t)
+static int64_t steps_done(const lw_forecast *f, const lw_checkpoint_info *state)
 {
-    return t->state.step - f->first_step;
+    return state->step - f->first_step;
 }
 
-static double seconds(const lw_forecast *f, const lw_trainer *t)
+static double seconds(const lw_forecast *f, const lw_checkpoint_info *state)
 {
-    return t->state.train_s - f->first_train_s;
+    return state->train_s - f->first_train_s;
 }
 
 static json_t *figures(double step_s, double samples_per_s, double train_s, size_t bytes)
@@ -123,41 +127,42 @@ static json_t *figures(double step_s, double samples_per_s, double train_s, size
     return o;
 }
 
-void lw_forecast_summary(const lw_forecast *f, const lw_trainer *t, json_t *summary)
+void lw_forecast_summary(const lw_forecast *f, const lw_checkpoint_info *state, json_t *summary)
 {
-    int64_t steps = steps_done(f, t);
+    int64_t steps = steps_done(f, state);
     if (steps <= 0) {
         return;
     }
-    double train_s = seconds(f, t);
+    double train_s = seconds(f, state);
     double step_s = train_s / (double)steps;
-    size_t bytes = t->job->dev->allocated_bytes;
+    size_t bytes = f->job->dev->allocated_bytes;
     json_t *error = json_object();
     lw_json_put_f64(error, "memory", (double)f->device_bytes / (double)bytes - 1.0);
     if (f->known) {
-        double predicted_s = steps_s(f, t, f->first_step, t->state.step);
-        json_t *predicted = figures(predicted_s / (double)steps, (double)t->course.global * (double)steps / predicted_s,
-                                    predicted_s, f->device_bytes);
+        double predicted_s = steps_s(f, f->first_step, state->step);
+        json_t *predicted =
+            figures(predicted_s / (double)steps, (double)f->course->global * (double)steps / predicted_s, predicted_s,
+                    f->device_bytes);
         lw_json_put_text(predicted, "source", f->measured ? "measured" : "predicted");
         json_object_set_new(predicted, "calibration", f->source[0] != '\0' ? json_string(f->source) : json_null());
         json_object_set_new(summary, "predicted", predicted);
         lw_json_put_f64(error, "time", predicted_s / train_s - 1.0);
     }
-    json_object_set_new(summary, "measured", figures(step_s, (double)t->course.global / step_s, train_s, bytes));
+    json_object_set_new(summary, "measured", figures(step_s, (double)f->course->global / step_s, train_s, bytes));
     json_object_set_new(summary, "prediction_error", error);
 }
 
-void lw_forecast_leave_record(lw_forecast *f, const lw_trainer *t)
+void lw_forecast_leave_record(lw_forecast *f, const lw_checkpoint_info *state)
 {
     lw_error err;
-    int64_t steps = steps_done(f, t);
-    if (!f->known || steps < LW_RECORD_STEPS || t->course.count > 1) { // phases mixed are no shape
+    int64_t steps = steps_done(f, state);
+    if (!f->known || steps < LW_RECORD_STEPS || f->course->count > 1) { // phases mixed are no shape
         return;
     }
-    f->record.step_s = seconds(f, t) / (double)steps;
-    f->record.memory_bytes = t->job->dev->allocated_bytes;
+    f->record.step_s = seconds(f, state) / (double)steps;
+    f->record.memory_bytes = f->job->dev->allocated_bytes;
     snprintf(f->record.source, sizeof f->record.source, "train");
     if (lw_calibration_write(lw_calibration_folder(), &f->record, &err) != LW_OK) {
-        lw_log(t->job->run, "warning: no calibration record: %s", err.text);
+        lw_log(f->job->run, "warning: no calibration record: %s", err.text);
     }
 }

@@ -6,10 +6,14 @@
 #include <jansson.h>
 
 #include "cost/calibration.h"
-#include "train/trainer.h"
+#include "job/job.h"
+#include "run/checkpoint.h"
+#include "train/course.h"
 
 typedef struct lw_forecast {
-    bool known; // false: this device has no rates (a GPU that the table does not list)
+    const lw_job *job;       // borrowed
+    const lw_course *course; // borrowed
+    bool known;              // false: this device has no rates (a GPU that the table does not list)
     const lw_hf_config *configs[LW_MAX_MODELS];
     lw_calibration_record record;       // of this run; measurements to come
     double phase_step_s[LW_MAX_PHASES]; // of each phase
@@ -21,15 +25,16 @@ typedef struct lw_forecast {
     double first_train_s;
 } lw_forecast;
 
-// To be called when the trainer has resumed. device_bytes: predicted. Says in the log what is expected.
-lw_status lw_forecast_make(const lw_trainer *t, size_t device_bytes, lw_error *err, lw_forecast *out);
+// Of the steps after `state`, where the run begins or goes on. device_bytes: predicted. Logs what is expected.
+lw_status lw_forecast_make(const lw_job *job, const lw_course *course, const lw_checkpoint_info *state,
+                           size_t device_bytes, lw_error *err, lw_forecast *out);
 
-// Adds "predicted", "measured" and "prediction_error" (predicted / measured - 1) to summary.json. Nothing where no
-// step was done.
-void lw_forecast_summary(const lw_forecast *f, const lw_trainer *t, json_t *summary);
+// Adds "predicted", "measured" and "prediction_error" (predicted / measured - 1) to summary.json, of the steps up to
+// `state`. Adds nothing if no step was done.
+void lw_forecast_summary(const lw_forecast *f, const lw_checkpoint_info *state, json_t *summary);
 
 // Leaves a calibration record, where the run was long enough to be one. What fails is a warning in the log.
-void lw_forecast_leave_record(lw_forecast *f, const lw_trainer *t);
+void lw_forecast_leave_record(lw_forecast *f, const lw_checkpoint_info *state);
 
 // The step's time by the roofline, corrected by the nearest record of the calibration folder. `record` describes the
 // workload (lw_calibration_describe with these rates). source: that record's file, "" for none; *measured: it is of

@@ -2,6 +2,7 @@
 #include <stdio.h>
 
 #include "plan/plan_internal.h"
+#include "train/course.h"
 #include "wire/step.h"
 
 // The job as it is after a change; the arena and the schedule see it as if it had been configured so.

@@ -15,7 +15,7 @@
 #include "cost/calibration.h"
 #include "cost/roofline.h"
 #include "job/job.h"
-#include "train/trainer.h"
+#include "train/teacher.h"
 
 enum { LW_PLAN_COUNTS = 16, LW_PLAN_LAYOUTS = 96, LW_PLAN_WHAT_IFS = 5 };
 

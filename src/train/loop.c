@@ -124,12 +124,13 @@ static lw_status after_step(lw_trainer *t, lw_interval *in, lw_error *err)
     return save_when_due(t, in, now_s, err);
 }
 
-lw_status lw_trainer_run(lw_trainer *t, lw_error *err)
+lw_status lw_trainer_run(lw_trainer *t, lw_eval *eval, lw_error *err)
 {
     lw_job *job = t->job;
     lw_decoder *decoders[LW_MAX_MODELS];
     lw_job_decoders(job, decoders);
-    lw_status status = t->eval != NULL ? lw_eval_start(job, t->eval, err) : LW_OK;
+    t->eval = eval;
+    lw_status status = eval != NULL ? lw_eval_start(job, eval, err) : LW_OK;
     if (status == LW_OK) {
         status = lw_step_start(&t->step, &job->wire, decoders, err);
     }

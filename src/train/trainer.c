@@ -29,39 +29,52 @@ static lw_status make_limits(lw_trainer *t, lw_error *err)
     return LW_OK;
 }
 
-lw_status lw_trainer_create(lw_job *job, lw_error *err, lw_trainer *out)
+static lw_status make_teachers(lw_trainer *t, lw_error *err)
 {
-    lw_trainer t = {.job = job, .leg = -1, .last_saved = -1, .mean_loss = NAN, .best_nll = INFINITY};
-    for (int64_t j = 0; j < LW_MAX_MODELS; j++) {
-        t.loss[j] = NAN; // no step yet
-    }
-    LW_TRY(make_course(job, err, &t.course));
-    LW_TRY(lw_job_checkpoint_info(job, err, &t.state));
-    t.state.eval_nll = NAN;
-    LW_TRY(make_limits(&t, err));
-    t.micro_batch = calloc((size_t)t.course.micro, sizeof *t.micro_batch);
-    t.positions = calloc((size_t)t.course.micro, sizeof *t.positions);
-    t.host = calloc((size_t)job->wire.params.elements, 3 * sizeof *t.host);
-    lw_status status = lw_params_views(&job->wire.params, err, &t.views);
-    if (status == LW_OK) {
-        const lw_leg *first = &t.course.legs[0];
-        int64_t warmup = (int64_t)(first->config->train.warmup * (double)first->schedule.total_steps);
-        status = lw_collapse_create(job, t.course.micro, warmup, err, &t.collapse);
-    }
-    if (status == LW_OK && (t.micro_batch == NULL || t.positions == NULL || t.host == NULL)) {
-        status = lw_fail(err, LW_ERR_MEMORY, "no memory for the trainer's tables");
-    }
-    if (status == LW_OK) {
-        status = lw_trainer_open_disk(&t, err);
-    }
-    for (int64_t i = 0; i < t.course.count && status == LW_OK; i++) {
-        const lw_config *c = t.course.legs[i].config;
+    for (int64_t i = 0; i < t->course.count; i++) {
+        const lw_config *c = t->course.legs[i].config;
+        const lw_corpus *data = &t->job->train[i];
         if (lw_teacher_wanted(c)) {
-            status = lw_teacher_create(job, c, job->train[i].samples, job->train[i].count, err, &t.teachers[i]);
+            LW_TRY(lw_teacher_create(t->job, c, data->samples, data->count, err, &t->teachers[i]));
         }
     }
+    return LW_OK;
+}
+
+static lw_status make(lw_trainer *t, lw_error *err)
+{
+    lw_job *job = t->job;
+    LW_TRY(make_course(job, err, &t->course));
+    LW_TRY(lw_job_checkpoint_info(job, err, &t->state));
+    t->state.eval_nll = NAN;
+    LW_TRY(make_limits(t, err));
+    t->micro_batch = calloc((size_t)t->course.micro, sizeof *t->micro_batch);
+    t->positions = calloc((size_t)t->course.micro, sizeof *t->positions);
+    t->host = calloc((size_t)job->wire.params.elements, 3 * sizeof *t->host);
+    LW_TRY(lw_params_views(&job->wire.params, err, &t->views));
+    const lw_leg *first = &t->course.legs[0];
+    int64_t warmup = (int64_t)(first->config->train.warmup * (double)first->schedule.total_steps);
+    LW_TRY(lw_collapse_create(job, t->course.micro, warmup, err, &t->collapse));
+    if (t->micro_batch == NULL || t->positions == NULL || t->host == NULL) {
+        return lw_fail(err, LW_ERR_MEMORY, "no memory for the trainer's tables");
+    }
+    LW_TRY(lw_trainer_open_disk(t, err));
+    return make_teachers(t, err);
+}
+
+lw_status lw_trainer_create(lw_job *job, lw_error *err, lw_trainer **out)
+{
+    lw_trainer *t = calloc(1, sizeof *t);
+    if (t == NULL) {
+        return lw_fail(err, LW_ERR_MEMORY, "no memory for a trainer");
+    }
+    *t = (lw_trainer){.job = job, .leg = -1, .last_saved = -1, .mean_loss = NAN, .best_nll = INFINITY};
+    for (int64_t j = 0; j < LW_MAX_MODELS; j++) {
+        t->loss[j] = NAN; // no step yet
+    }
+    lw_status status = make(t, err);
     if (status != LW_OK) {
-        lw_trainer_free(&t);
+        lw_trainer_destroy(&t);
         return status;
     }
     *out = t;
@@ -98,10 +111,51 @@ lw_status lw_trainer_teach(lw_trainer *t, lw_error *err)
     return LW_OK;
 }
 
-bool lw_trainer_teachers(const lw_trainer *t, lw_teacher_figures *out)
+void lw_trainer_destroy(lw_trainer **trainer)
+{
+    lw_trainer *t = *trainer;
+    if (t == NULL) {
+        return;
+    }
+    lw_checkpoint_writer_destroy(&t->writer); // ends what it has begun, and reads the buffers until then
+    lw_step_free(&t->step);
+    lw_collapse_free(&t->collapse);
+    for (int64_t i = 0; i < LW_MAX_PHASES; i++) {
+        lw_teacher_destroy(&t->teachers[i]);
+    }
+    free(t->micro_batch);
+    free(t->positions);
+    free(t->host);
+    free(t->views);
+    free(t);
+    *trainer = NULL;
+}
+
+// --- what others ask
+
+const lw_checkpoint_info *lw_trainer_state(const lw_trainer *t)
+{
+    return &t->state;
+}
+
+const lw_course *lw_trainer_course(const lw_trainer *t)
+{
+    return &t->course;
+}
+
+const lw_leg *lw_trainer_leg(const lw_trainer *t, int64_t step)
+{
+    return &t->course.legs[lw_course_leg(&t->course, step)];
+}
+
+void lw_trainer_check_result(lw_trainer *t, const lw_eval_result *result)
+{
+    lw_collapse_check_result(&t->collapse, result);
+}
+
+static bool add_teachers(const lw_trainer *t, lw_teacher_figures *out)
 {
     bool any = false;
-    *out = (lw_teacher_figures){0};
     for (int64_t i = 0; i < t->course.count; i++) {
         if (t->teachers[i] != NULL) {
             lw_teacher_figures f = lw_teacher_figures_of(t->teachers[i]);
@@ -116,22 +170,17 @@ bool lw_trainer_teachers(const lw_trainer *t, lw_teacher_figures *out)
     return any;
 }
 
-void lw_trainer_free(lw_trainer *t)
+lw_trainer_figures lw_trainer_figures_of(const lw_trainer *t)
 {
-    lw_checkpoint_writer_destroy(&t->writer); // ends what it has begun, and reads the buffers until then
-    lw_step_free(&t->step);
-    lw_collapse_free(&t->collapse);
-    for (int64_t i = 0; i < LW_MAX_PHASES; i++) {
-        lw_teacher_destroy(&t->teachers[i]);
+    const lw_saves *s = &t->saves;
+    lw_trainer_figures f = {.mean_loss = t->mean_loss,
+                            .checkpoints = s->count,
+                            .checkpoint_write_s = s->write_s,
+                            .checkpoint_stall_s = s->stall_s,
+                            .checkpoint_stall_share = s->between_s > 0.0 ? s->stall_s / s->between_s : 0.0};
+    for (int64_t j = 0; j < LW_MAX_MODELS; j++) {
+        f.loss[j] = t->loss[j];
     }
-    free(t->micro_batch);
-    free(t->positions);
-    free(t->host);
-    free(t->views);
-    *t = (lw_trainer){0};
-}
-
-const lw_leg *lw_trainer_leg(const lw_trainer *t, int64_t step)
-{
-    return &t->course.legs[lw_course_leg(&t->course, step)];
+    f.distills = add_teachers(t, &f.teacher);
+    return f;
 }
