@@ -7,7 +7,7 @@
 #include "plan/plan.h"
 
 // Reads "1,2,4".
-static lw_status read_counts(const char *text, lw_error *err, lw_plan_options *out)
+static lw_status read_counts(const char *text, lw_error *err, lw_plan_request *out)
 {
     const char *at = text;
     do {
@@ -34,13 +34,13 @@ static void print_line(void *context, const char *line)
     printf("%s\n", line);
 }
 
-static lw_status plan(const lw_config *config, const lw_plan_options *options, bool json, lw_error *err)
+static lw_status plan(const lw_config *config, const lw_plan_request *request, bool json, lw_error *err)
 {
     lw_plan *p = calloc(1, sizeof *p);
     if (p == NULL) {
         return lw_fail(err, LW_ERR_MEMORY, "no memory for a plan");
     }
-    lw_status status = lw_plan_make(config, options, err, p);
+    lw_status status = lw_plan_make(config, request, err, p);
     if (status == LW_OK) {
         if (json) {
             json_t *o = lw_plan_json(p);
@@ -60,7 +60,7 @@ static lw_status plan(const lw_config *config, const lw_plan_options *options, b
 }
 
 typedef struct arguments {
-    lw_plan_options plan;
+    lw_plan_request plan;
     const char *gpus;
     bool json;
 } arguments;

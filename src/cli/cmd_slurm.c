@@ -17,7 +17,7 @@ static const double LEAST_MIN = 15.0;
 
 typedef struct lw_slurm_job {
     const lw_plan *plan;
-    const lw_plan_layout *layout;
+    const lw_plan_option *option;
     int64_t nodes, per_node; // ranks of a node
     char *config;            // absolute
     char *folder;            // of job.sh
@@ -54,7 +54,7 @@ static void print_name(const char *before, const char *name, const char *after)
 // checkpoints, and holds the samples, MPI and CUDA (4 GB). The CPU device keeps everything in host memory.
 static int64_t host_memory_gb(const lw_slurm_job *j)
 {
-    const lw_plan_memory *m = &j->layout->memory;
+    const lw_plan_memory *m = &j->option->memory;
     double rank = 4e9 + (double)m->parameters + (double)m->optimizer;
     double node = (double)j->per_node * (j->plan->cpu != NULL ? rank + (double)m->total : rank) + (double)m->frozen;
     return (int64_t)ceil(1.1 * node / 1e9);
@@ -63,7 +63,7 @@ static int64_t host_memory_gb(const lw_slurm_job *j)
 // The predicted time with the planner's margin, rounded up to five minutes.
 static int64_t limit_min(const lw_slurm_job *j)
 {
-    double minutes = j->layout->total_s / 60.0 / lw_plan_safety() + START_MIN;
+    double minutes = j->option->total_s / 60.0 / lw_plan_safety() + START_MIN;
     return 5 * (int64_t)ceil((minutes > LEAST_MIN ? minutes : LEAST_MIN) / 5.0);
 }
 
@@ -72,18 +72,18 @@ static void print_script(const lw_slurm_job *j)
     const lw_config *c = j->plan->config;
     int64_t minutes = limit_min(j);
     printf("#!/usr/bin/env bash\n");
-    printf("# Written by lwmpi slurm for %s: %lld rank%s of %s.\n", c->path, (long long)j->layout->gpus,
-           j->layout->gpus == 1 ? "" : "s", j->plan->rates.name);
+    printf("# Written by lwmpi slurm for %s: %lld rank%s of %s.\n", c->path, (long long)j->option->gpus,
+           j->option->gpus == 1 ? "" : "s", j->plan->rates.name);
     printf("# %s%s. Predicted: %.2f h at %.1f samples/s, %.1f GB a rank.\n",
-           j->layout->measured ? "Measured" : "Computed", j->layout->calibrated ? " and calibrated" : "",
-           j->layout->total_s / 3600.0, j->layout->samples_per_s, 1e-9 * (double)j->layout->memory.total);
+           j->option->measured ? "Measured" : "Computed", j->option->calibrated ? " and calibrated" : "",
+           j->option->total_s / 3600.0, j->option->samples_per_s, 1e-9 * (double)j->option->memory.total);
     printf("# Submit with slurm/submit.sh, or: mkdir -p runs && sbatch THIS_FILE\n");
     print_name("#SBATCH --job-name=lwmpi-", c->name, "");
     printf("#SBATCH --nodes=%lld\n#SBATCH --ntasks-per-node=%lld\n", (long long)j->nodes, (long long)j->per_node);
     if (j->plan->cpu == NULL) {
         printf("#SBATCH --gres=gpu:%lld\n#SBATCH --cpus-per-task=4\n", (long long)j->per_node);
     } else {
-        printf("#SBATCH --cpus-per-task=%lld\n", (long long)j->layout->threads);
+        printf("#SBATCH --cpus-per-task=%lld\n", (long long)j->option->threads);
     }
     printf("#SBATCH --mem=%lldG\n", (long long)host_memory_gb(j));
     printf("#SBATCH --time=%02lld:%02lld:00\n", (long long)(minutes / 60), (long long)(minutes % 60));
@@ -120,7 +120,7 @@ done:
 
 static lw_status place(const lw_plan *plan, int64_t nodes, lw_error *err, lw_slurm_job *out)
 {
-    const lw_plan_layout *l = plan->decision.gpus > 0 ? lw_plan_find(plan, plan->decision.gpus) : NULL;
+    const lw_plan_option *l = plan->decision.gpus > 0 ? lw_plan_find(plan, plan->decision.gpus) : NULL;
     if (l == NULL) {
         return lw_fail(err, LW_ERR_CONFIG, "%s", plan->decision.reason);
     }
@@ -130,7 +130,7 @@ static lw_status place(const lw_plan *plan, int64_t nodes, lw_error *err, lw_slu
         return lw_fail(err, LW_ERR_USAGE, "%lld ranks cannot be spread evenly over %lld nodes; give --nodes a divisor",
                        (long long)l->gpus, (long long)nodes);
     }
-    out->layout = l;
+    out->option = l;
     out->nodes = nodes;
     out->per_node = l->gpus / nodes;
     if (plan->rates.per_node > 0 && out->per_node > plan->rates.per_node) {
@@ -141,7 +141,7 @@ static lw_status place(const lw_plan *plan, int64_t nodes, lw_error *err, lw_slu
     return LW_OK;
 }
 
-static lw_status print(const lw_config *config, const lw_plan_options *options, int64_t nodes, int count, char **words,
+static lw_status print(const lw_config *config, const lw_plan_request *request, int64_t nodes, int count, char **words,
                        lw_error *err)
 {
     lw_slurm_job job = {0};
@@ -154,7 +154,7 @@ static lw_status print(const lw_config *config, const lw_plan_options *options, 
         free(overrides);
         return lw_fail(err, LW_ERR_MEMORY, "no memory for a plan");
     }
-    LW_TRY_GOTO(lw_plan_make(config, options, err, plan));
+    LW_TRY_GOTO(lw_plan_make(config, request, err, plan));
     job.plan = plan;
     job.words = overrides;
     for (int i = 0; i < count; i++) {
@@ -189,7 +189,7 @@ static lw_status run(const lw_command *self, int argc, char **argv, lw_error *er
     int count;
     lw_config *config = NULL;
     LW_TRY(lw_options_parse(self, argc, argv, err, &a, &count));
-    const lw_plan_options o = {.counts = {a.gpus}, .count = a.gpus > 0 ? 1 : 0, .per_node = a.per_node};
+    const lw_plan_request o = {.counts = {a.gpus}, .count = a.gpus > 0 ? 1 : 0, .per_node = a.per_node};
     LW_TRY(lw_config_from_words(count, argv + 1, err, &config));
     lw_status status = print(config, &o, a.nodes, count, argv + 1, err);
     lw_config_destroy(&config);

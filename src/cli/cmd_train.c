@@ -205,7 +205,7 @@ static lw_status is_finished(lw_job *job, const lw_trainer *t, lw_error *err, bo
 {
     int64_t step = lw_trainer_state(t)->step;
     bool finished =
-        job->rank == 0 && step >= lw_trainer_course(t)->total_steps && has_results(job->config->run.dir, step);
+        job->rank == 0 && step >= lw_trainer_schedule(t)->total_steps && has_results(job->config->run.dir, step);
     LW_TRY(lw_comm_broadcast(job->comm, 0, &finished, sizeof finished, err));
     if (finished) {
         lw_log(job->run,
@@ -244,7 +244,7 @@ static lw_status train(lw_job *job, double start_s, lw_error *err)
     lw_comm_phase(job->comm, "predicting time and memory");
     if (job->rank == 0) {
         size_t bytes = job->frozen_bytes + job->wire_memory.size_bytes + workspace.size_bytes;
-        status = lw_forecast_make(job, lw_trainer_course(trainer), lw_trainer_state(trainer), bytes, err, &forecast);
+        status = lw_forecast_make(job, lw_trainer_schedule(trainer), lw_trainer_state(trainer), bytes, err, &forecast);
     }
     LW_TRY_GOTO(lw_comm_agree(job->comm, status, err));
     LW_TRY_GOTO(lw_trainer_run(trainer, c->eval.every_steps > 0 ? eval : NULL, err));

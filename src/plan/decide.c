@@ -9,11 +9,11 @@ double lw_plan_safety(void)
     return 0.8; // start, loading, evaluation, checkpoints, and what a prediction is wrong by
 }
 
-const lw_plan_layout *lw_plan_find(const lw_plan *plan, int64_t gpus)
+const lw_plan_option *lw_plan_find(const lw_plan *plan, int64_t gpus)
 {
-    for (int i = 0; i < plan->layout_count; i++) {
-        if (plan->layouts[i].gpus == gpus && plan->layouts[i].best) {
-            return &plan->layouts[i];
+    for (int i = 0; i < plan->option_count; i++) {
+        if (plan->options[i].gpus == gpus && plan->options[i].best) {
+            return &plan->options[i];
         }
     }
     return NULL;
@@ -32,65 +32,65 @@ lw_plan_time lw_plan_time_text(double s)
     return t;
 }
 
-static bool usable(const lw_plan_layout *l)
+static bool usable(const lw_plan_option *l)
 {
     return l->why_not[0] == '\0' && l->fits;
 }
 
-static bool meets(const lw_plan *plan, const lw_plan_layout *l)
+static bool meets(const lw_plan *plan, const lw_plan_option *l)
 {
     return usable(l) && l->total_s <= lw_plan_safety() * plan->deadline_s;
 }
 
 // Samples per second that each further GPU adds, against those of one GPU of the smallest count.
-static double marginal_efficiency(const lw_plan_layout *layouts, int i)
+static double marginal_efficiency(const lw_plan_option *options, int i)
 {
-    const lw_plan_layout *first = NULL;
-    const lw_plan_layout *before = NULL;
+    const lw_plan_option *first = NULL;
+    const lw_plan_option *before = NULL;
     for (int k = 0; k < i; k++) {
-        if (usable(&layouts[k])) {
-            first = first != NULL ? first : &layouts[k];
-            before = &layouts[k];
+        if (usable(&options[k])) {
+            first = first != NULL ? first : &options[k];
+            before = &options[k];
         }
     }
     if (before == NULL) {
         return 1.0;
     }
     double one = first->samples_per_s / (double)first->gpus;
-    return (layouts[i].samples_per_s - before->samples_per_s) / (double)(layouts[i].gpus - before->gpus) / one;
+    return (options[i].samples_per_s - before->samples_per_s) / (double)(options[i].gpus - before->gpus) / one;
 }
 
-static int choose(const lw_plan *plan, const lw_plan_layout *layouts, int count, bool *meets_deadline)
+static int choose(const lw_plan *plan, const lw_plan_option *options, int count, bool *meets_deadline)
 {
     int best = -1;
     *meets_deadline = true;
     for (int i = 0; i < count; i++) {
-        if (meets(plan, &layouts[i])) {
+        if (meets(plan, &options[i])) {
             return i;
         }
     }
     *meets_deadline = false;
     for (int i = 0; i < count; i++) {
-        if (usable(&layouts[i]) && (best < 0 || marginal_efficiency(layouts, i) >= plan->config->plan.min_efficiency)) {
+        if (usable(&options[i]) && (best < 0 || marginal_efficiency(options, i) >= plan->config->plan.min_efficiency)) {
             best = i;
         }
     }
     return best;
 }
 
-static void say_no_fit(const lw_plan *plan, const lw_plan_layout *layouts, int count, lw_plan_decision *out)
+static void say_no_fit(const lw_plan *plan, const lw_plan_option *options, int count, lw_plan_decision *out)
 {
-    const lw_plan_layout *least = NULL;
+    const lw_plan_option *least = NULL;
     char devices[256] = "";
     lw_device_rates row;
     for (int i = 0; i < count; i++) {
-        if (layouts[i].why_not[0] == '\0' && (least == NULL || layouts[i].memory.total < least->memory.total)) {
-            least = &layouts[i];
+        if (options[i].why_not[0] == '\0' && (least == NULL || options[i].memory.total < least->memory.total)) {
+            least = &options[i];
         }
     }
     if (least == NULL) {
         snprintf(out->reason, sizeof out->reason, "no count that was asked for can divide the job: %.400s",
-                 count > 0 ? layouts[0].why_not : "none was asked for");
+                 count > 0 ? options[0].why_not : "none was asked for");
         return;
     }
     if (plan->cpu != NULL) { // whose weights are f32: a GPU's need would be another
@@ -113,10 +113,10 @@ static void say_no_fit(const lw_plan *plan, const lw_plan_layout *layouts, int c
              frozen_share < 0.7 ? "; or lower batch.micro or eval.batch" : "; or take one model out of `models`");
 }
 
-static void reject(const lw_plan *plan, const lw_plan_layout *layouts, int i, const lw_plan_layout *chosen,
+static void reject(const lw_plan *plan, const lw_plan_option *options, int i, const lw_plan_option *chosen,
                    bool meets_deadline, char *why, size_t size)
 {
-    const lw_plan_layout *l = &layouts[i];
+    const lw_plan_option *l = &options[i];
     double limit_s = lw_plan_safety() * plan->deadline_s;
     if (l->why_not[0] != '\0') {
         snprintf(why, size, "%s", l->why_not);
@@ -131,7 +131,7 @@ static void reject(const lw_plan *plan, const lw_plan_layout *layouts, int i, co
                  lw_plan_time_text(chosen->total_s).text, l->gpu_hours, chosen->gpu_hours);
     } else if (chosen != NULL && l->gpus > chosen->gpus) {
         snprintf(why, size, "each further GPU adds %.0f %% of one GPU's rate, less than plan.min_efficiency = %g",
-                 100.0 * marginal_efficiency(layouts, i), plan->config->plan.min_efficiency);
+                 100.0 * marginal_efficiency(options, i), plan->config->plan.min_efficiency);
     } else if (meets_deadline) {
         snprintf(why, size, "%s, more than the %s that the deadline leaves", lw_plan_time_text(l->total_s).text,
                  lw_plan_time_text(limit_s).text);
@@ -140,15 +140,15 @@ static void reject(const lw_plan *plan, const lw_plan_layout *layouts, int i, co
     }
 }
 
-void lw_plan_decide(const lw_plan *plan, const lw_plan_layout *layouts, int count, lw_plan_decision *out)
+void lw_plan_decide(const lw_plan *plan, const lw_plan_option *options, int count, lw_plan_decision *out)
 {
     *out = (lw_plan_decision){0};
-    int best = choose(plan, layouts, count, &out->meets_deadline);
-    const lw_plan_layout *chosen = best >= 0 ? &layouts[best] : NULL;
+    int best = choose(plan, options, count, &out->meets_deadline);
+    const lw_plan_option *chosen = best >= 0 ? &options[best] : NULL;
     double limit_s = lw_plan_safety() * plan->deadline_s;
     out->gpus = chosen != NULL ? chosen->gpus : 0;
     if (chosen == NULL) {
-        say_no_fit(plan, layouts, count, out);
+        say_no_fit(plan, options, count, out);
     } else if (out->meets_deadline) {
         snprintf(
             out->reason, sizeof out->reason,
@@ -167,8 +167,8 @@ void lw_plan_decide(const lw_plan *plan, const lw_plan_layout *layouts, int coun
     }
     for (int i = 0; i < count; i++) {
         if (i != best) {
-            out->rejected[out->rejected_count].gpus = layouts[i].gpus;
-            reject(plan, layouts, i, chosen, out->meets_deadline, out->rejected[out->rejected_count].why,
+            out->rejected[out->rejected_count].gpus = options[i].gpus;
+            reject(plan, options, i, chosen, out->meets_deadline, out->rejected[out->rejected_count].why,
                    sizeof out->rejected[0].why);
             out->rejected_count++;
         }

@@ -34,9 +34,9 @@ static lw_workload workload(int64_t phase, lw_forecast *f)
     lw_job_own_configs(job, f->configs);
     return (lw_workload){.wire = &job->wire,
                          .configs = f->configs,
-                         .shape = lw_corpus_shape(f->course->legs[phase].config, &job->train[phase]),
-                         .share = (f->course->global + job->grid.data - 1) / job->grid.data,
-                         .micro = f->course->micro,
+                         .shape = lw_corpus_shape(f->schedule->stages[phase].config, &job->train[phase]),
+                         .share = (f->schedule->global + job->grid.data - 1) / job->grid.data,
+                         .micro = f->schedule->micro,
                          .ranks = job->ranks};
 }
 
@@ -64,29 +64,29 @@ lw_status lw_forecast_step(const lw_device_rates *rates, const lw_workload *w, c
 static double steps_s(const lw_forecast *f, int64_t from, int64_t to)
 {
     double s = 0.0;
-    for (int64_t i = 0; i < f->course->count; i++) {
-        s += f->phase_step_s[i] * (double)lw_course_overlap(f->course, i, from, to);
+    for (int64_t i = 0; i < f->schedule->count; i++) {
+        s += f->stage_step_s[i] * (double)lw_run_schedule_overlap(f->schedule, i, from, to);
     }
     return s;
 }
 
 // A step of each phase; `measured` and `source` are of the last one.
-static lw_status forecast_phases(const lw_device_rates *rates, lw_error *err, lw_forecast *out)
+static lw_status forecast_stages(const lw_device_rates *rates, lw_error *err, lw_forecast *out)
 {
-    for (int64_t i = 0; i < out->course->count; i++) {
+    for (int64_t i = 0; i < out->schedule->count; i++) {
         lw_workload w = workload(i, out);
         lw_calibration_describe(rates, &w, out->job->threads, &out->record);
-        LW_TRY(lw_forecast_step(rates, &w, &out->record, err, &out->phase_step_s[i], out->source, &out->measured));
+        LW_TRY(lw_forecast_step(rates, &w, &out->record, err, &out->stage_step_s[i], out->source, &out->measured));
     }
     return LW_OK;
 }
 
-lw_status lw_forecast_make(const lw_job *job, const lw_course *course, const lw_checkpoint_info *state,
+lw_status lw_forecast_make(const lw_job *job, const lw_run_schedule *schedule, const lw_checkpoint_info *state,
                            size_t device_bytes, lw_error *err, lw_forecast *out)
 {
     lw_device_rates rates;
     *out = (lw_forecast){.job = job,
-                         .course = course,
+                         .schedule = schedule,
                          .device_bytes = device_bytes,
                          .first_step = state->step,
                          .first_train_s = state->train_s};
@@ -94,11 +94,11 @@ lw_status lw_forecast_make(const lw_job *job, const lw_course *course, const lw_
     if (!out->known) {
         return LW_OK;
     }
-    LW_TRY(forecast_phases(&rates, err, out));
-    double train_s = steps_s(out, state->step, course->total_steps);
-    int64_t steps = course->total_steps - state->step;
-    out->step_s = steps > 0 ? train_s / (double)steps : out->phase_step_s[0];
-    out->samples_per_s = (double)course->global / out->step_s;
+    LW_TRY(forecast_stages(&rates, err, out));
+    double train_s = steps_s(out, state->step, schedule->total_steps);
+    int64_t steps = schedule->total_steps - state->step;
+    out->step_s = steps > 0 ? train_s / (double)steps : out->stage_step_s[0];
+    out->samples_per_s = (double)schedule->global / out->step_s;
     lw_log(job->run, "expected: %.1f samples/s, %.0f s of training (%s%s)", out->samples_per_s, train_s,
            out->measured            ? "measured before: "
            : out->source[0] != '\0' ? "predicted, calibrated by "
@@ -141,14 +141,14 @@ void lw_forecast_summary(const lw_forecast *f, const lw_checkpoint_info *state, 
     if (f->known) {
         double predicted_s = steps_s(f, f->first_step, state->step);
         json_t *predicted =
-            figures(predicted_s / (double)steps, (double)f->course->global * (double)steps / predicted_s, predicted_s,
+            figures(predicted_s / (double)steps, (double)f->schedule->global * (double)steps / predicted_s, predicted_s,
                     f->device_bytes);
         lw_json_put_text(predicted, "source", f->measured ? "measured" : "predicted");
         json_object_set_new(predicted, "calibration", f->source[0] != '\0' ? json_string(f->source) : json_null());
         json_object_set_new(summary, "predicted", predicted);
         lw_json_put_f64(error, "time", predicted_s / train_s - 1.0);
     }
-    json_object_set_new(summary, "measured", figures(step_s, (double)f->course->global / step_s, train_s, bytes));
+    json_object_set_new(summary, "measured", figures(step_s, (double)f->schedule->global / step_s, train_s, bytes));
     json_object_set_new(summary, "prediction_error", error);
 }
 
@@ -156,7 +156,7 @@ void lw_forecast_leave_record(lw_forecast *f, const lw_checkpoint_info *state)
 {
     lw_error err;
     int64_t steps = steps_done(f, state);
-    if (!f->known || steps < LW_RECORD_STEPS || f->course->count > 1) { // phases mixed are no shape
+    if (!f->known || steps < LW_RECORD_STEPS || f->schedule->count > 1) { // phases mixed are no shape
         return;
     }
     f->record.step_s = seconds(f, state) / (double)steps;

@@ -8,15 +8,15 @@
 #include "cost/calibration.h"
 #include "job/job.h"
 #include "run/checkpoint.h"
-#include "train/course.h"
+#include "train/schedule.h"
 
 typedef struct lw_forecast {
-    const lw_job *job;       // borrowed
-    const lw_course *course; // borrowed
-    bool known;              // false: this device has no rates (a GPU that the table does not list)
+    const lw_job *job;               // borrowed
+    const lw_run_schedule *schedule; // borrowed
+    bool known;                      // false: this device has no rates (a GPU that the table does not list)
     const lw_hf_config *configs[LW_MAX_MODELS];
     lw_calibration_record record;       // of this run; measurements to come
-    double phase_step_s[LW_MAX_PHASES]; // of each phase
+    double stage_step_s[LW_MAX_PHASES]; // of each phase
     double step_s, samples_per_s;       // of the steps that are left
     bool measured;                      // the prediction is an earlier measurement of this very job
     char source[160];                   // calibration record that the prediction was corrected by; "" for none
@@ -26,7 +26,7 @@ typedef struct lw_forecast {
 } lw_forecast;
 
 // Of the steps after `state`, where the run begins or goes on. device_bytes: predicted. Logs what is expected.
-lw_status lw_forecast_make(const lw_job *job, const lw_course *course, const lw_checkpoint_info *state,
+lw_status lw_forecast_make(const lw_job *job, const lw_run_schedule *schedule, const lw_checkpoint_info *state,
                            size_t device_bytes, lw_error *err, lw_forecast *out);
 
 // Adds "predicted", "measured" and "prediction_error" (predicted / measured - 1) to summary.json, of the steps up to

@@ -149,7 +149,7 @@ static void guess_mean(lw_plan *plan, int64_t phase)
 {
     const lw_config *c = lw_config_phase(plan->config, phase);
     lw_sample_shape *mean = &plan->mean[phase];
-    const lw_plan_options *o = &plan->options;
+    const lw_plan_request *o = &plan->request;
     lw_plan_most most = lw_plan_most_of(c);
     bool text = most.task > 0; // windows and what follows them are mostly as long as may be
     int64_t answer = o->answer_tokens > 0 ? o->answer_tokens : text ? most.answer : GUESSED_ANSWER_TOKENS;
@@ -297,21 +297,21 @@ static lw_status find_gpu_here(lw_error *err, lw_device_rates *out)
 static lw_status open_device(lw_plan *plan, lw_error *err)
 {
     const lw_config *c = plan->config;
-    const char *kind = plan->options.device != NULL ? plan->options.device : lw_rank_device_kind_here(c);
-    bool on_cpu = plan->options.device != NULL && strcmp(kind, "cpu") == 0;
+    const char *kind = plan->request.device != NULL ? plan->request.device : lw_rank_device_kind_here(c);
+    bool on_cpu = plan->request.device != NULL && strcmp(kind, "cpu") == 0;
     const char *name = on_cpu ? "cpu" : c->plan.device;
     bool is_auto = name[0] == '\0' || strcmp(name, "auto") == 0;
     if (strcmp(name, "cpu") == 0 || (is_auto && strcmp(kind, "cpu") == 0)) {
         int threads = (int)(c->threads > 0 ? c->threads : processors());
         LW_TRY(lw_device_open("cpu", 0, threads, err, &plan->cpu));
         LW_TRY(lw_device_rates_cpu(plan->cpu, threads, err, &plan->rates));
-        plan->rates.cores = plan->options.cores > 0 ? plan->options.cores : plan->rates.cores;
+        plan->rates.cores = plan->request.cores > 0 ? plan->request.cores : plan->rates.cores;
         plan->job.dev = plan->cpu;
         return LW_OK;
     }
     LW_TRY(is_auto ? find_gpu_here(err, &plan->rates) : lw_device_table_find(name, err, &plan->rates));
-    if (plan->options.per_node > 0) {
-        plan->rates.per_node = plan->options.per_node;
+    if (plan->request.per_node > 0) {
+        plan->rates.per_node = plan->request.per_node;
     }
     lw_shape_device_init(&plan->rates, &plan->shape);
     plan->job.dev = &plan->shape.base;
@@ -369,7 +369,7 @@ static lw_status declare_wire(lw_plan *plan, lw_error *err)
 lw_status lw_plan_open(lw_plan *plan, lw_error *err)
 {
     plan->shape_config = *plan->config;
-    plan->shape_config.data.cache = plan->config->data.cache && plan->options.caches;
+    plan->shape_config.data.cache = plan->config->data.cache && plan->request.caches;
     plan->job.config = &plan->shape_config;
     LW_TRY(open_device(plan, err));
     LW_TRY(open_samples(plan, err));

@@ -14,7 +14,7 @@ static const lw_plan_change changes[LW_PLAN_WHAT_IFS] = {
 
 // A grid with more groups is better only where it is clearly faster: the prediction of a CPU varies from start to start,
 // and the choice must not.
-static bool is_better(const lw_plan_layout *a, const lw_plan_layout *than)
+static bool is_better(const lw_plan_option *a, const lw_plan_option *than)
 {
     static const double clearly = 1.05;
     if (than == NULL || a->fits != than->fits) {
@@ -25,26 +25,26 @@ static bool is_better(const lw_plan_layout *a, const lw_plan_layout *than)
 
 // All grids of one count, from the one with the fewest groups on. Returns where the best of them is.
 static lw_status make_grids(const lw_plan *plan, const lw_plan_change *change, int64_t gpus, lw_error *err,
-                            lw_plan_layout *out, int *count)
+                            lw_plan_option *out, int *count)
 {
     int64_t fixed = plan->config->grid.model;
     int64_t most = plan->job.llm_count < gpus ? plan->job.llm_count : gpus;
-    lw_plan_layout *best = NULL;
+    lw_plan_option *best = NULL;
     for (int64_t model = 1; model <= most; model++) {
         bool wanted = fixed > 0 ? model == fixed : gpus % model == 0;
-        if (!wanted || *count == LW_PLAN_LAYOUTS) {
+        if (!wanted || *count == LW_PLAN_OPTIONS) {
             continue;
         }
-        lw_plan_layout *l = &out[*count];
-        LW_TRY(lw_plan_layout_make(plan, change, gpus, model, err, l));
+        lw_plan_option *l = &out[*count];
+        LW_TRY(lw_plan_option_make(plan, change, gpus, model, err, l));
         if (l->why_not[0] == '\0') { // others are grids that nobody asked for
             (*count)++;
             best = is_better(l, best) ? l : best;
         }
     }
-    if (best == NULL && *count < LW_PLAN_LAYOUTS) { // the row then says why
+    if (best == NULL && *count < LW_PLAN_OPTIONS) { // the row then says why
         best = &out[(*count)++];
-        LW_TRY(lw_plan_layout_make(plan, change, gpus, fixed > 0 ? fixed : 1, err, best));
+        LW_TRY(lw_plan_option_make(plan, change, gpus, fixed > 0 ? fixed : 1, err, best));
     }
     if (best != NULL) {
         best->best = true;
@@ -53,7 +53,7 @@ static lw_status make_grids(const lw_plan *plan, const lw_plan_change *change, i
 }
 
 // The best of each count.
-static int pick_best(const lw_plan_layout *all, int count, lw_plan_layout *out)
+static int pick_best(const lw_plan_option *all, int count, lw_plan_option *out)
 {
     int n = 0;
     for (int i = 0; i < count; i++) {
@@ -64,13 +64,13 @@ static int pick_best(const lw_plan_layout *all, int count, lw_plan_layout *out)
     return n;
 }
 
-static lw_status make_layouts(const lw_plan *plan, const lw_plan_change *change, lw_error *err, lw_plan_layout *out,
+static lw_status make_options(const lw_plan *plan, const lw_plan_change *change, lw_error *err, lw_plan_option *out,
                               int *count)
 {
-    const lw_plan_layout *first = NULL;
+    const lw_plan_option *first = NULL;
     *count = 0;
-    for (int i = 0; i < plan->options.count && *count < LW_PLAN_LAYOUTS; i++) {
-        LW_TRY(make_grids(plan, change, plan->options.counts[i], err, out, count));
+    for (int i = 0; i < plan->request.count && *count < LW_PLAN_OPTIONS; i++) {
+        LW_TRY(make_grids(plan, change, plan->request.counts[i], err, out, count));
     }
     for (int i = 0; i < *count && first == NULL; i++) {
         first = out[i].best && out[i].why_not[0] == '\0' ? &out[i] : NULL;
@@ -86,21 +86,21 @@ static lw_status make_layouts(const lw_plan *plan, const lw_plan_change *change,
 }
 
 // The decision among the best grids of all counts.
-static void decide(const lw_plan *plan, const lw_plan_layout *layouts, int count, lw_plan_decision *out)
+static void decide(const lw_plan *plan, const lw_plan_option *options, int count, lw_plan_decision *out)
 {
-    lw_plan_layout best[LW_PLAN_COUNTS];
-    lw_plan_decide(plan, best, pick_best(layouts, count, best), out);
+    lw_plan_option best[LW_PLAN_COUNTS];
+    lw_plan_decide(plan, best, pick_best(options, count, best), out);
 }
 
-static lw_status make_what_if(lw_plan *plan, const lw_plan_change *change, const lw_plan_layout *now,
-                              lw_plan_layout *layouts, lw_error *err)
+static lw_status make_what_if(lw_plan *plan, const lw_plan_change *change, const lw_plan_option *now,
+                              lw_plan_option *options, lw_error *err)
 {
     lw_plan_decision decision;
-    lw_plan_layout then;
+    lw_plan_option then;
     int count = 0;
-    LW_TRY(lw_plan_layout_make(plan, change, now->gpus, now->grid.model, err, &then));
-    LW_TRY(make_layouts(plan, change, err, layouts, &count));
-    decide(plan, layouts, count, &decision);
+    LW_TRY(lw_plan_option_make(plan, change, now->gpus, now->grid.model, err, &then));
+    LW_TRY(make_options(plan, change, err, options, &count));
+    decide(plan, options, count, &decision);
     if (then.why_not[0] == '\0') {
         plan->what_if[plan->what_if_count++] =
             (lw_plan_what_if){.change = change->name,
@@ -113,23 +113,23 @@ static lw_status make_what_if(lw_plan *plan, const lw_plan_change *change, const
 
 static lw_status make_what_ifs(lw_plan *plan, lw_error *err)
 {
-    const lw_plan_layout *now = lw_plan_find(plan, plan->decision.gpus);
+    const lw_plan_option *now = lw_plan_find(plan, plan->decision.gpus);
     lw_status status = LW_OK;
     if (now == NULL) {
         return LW_OK;
     }
-    lw_plan_layout *layouts = calloc(LW_PLAN_LAYOUTS, sizeof *layouts);
-    if (layouts == NULL) {
+    lw_plan_option *options = calloc(LW_PLAN_OPTIONS, sizeof *options);
+    if (options == NULL) {
         return lw_fail(err, LW_ERR_MEMORY, "no memory for the rows of a plan");
     }
     for (int i = 0; i < LW_PLAN_WHAT_IFS && status == LW_OK; i++) {
-        status = make_what_if(plan, &changes[i], now, layouts, err);
+        status = make_what_if(plan, &changes[i], now, options, err);
     }
-    free(layouts);
+    free(options);
     return status;
 }
 
-static lw_status check_counts(const lw_plan_options *o, lw_error *err)
+static lw_status check_counts(const lw_plan_request *o, lw_error *err)
 {
     for (int i = 0; i < o->count; i++) {
         if (o->counts[i] < 1 || o->counts[i] > 65536 || (i > 0 && o->counts[i] <= o->counts[i - 1])) {
@@ -143,20 +143,20 @@ static lw_status check_counts(const lw_plan_options *o, lw_error *err)
 
 static lw_status make(lw_plan *plan, lw_error *err)
 {
-    LW_TRY(check_counts(&plan->options, err));
+    LW_TRY(check_counts(&plan->request, err));
     LW_TRY(lw_plan_open(plan, err));
-    LW_TRY(make_layouts(plan, &unchanged, err, plan->layouts, &plan->layout_count));
-    decide(plan, plan->layouts, plan->layout_count, &plan->decision);
+    LW_TRY(make_options(plan, &unchanged, err, plan->options, &plan->option_count));
+    decide(plan, plan->options, plan->option_count, &plan->decision);
     return make_what_ifs(plan, err);
 }
 
-lw_status lw_plan_make(const lw_config *config, const lw_plan_options *options, lw_error *err, lw_plan *out)
+lw_status lw_plan_make(const lw_config *config, const lw_plan_request *request, lw_error *err, lw_plan *out)
 {
     static const int64_t usual[] = {1, 2, 4, 8};
-    *out = (lw_plan){.config = config, .options = *options};
-    if (options->count == 0) {
-        memcpy(out->options.counts, usual, sizeof usual);
-        out->options.count = (int)(sizeof usual / sizeof usual[0]);
+    *out = (lw_plan){.config = config, .request = *request};
+    if (request->count == 0) {
+        memcpy(out->request.counts, usual, sizeof usual);
+        out->request.count = (int)(sizeof usual / sizeof usual[0]);
     }
     lw_status status = make(out, err);
     if (status != LW_OK) {

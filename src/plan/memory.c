@@ -2,7 +2,7 @@
 #include "core/numbers.h"
 #include "eval/eval.h"
 #include "plan/plan_internal.h"
-#include "train/course.h"
+#include "train/schedule.h"
 #include "wire/step.h"
 
 // Where data does not tell: every sample as large as the configuration admits.

@@ -4,7 +4,7 @@
 // nearest calibration record (cost/calibration.h). One rank drives one GPU, or, on the CPU device, `threads` cores;
 // "GPUs" below stands for both.
 //
-// make.c puts a plan together, from its inputs (inputs.c), a row for each count (layouts.c, memory.c) and the decision
+// make.c puts a plan together, from its inputs (inputs.c), a row for each count (options.c, memory.c) and the decision
 // (decide.c); print.c shows it.
 #ifndef LW_PLAN_H
 #define LW_PLAN_H
@@ -17,9 +17,9 @@
 #include "job/job.h"
 #include "train/teacher.h"
 
-enum { LW_PLAN_COUNTS = 16, LW_PLAN_LAYOUTS = 96, LW_PLAN_WHAT_IFS = 5 };
+enum { LW_PLAN_COUNTS = 16, LW_PLAN_OPTIONS = 96, LW_PLAN_WHAT_IFS = 5 };
 
-typedef struct lw_plan_options {
+typedef struct lw_plan_request {
     int64_t counts[LW_PLAN_COUNTS]; // GPU counts to look at, ascending
     int count;                      // 0: 1, 2, 4, 8
     int64_t per_node;               // GPUs of a node; 0: the device's usual number
@@ -28,7 +28,7 @@ typedef struct lw_plan_options {
     const char *device;             // "cpu": instead of plan.device; "cuda": where that is "auto"; NULL: look here
     int64_t cores;                  // CPU device: of the ranks together; 0: those that this process may use
     bool caches;                    // tokens may be kept on disk, as a training run does; a plan alone writes nothing
-} lw_plan_options;
+} lw_plan_request;
 
 // A changed job, as factors on what the configuration says.
 typedef struct lw_plan_change {
@@ -47,7 +47,7 @@ typedef struct lw_plan_memory { // bytes on one GPU
     size_t step, evaluation, teacher; // work space of each of these, which take turns in the same memory
 } lw_plan_memory;
 
-typedef struct lw_plan_layout {
+typedef struct lw_plan_option {
     int64_t gpus;
     lw_grid grid;      // how they divide the job; the figures are those of the fullest and of the slowest of them
     bool best;         // of the grids of this count: the fastest of those that fit
@@ -59,13 +59,13 @@ typedef struct lw_plan_layout {
     bool calibrated;   // corrected by a measurement of another one
     char record[256];  // the calibration record that was used; "" for none
     lw_step_time step; // the mean of the run's steps
-    double phase_step_s[LW_MAX_PHASES];
-    int64_t phase_steps[LW_MAX_PHASES];
+    double stage_step_s[LW_MAX_PHASES];
+    int64_t stage_steps[LW_MAX_PHASES];
     int64_t steps;
     double samples_per_s, tokens_per_s, epoch_s, gpu_hours, efficiency;
     double teacher_s; // once, before the first step
     double total_s;   // steps and teacher
-} lw_plan_layout;
+} lw_plan_option;
 
 typedef struct lw_plan_decision {
     int64_t gpus; // 0: none fits
@@ -86,7 +86,7 @@ typedef struct lw_plan_what_if {
 
 typedef struct lw_plan {
     const lw_config *config; // borrowed
-    lw_plan_options options;
+    lw_plan_request request;
     lw_config shape_config; // a copy, its strings borrowed
     lw_job job;             // models' shapes and samples; nothing is loaded
     lw_device *cpu;         // opened where it is the CPU that is planned for
@@ -100,17 +100,17 @@ typedef struct lw_plan {
     char note[1024];                                        // assumptions in words; "" where everything is known
     double deadline_s;                                      // what is left of it
     char deadline_text[160];                                // where it is from
-    lw_plan_layout layouts[LW_PLAN_LAYOUTS];                // by count, then by grid
-    int layout_count;
+    lw_plan_option options[LW_PLAN_OPTIONS];                // by count, then by grid
+    int option_count;
     lw_plan_decision decision;
     lw_plan_what_if what_if[LW_PLAN_WHAT_IFS];
     int what_if_count;
 } lw_plan;
 
-// Reads models and data, measures or looks up the device, computes layouts, decision and what-if rows. A job that
+// Reads models and data, measures or looks up the device, computes options, decision and what-if rows. A job that
 // fits nowhere is a plan too (decision.gpus 0, the reason says what would fit).
 // config stays the caller's and must outlive the plan.
-lw_status lw_plan_make(const lw_config *config, const lw_plan_options *options, lw_error *err, lw_plan *out);
+lw_status lw_plan_make(const lw_config *config, const lw_plan_request *request, lw_error *err, lw_plan *out);
 void lw_plan_free(lw_plan *plan);
 
 // New reference: the object of `plan --json`.
@@ -119,15 +119,15 @@ json_t *lw_plan_json(const lw_plan *plan);
 typedef void lw_plan_line(void *context, const char *line);
 void lw_plan_print(const lw_plan *plan, lw_plan_line *line, void *context);
 
-// The best layout of `gpus`, or NULL.
-const lw_plan_layout *lw_plan_find(const lw_plan *plan, int64_t gpus);
+// The best option of `gpus`, or NULL.
+const lw_plan_option *lw_plan_find(const lw_plan *plan, int64_t gpus);
 
 // --- parts, for tests
 // One of a count of GPUs, with `model` groups of different LLMs.
-lw_status lw_plan_layout_make(const lw_plan *plan, const lw_plan_change *change, int64_t gpus, int64_t model,
-                              lw_error *err, lw_plan_layout *out);
-// `layouts`: one of each count, ascending in gpus; deadline, efficiency and device are the plan's.
-void lw_plan_decide(const lw_plan *plan, const lw_plan_layout *layouts, int count, lw_plan_decision *out);
+lw_status lw_plan_option_make(const lw_plan *plan, const lw_plan_change *change, int64_t gpus, int64_t model,
+                              lw_error *err, lw_plan_option *out);
+// `options`: one of each count, ascending in gpus; deadline, efficiency and device are the plan's.
+void lw_plan_decide(const lw_plan *plan, const lw_plan_option *options, int count, lw_plan_decision *out);
 
 // The deadline of plan.deadline_h, or what Slurm leaves where that is less, in seconds, and its source in words.
 double lw_plan_deadline_s(const lw_config *config, char *text, size_t size);

@@ -38,22 +38,22 @@ static json_t *memory_json(const lw_plan *plan, const lw_plan_memory *m)
 }
 
 // Their times add up to that of the run.
-static json_t *phases_json(const lw_plan *plan, const lw_plan_layout *l)
+static json_t *phases_json(const lw_plan *plan, const lw_plan_option *l)
 {
     json_t *list = json_array();
     for (int64_t i = 0; i < plan->config->phase_count; i++) {
         json_t *o = json_object();
         lw_json_put_text(o, "name", plan->config->phases[i].name);
         lw_json_put_i64(o, "samples", plan->samples[i]);
-        lw_json_put_i64(o, "steps", l->phase_steps[i]);
-        lw_json_put_f64(o, "step_s", l->phase_step_s[i]);
-        lw_json_put_f64(o, "total_s", (double)l->phase_steps[i] * l->phase_step_s[i]);
+        lw_json_put_i64(o, "steps", l->stage_steps[i]);
+        lw_json_put_f64(o, "step_s", l->stage_step_s[i]);
+        lw_json_put_f64(o, "total_s", (double)l->stage_steps[i] * l->stage_step_s[i]);
         json_array_append_new(list, o);
     }
     return list;
 }
 
-static json_t *layout_json(const lw_plan *plan, const lw_plan_layout *l)
+static json_t *option_json(const lw_plan *plan, const lw_plan_option *l)
 {
     json_t *o = json_object();
     lw_json_put_i64(o, "gpus", l->gpus);
@@ -89,7 +89,7 @@ static json_t *decision_json(const lw_plan *plan)
     json_t *o = json_object();
     json_t *rejected = json_array();
     lw_json_put_i64(o, "gpus", d->gpus);
-    const lw_plan_layout *chosen = lw_plan_find(plan, d->gpus);
+    const lw_plan_option *chosen = lw_plan_find(plan, d->gpus);
     if (chosen != NULL) {
         json_object_set_new(o, "grid",
                             json_pack("{s:i, s:i, s:i}", "data", chosen->grid.data, "model", chosen->grid.model,
@@ -169,11 +169,11 @@ static int64_t all_samples(const lw_plan *plan)
 json_t *lw_plan_json(const lw_plan *plan)
 {
     json_t *o = json_object();
-    json_t *layouts = json_array();
+    json_t *options = json_array();
     json_t *what_if = json_array();
-    for (int i = 0; i < plan->layout_count; i++) {
-        if (plan->layouts[i].why_not[0] == '\0') { // a count that cannot divide the job is no layout
-            json_array_append_new(layouts, layout_json(plan, &plan->layouts[i]));
+    for (int i = 0; i < plan->option_count; i++) {
+        if (plan->options[i].why_not[0] == '\0') { // a count that cannot divide the job is no option
+            json_array_append_new(options, option_json(plan, &plan->options[i]));
         }
     }
     for (int i = 0; i < plan->what_if_count; i++) {
@@ -186,7 +186,7 @@ json_t *lw_plan_json(const lw_plan *plan)
     lw_json_put_text(o, "scaling", plan->config->batch.per_rank > 0 ? "weak" : "strong");
     lw_json_put_text(o, "assumptions", plan->note);
     json_object_set_new(o, "teacher", teacher_json(plan));
-    json_object_set_new(o, "layouts", layouts);
+    json_object_set_new(o, "layouts", options);
     json_object_set_new(o, "what_if", what_if);
     json_object_set_new(o, "decision", decision_json(plan));
     return o;
@@ -252,11 +252,11 @@ static void print_job(const printer *p, const lw_plan *plan)
 }
 
 // "2x1": data x model; the best grid of a count is marked where it has several.
-static const char *grid_text(const lw_plan *plan, const lw_plan_layout *l, char out[32])
+static const char *grid_text(const lw_plan *plan, const lw_plan_option *l, char out[32])
 {
     bool only = true;
-    for (int i = 0; i < plan->layout_count; i++) {
-        only = only && (&plan->layouts[i] == l || plan->layouts[i].gpus != l->gpus);
+    for (int i = 0; i < plan->option_count; i++) {
+        only = only && (&plan->options[i] == l || plan->options[i].gpus != l->gpus);
     }
     snprintf(out, 32, "%dx%d%s", l->grid.data, l->grid.model, l->best && !only ? "*" : " ");
     return out;
@@ -271,8 +271,8 @@ static void print_memory(const printer *p, const lw_plan *plan)
         1e-9 * plan->rates.memory_bytes * lw_device_memory_margin(), 1e-9 * plan->rates.memory_bytes);
     say(p, "%5s %7s %9s %9s %9s %9s %9s %9s %9s %9s %9s", "GPUs", "grid ", "frozen", "trained", "gradients",
         "optimizer", "activat.", "logits", "caches", "runtime", "total");
-    for (int i = 0; i < plan->layout_count; i++) {
-        const lw_plan_layout *l = &plan->layouts[i];
+    for (int i = 0; i < plan->option_count; i++) {
+        const lw_plan_option *l = &plan->options[i];
         const lw_plan_memory *m = &l->memory;
         char total[16];
         if (l->why_not[0] == '\0') {
@@ -283,8 +283,8 @@ static void print_memory(const printer *p, const lw_plan *plan)
                 l->fits ? "" : "  does not fit");
         }
     }
-    for (int i = 0; i < plan->layout_count; i++) {
-        const lw_plan_layout *l = &plan->layouts[i];
+    for (int i = 0; i < plan->option_count; i++) {
+        const lw_plan_option *l = &plan->options[i];
         for (int64_t j = 0; l->why_not[0] == '\0' && j < plan->job.llm_count; j++) {
             say(p, "      frozen %s: %s GB", plan->job.llms[j].name, size_text(l->memory.llm[j], a));
         }
@@ -308,8 +308,8 @@ static void print_times(const printer *p, const lw_plan *plan)
         plan->config->batch.per_rank > 0 ? "batch.per_rank" : "batch.global");
     say(p, "%5s %7s %10s %10s %10s %10s %10s %9s %6s  %s", "GPUs", "grid ", "step ms", "samples/s", "tokens/s", "epoch",
         "total", "GPU-hours", "effic.", "source");
-    for (int i = 0; i < plan->layout_count; i++) {
-        const lw_plan_layout *l = &plan->layouts[i];
+    for (int i = 0; i < plan->option_count; i++) {
+        const lw_plan_option *l = &plan->options[i];
         if (l->why_not[0] != '\0') {
             say(p, "%5lld %s", (long long)l->gpus, l->why_not);
             continue;
@@ -332,8 +332,8 @@ static void print_teacher(const printer *p, const lw_plan *plan)
     say(p, "%s", "");
     say(p, "distillation: the models read the text prompts once, before the first step; %s GB of states on disk",
         size_text((size_t)bytes, size));
-    for (int i = 0; i < plan->layout_count; i++) {
-        const lw_plan_layout *l = &plan->layouts[i];
+    for (int i = 0; i < plan->option_count; i++) {
+        const lw_plan_option *l = &plan->options[i];
         if (l->why_not[0] == '\0' && l->best) {
             say(p, "%5lld %10s, part of the total; nothing where the states are there", (long long)l->gpus,
                 lw_plan_time_text(l->teacher_s).text);

@@ -13,7 +13,7 @@ static void log_line(void *run, const char *line)
 }
 
 // 1, 2, 4 ... and all of them.
-static void list_counts(int ranks, lw_plan_options *out)
+static void list_counts(int ranks, lw_plan_request *out)
 {
     for (int64_t n = 1; n < ranks && out->count < LW_PLAN_COUNTS - 1; n *= 2) {
         out->counts[out->count++] = n;
@@ -26,16 +26,16 @@ typedef struct choice {
     int ranks, model;
 } choice;
 
-static lw_status decide(lw_job *job, const lw_plan_options *options, int ranks, lw_error *err, choice *out)
+static lw_status decide(lw_job *job, const lw_plan_request *request, int ranks, lw_error *err, choice *out)
 {
     lw_plan *plan = calloc(1, sizeof *plan);
     if (plan == NULL) {
         return lw_fail(err, LW_ERR_MEMORY, "no memory for a plan");
     }
-    lw_status status = lw_plan_make(job->config, options, err, plan);
+    lw_status status = lw_plan_make(job->config, request, err, plan);
     if (status == LW_OK) {
         lw_plan_print(plan, log_line, job->run);
-        const lw_plan_layout *best = lw_plan_find(plan, plan->decision.gpus);
+        const lw_plan_option *best = lw_plan_find(plan, plan->decision.gpus);
         *out = (choice){.ranks = (int)plan->decision.gpus, .model = best != NULL ? best->grid.model : 0};
         if (out->ranks == 0) {
             status = lw_fail(err, LW_ERR_CONFIG, "gpus = \"auto\": %s", plan->decision.reason);
@@ -50,10 +50,10 @@ static lw_status decide(lw_job *job, const lw_plan_options *options, int ranks, 
 }
 
 // What a plan has to know of these ranks. Collective.
-static lw_status look_at_ranks(lw_job *job, lw_comm *comm, lw_error *err, lw_plan_options *out)
+static lw_status look_at_ranks(lw_job *job, lw_comm *comm, lw_error *err, lw_plan_request *out)
 {
     int threads = 1;
-    *out = (lw_plan_options){.caches = true};
+    *out = (lw_plan_request){.caches = true};
     LW_TRY(lw_threads_auto(comm, err, &threads));
     // Ranks on other nodes bring their own cores: those of one node are shared by its ranks alone.
     out->cores = (int64_t)threads * lw_comm_size(comm);
@@ -69,12 +69,12 @@ static lw_status look_at_ranks(lw_job *job, lw_comm *comm, lw_error *err, lw_pla
 static lw_status choose_auto(lw_job *job, lw_comm *world, lw_error *err, int *out)
 {
     int ranks = lw_comm_size(world);
-    lw_plan_options options;
+    lw_plan_request request;
     choice chosen = {0};
-    LW_TRY(look_at_ranks(job, world, err, &options));
-    list_counts(ranks, &options);
+    LW_TRY(look_at_ranks(job, world, err, &request));
+    list_counts(ranks, &request);
     lw_comm_phase(world, "deciding on the number of ranks");
-    lw_status status = lw_comm_rank(world) == 0 ? decide(job, &options, ranks, err, &chosen) : LW_OK;
+    lw_status status = lw_comm_rank(world) == 0 ? decide(job, &request, ranks, err, &chosen) : LW_OK;
     LW_TRY(lw_comm_agree(world, status, err));
     LW_TRY(lw_comm_broadcast(world, 0, &chosen, sizeof chosen, err));
     *out = chosen.ranks;
@@ -100,15 +100,15 @@ static bool fits_whole(const lw_job *job, int local_ranks)
     return bytes * local_ranks < 0.5 * memory;
 }
 
-static lw_status plan_grid(lw_job *job, const lw_plan_options *options, lw_error *err, int *model)
+static lw_status plan_grid(lw_job *job, const lw_plan_request *request, lw_error *err, int *model)
 {
     lw_plan *plan = calloc(1, sizeof *plan);
     if (plan == NULL) {
         return lw_fail(err, LW_ERR_MEMORY, "no memory for a plan");
     }
-    lw_status status = lw_plan_make(job->config, options, err, plan);
+    lw_status status = lw_plan_make(job->config, request, err, plan);
     if (status == LW_OK) {
-        const lw_plan_layout *best = lw_plan_find(plan, options->counts[0]);
+        const lw_plan_option *best = lw_plan_find(plan, request->counts[0]);
         *model = best != NULL && best->why_not[0] == '\0' ? best->grid.model : 1;
         lw_plan_free(plan);
     }
@@ -119,18 +119,18 @@ static lw_status plan_grid(lw_job *job, const lw_plan_options *options, lw_error
 lw_status lw_grid_choice(lw_job *job, lw_error *err)
 {
     int ranks = lw_comm_size(job->comm);
-    lw_plan_options options;
+    lw_plan_request request;
     if (job->config->grid.model > 0 || job->grid.model > 0 || ranks == 1 || job->config->model_count == 1) {
         return LW_OK;
     }
-    LW_TRY(look_at_ranks(job, job->comm, err, &options));
-    options.counts[options.count++] = ranks;
+    LW_TRY(look_at_ranks(job, job->comm, err, &request));
+    request.counts[request.count++] = ranks;
     job->grid.model = 1;
     lw_status status = LW_OK;
     lw_comm_phase(job->comm, "choosing a grid");
     if (lw_comm_rank(job->comm) == 0 &&
-        (strcmp(options.device, "cpu") != 0 || !fits_whole(job, lw_comm_local_size(job->comm)))) {
-        status = plan_grid(job, &options, err, &job->grid.model);
+        (strcmp(request.device, "cpu") != 0 || !fits_whole(job, lw_comm_local_size(job->comm)))) {
+        status = plan_grid(job, &request, err, &job->grid.model);
     }
     LW_TRY(lw_comm_agree(job->comm, status, err));
     return lw_comm_broadcast(job->comm, 0, &job->grid.model, sizeof job->grid.model, err);

@@ -17,8 +17,8 @@ static lw_status look_at_latents(lw_trainer *t, lw_error *err)
 {
     int64_t first;
     int64_t count;
-    const lw_leg *leg = lw_trainer_leg(t, t->state.step - 1);
-    lw_schedule_share(&leg->schedule, t->state.step - 1 - leg->first_step, t->job->place.data, t->job->grid.data,
+    const lw_stage *stage = lw_trainer_stage(t, t->state.step - 1);
+    lw_schedule_share(&stage->schedule, t->state.step - 1 - stage->first_step, t->job->place.data, t->job->grid.data,
                       &first, &count);
     int64_t samples = count > 0 ? t->step.batch.samples : 0; // else it is an earlier step's
     LW_TRY(
@@ -48,7 +48,7 @@ static lw_status evaluate(lw_trainer *t, lw_error *err)
 static bool evaluation_due(const lw_trainer *t)
 {
     int64_t every = t->job->config->eval.every_steps;
-    return t->eval != NULL && every > 0 && due(t->state.step, every, t->course.total_steps);
+    return t->eval != NULL && every > 0 && due(t->state.step, every, t->schedule.total_steps);
 }
 
 // Takes note of a new least of the held-out loss.
@@ -87,12 +87,12 @@ static lw_status make_up_evaluation(lw_trainer *t, lw_error *err)
 static lw_status save_when_due(lw_trainer *t, lw_interval *in, double now_s, lw_error *err)
 {
     const lw_config *c = t->job->config;
-    bool last = t->state.step == t->course.total_steps;
+    bool last = t->state.step == t->schedule.total_steps;
     // While steps are skipped the parameters may be what is wrong: the checkpoint from before stays the newest.
     bool sound = t->state.skipped_in_row == 0 || last;
     bool best = sound && is_best(t);
     bool stops = t->signal != LW_SIGNAL_NONE;
-    if (stops || best || (sound && due(t->state.step, c->checkpoint.every_steps, t->course.total_steps))) {
+    if (stops || best || (sound && due(t->state.step, c->checkpoint.every_steps, t->schedule.total_steps))) {
         LW_TRY(lw_trainer_save(t, last || stops, err));
         in->start_s += lw_now_s() - now_s; // what a checkpoint takes is not a step's time
     }
@@ -110,7 +110,7 @@ static lw_status after_step(lw_trainer *t, lw_interval *in, lw_error *err)
         return lw_trainer_leave(t, err);
     }
     lw_trainer_show_progress(t, in, now_s);
-    if (evaluates || due(t->state.step, c->log.every_steps, t->course.total_steps)) {
+    if (evaluates || due(t->state.step, c->log.every_steps, t->schedule.total_steps)) {
         LW_TRY(look_at_latents(t, err));
         if (evaluates && t->signal == LW_SIGNAL_NONE) {
             LW_TRY(evaluate(t, err));
@@ -141,14 +141,14 @@ lw_status lw_trainer_run(lw_trainer *t, lw_eval *eval, lw_error *err)
     status = lw_comm_agree(job->comm, lw_signal_check(status), err);
     if (status == LW_OK && t->state.step == 0 && job->config->adapter.start == LW_ADAPTER_EMBEDDINGS) {
         lw_trainer_enter(t);
-        status = lw_adapter_fit(job, &t->step, t->spec.config, &job->train[t->leg], err);
+        status = lw_adapter_fit(job, &t->step, t->spec.config, &job->train[t->stage], err);
     }
     LW_TRY(lw_job_stopped(job, status, "before the first step", err)); // with nothing new to save
     t->saves.last_request_s = lw_now_s();
     LW_TRY(make_up_evaluation(t, err));
     lw_interval interval = {.start_s = lw_now_s()};
     double last_s = interval.start_s;
-    while (t->state.step < t->course.total_steps && t->signal == LW_SIGNAL_NONE) {
+    while (t->state.step < t->schedule.total_steps && t->signal == LW_SIGNAL_NONE) {
         int64_t samples = t->state.samples;
         int64_t rows = 0;
         status = lw_trainer_step(t, err, &rows);
@@ -158,7 +158,7 @@ lw_status lw_trainer_run(lw_trainer *t, lw_eval *eval, lw_error *err)
         interval.steps++;
         interval.samples += t->state.samples - samples;
         interval.rows += rows;
-        interval.flop += t->flop_per_sample[t->leg] * (double)(t->state.samples - samples);
+        interval.flop += t->flop_per_sample[t->stage] * (double)(t->state.samples - samples);
         double evaluated_s = t->evaluated_s;
         if (status == LW_OK) {
             status = after_step(t, &interval, err);
@@ -170,7 +170,7 @@ lw_status lw_trainer_run(lw_trainer *t, lw_eval *eval, lw_error *err)
         return LW_OK;
     }
     lw_log(job->run, "stopped by %s after step %lld of %lld; a checkpoint is written, start again to go on",
-           lw_signal_name(t->signal), (long long)t->state.step, (long long)t->course.total_steps);
+           lw_signal_name(t->signal), (long long)t->state.step, (long long)t->schedule.total_steps);
     err->text[0] = '\0'; // told already
     return lw_signal_to_status(t->signal);
 }

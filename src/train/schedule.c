@@ -1,7 +1,7 @@
 #include <math.h>
 
 #include "data/order.h"
-#include "train/course.h"
+#include "train/schedule.h"
 
 lw_status lw_schedule_make(const lw_config *c, int64_t samples, int ranks, lw_error *err, lw_schedule *out)
 {
@@ -97,11 +97,11 @@ static double highest(const lw_config *c, lw_rate rate)
 // One LLM a step in turn: whether this step is not that of the LLM whose rate it is.
 static bool rests(const lw_config *c, lw_rate rate, int64_t step)
 {
-    int64_t only = lw_schedule_only(c, step);
+    int64_t only = lw_schedule_only_llm(c, step);
     return only >= 0 && rate != LW_RATE_ENCODER && rate - LW_RATE_ADAPTER != only;
 }
 
-int64_t lw_schedule_only(const lw_config *c, int64_t step)
+int64_t lw_schedule_only_llm(const lw_config *c, int64_t step)
 {
     return c->train.schedule == LW_SCHEDULE_ALTERNATE ? step % c->model_count : -1;
 }
@@ -118,7 +118,7 @@ double lw_schedule_rate(const lw_config *c, const lw_schedule *s, lw_rate rate, 
     return first > 0 && at < warmup ? lr * (at + 1.0) / warmup : lr;
 }
 
-int64_t lw_schedule_moved(const lw_config *c, const lw_schedule *s, lw_rate rate, int64_t steps)
+int64_t lw_schedule_updates(const lw_config *c, const lw_schedule *s, lw_rate rate, int64_t steps)
 {
     int64_t first = first_move(c, s, rate);
     int64_t moved = steps > first && highest(c, rate) > 0.0 ? steps - first : 0;

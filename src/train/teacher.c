@@ -12,7 +12,7 @@
 #include "io/files.h"
 
 typedef struct teacher_llm {
-    lw_teacher_layout layout;
+    lw_teacher_index index;
     lw_pass_limits limits;
     void *indices; // device
     lw_decoder_buffers buffers;
@@ -67,12 +67,12 @@ static int64_t next_pass(const lw_step_loss *loss, const lw_token_sample *sample
 
 // Of the passes over all chunks.
 static lw_pass_limits limits_of(const lw_step_loss *loss, const lw_token_sample *samples, int64_t j,
-                                const lw_teacher_layout *layout)
+                                const lw_teacher_index *index)
 {
     lw_pass_limits most = {0};
-    for (int64_t c = 0; c < layout->chunks; c++) {
-        int64_t end = lw_teacher_layout_first(layout, c + 1);
-        for (int64_t i = lw_teacher_layout_first(layout, c); i < end;) {
+    for (int64_t c = 0; c < index->chunks; c++) {
+        int64_t end = lw_teacher_index_first(index, c + 1);
+        for (int64_t i = lw_teacher_index_first(index, c); i < end;) {
             lw_pass_limits l;
             i += next_pass(loss, samples, j, i, end, &l);
             most.sequences = lw_max_i64(most.sequences, l.sequences);
@@ -84,12 +84,12 @@ static lw_pass_limits limits_of(const lw_step_loss *loss, const lw_token_sample 
     return most;
 }
 
-// All of the layout but key, weights and tokens.
-static lw_status lay_out_rows(const lw_step_loss *loss, const lw_hf_config *llm, lw_dtype type,
-                              const lw_token_sample *samples, int64_t count, int64_t j, lw_error *err,
-                              lw_teacher_layout *out)
+// All of the index but key, weights and tokens.
+static lw_status index_rows(const lw_step_loss *loss, const lw_hf_config *llm, lw_dtype type,
+                            const lw_token_sample *samples, int64_t count, int64_t j, lw_error *err,
+                            lw_teacher_index *out)
 {
-    *out = (lw_teacher_layout){.type = type, .d = llm->d, .k = loss->k, .samples = count};
+    *out = (lw_teacher_index){.type = type, .d = llm->d, .k = loss->k, .samples = count};
     out->first_row = calloc((size_t)count + 1, sizeof *out->first_row);
     if (out->first_row == NULL) {
         return lw_fail(err, LW_ERR_MEMORY, "no memory for the table of a teacher's states");
@@ -97,7 +97,7 @@ static lw_status lay_out_rows(const lw_step_loss *loss, const lw_hf_config *llm,
     for (int64_t i = 0; i < count; i++) {
         out->first_row[i + 1] = out->first_row[i] + lw_step_taught(loss, &samples[i], j);
     }
-    return lw_teacher_layout_finish(out, err);
+    return lw_teacher_index_finish(out, err);
 }
 
 lw_status lw_teacher_sizes_of(const lw_config *config, const lw_hf_config *llm, lw_dtype type,
@@ -105,17 +105,17 @@ lw_status lw_teacher_sizes_of(const lw_config *config, const lw_hf_config *llm, 
                               lw_teacher_sizes *out)
 {
     const lw_step_loss loss = lw_step_loss_of(config);
-    lw_teacher_layout layout = {0};
-    lw_status status = lay_out_rows(&loss, llm, type, samples, count, j, err, &layout);
+    lw_teacher_index index = {0};
+    lw_status status = index_rows(&loss, llm, type, samples, count, j, err, &index);
     if (status == LW_OK) {
-        *out = (lw_teacher_sizes){.rows = lw_teacher_layout_rows(&layout),
-                                  .file_bytes = lw_teacher_layout_bytes(&layout),
-                                  .limits = limits_of(&loss, samples, j, &layout)};
+        *out = (lw_teacher_sizes){.rows = lw_teacher_index_rows(&index),
+                                  .file_bytes = lw_teacher_index_bytes(&index),
+                                  .limits = limits_of(&loss, samples, j, &index)};
         for (int64_t i = 0; i < count; i++) {
             out->tokens += (double)pass_rows(&loss, &samples[i], j);
         }
     }
-    lw_teacher_layout_free(&layout);
+    lw_teacher_index_free(&index);
     return status;
 }
 
@@ -182,7 +182,7 @@ static uint64_t hash_model(const lw_hf_config *c)
     return lw_xxh64(numbers, sizeof numbers, 0);
 }
 
-static void identify(const lw_teacher *t, int64_t j, lw_teacher_layout *l)
+static void identify(const lw_teacher *t, int64_t j, lw_teacher_index *l)
 {
     const lw_llm *m = &t->job->llms[j];
     l->weights = m->weights_hash;
@@ -211,10 +211,10 @@ static lw_status create_llm(lw_teacher *t, int64_t j, lw_error *err)
 {
     teacher_llm *l = &t->llms[j];
     const lw_llm *m = &t->job->llms[j];
-    LW_TRY(lay_out_rows(&t->loss, &m->config, t->job->dev->frozen_type, t->samples, t->count, j, err, &l->layout));
-    identify(t, j, &l->layout);
-    l->limits = limits_of(&t->loss, t->samples, j, &l->layout);
-    return make_path(t, l->layout.key, err, &l->path);
+    LW_TRY(index_rows(&t->loss, &m->config, t->job->dev->frozen_type, t->samples, t->count, j, err, &l->index));
+    identify(t, j, &l->index);
+    l->limits = limits_of(&t->loss, t->samples, j, &l->index);
+    return make_path(t, l->index.key, err, &l->path);
 }
 
 lw_status lw_teacher_create(lw_job *job, const lw_config *config, const lw_token_sample *samples, int64_t count,
@@ -230,8 +230,8 @@ lw_status lw_teacher_create(lw_job *job, const lw_config *config, const lw_token
     *t = (lw_teacher){.job = job, .samples = samples, .count = count, .loss = lw_step_loss_of(config)};
     for (int64_t j = 0; j < job->llm_count && status == LW_OK; j++) {
         status = create_llm(t, j, err);
-        chunks = lw_max_i64(chunks, t->llms[j].layout.chunks);
-        bytes = lw_max_i64(bytes, t->llms[j].layout.chunk_bytes);
+        chunks = lw_max_i64(chunks, t->llms[j].index.chunks);
+        bytes = lw_max_i64(bytes, t->llms[j].index.chunk_bytes);
     }
     if (status == LW_OK) {
         t->missing = calloc((size_t)chunks + 1, sizeof *t->missing);
@@ -255,7 +255,7 @@ void lw_teacher_destroy(lw_teacher **teacher)
         for (int64_t j = 0; j < LW_MAX_MODELS; j++) {
             teacher_llm *l = &t->llms[j];
             lw_teacher_file_close(&l->file);
-            lw_teacher_layout_free(&l->layout);
+            lw_teacher_index_free(&l->index);
             lw_packing_free(&l->packing);
             lw_decoder_buffers_free(&l->buffers);
             free(l->path);
@@ -267,7 +267,7 @@ void lw_teacher_destroy(lw_teacher **teacher)
     *teacher = NULL;
 }
 
-lw_status lw_teacher_layout_buffers(lw_arena *arena, lw_teacher *t, lw_error *err)
+lw_status lw_teacher_buffers_layout(lw_arena *arena, lw_teacher *t, lw_error *err)
 {
     lw_arena_mark mark = lw_arena_save(arena);
     for (int64_t j = 0; j < t->job->llm_count; j++) {
@@ -328,31 +328,31 @@ static lw_status run_pass(lw_teacher *t, int64_t j, int64_t first, int64_t count
     lw_packing_upload(p, dev);
     lw_decoder_forward(decoder, p, NULL, NULL, &l->buffers);
     lw_decoder_hidden(decoder, p, &l->buffers);
-    dev->ops->download(dev, l->buffers.hidden, (size_t)(p->supervised * l->layout.row_bytes), rows);
+    dev->ops->download(dev, l->buffers.hidden, (size_t)(p->supervised * l->index.row_bytes), rows);
     return dev->ops->sync(dev, err);
 }
 
 static lw_status run_chunk(lw_teacher *t, int64_t j, int64_t chunk, lw_error *err)
 {
     teacher_llm *l = &t->llms[j];
-    int64_t first = lw_teacher_layout_first(&l->layout, chunk);
-    int64_t end = lw_teacher_layout_first(&l->layout, chunk + 1);
+    int64_t first = lw_teacher_index_first(&l->index, chunk);
+    int64_t end = lw_teacher_index_first(&l->index, chunk + 1);
     for (int64_t i = first; i < end;) {
         lw_pass_limits used;
         int64_t count = next_pass(&t->loss, t->samples, j, i, end, &used);
-        int64_t before = l->layout.first_row[i] - l->layout.first_row[first];
-        LW_TRY(run_pass(t, j, i, count, t->rows + before * l->layout.row_bytes, err));
+        int64_t before = l->index.first_row[i] - l->index.first_row[first];
+        LW_TRY(run_pass(t, j, i, count, t->rows + before * l->index.row_bytes, err));
         i += count;
         lw_comm_alive(t->job->comm);
     }
     return lw_teacher_file_write(l->file, chunk, t->rows, err);
 }
 
-static int64_t samples_in(const lw_teacher_layout *l, const int64_t *chunks, int64_t count)
+static int64_t samples_in(const lw_teacher_index *l, const int64_t *chunks, int64_t count)
 {
     int64_t samples = 0;
     for (int64_t i = 0; i < count; i++) {
-        samples += lw_teacher_layout_first(l, chunks[i] + 1) - lw_teacher_layout_first(l, chunks[i]);
+        samples += lw_teacher_index_first(l, chunks[i] + 1) - lw_teacher_index_first(l, chunks[i]);
     }
     return samples;
 }
@@ -362,7 +362,7 @@ static int64_t samples_in(const lw_teacher_layout *l, const int64_t *chunks, int
 static lw_status run_rounds(lw_teacher *t, int64_t j, int64_t count, lw_error *err)
 {
     lw_job *job = t->job;
-    const lw_teacher_layout *l = &t->llms[j].layout;
+    const lw_teacher_index *l = &t->llms[j].index;
     lw_status status = LW_OK;
     for (int64_t round = 0; round < count && status == LW_OK; round += job->grid.data) {
         lw_comm_phase(job->comm, "teacher of %s, chunk %lld of %lld", job->llms[j].name, (long long)round + 1,
@@ -387,7 +387,7 @@ static lw_status run_rounds(lw_teacher *t, int64_t j, int64_t count, lw_error *e
 static lw_status check_share(lw_teacher *t, int64_t j, lw_error *err)
 {
     teacher_llm *l = &t->llms[j];
-    for (int64_t c = t->job->rank; c < l->layout.chunks; c += t->job->ranks) {
+    for (int64_t c = t->job->rank; c < l->index.chunks; c += t->job->ranks) {
         bool whole = false;
         LW_TRY(lw_signal_check(LW_OK)); // a large file takes minutes
         LW_TRY(lw_teacher_file_check(l->file, c, err, &whole));
@@ -400,7 +400,7 @@ static lw_status check_share(lw_teacher *t, int64_t j, lw_error *err)
 // Leaves the missing chunks, of all ranks' shares, one after another at the beginning of t->missing. Collective.
 static lw_status find_missing(lw_teacher *t, int64_t j, lw_error *err, int64_t *count)
 {
-    int64_t chunks = t->llms[j].layout.chunks;
+    int64_t chunks = t->llms[j].index.chunks;
     lw_comm *comm = t->job->comm;
     memset(t->missing, 0, (size_t)chunks * sizeof *t->missing);
     LW_TRY(lw_comm_agree(comm, lw_signal_check(check_share(t, j, err)), err));
@@ -422,8 +422,8 @@ static lw_status load_all(lw_teacher *t, int64_t j, lw_error *err)
     if (!lw_job_owns(t->job, j)) {
         return LW_OK; // its steps are another rank's
     }
-    LW_TRY(lw_teacher_file_open(l->path, &l->layout, false, err, &l->file));
-    for (int64_t c = 0; c < l->layout.chunks; c++) {
+    LW_TRY(lw_teacher_file_open(l->path, &l->index, false, err, &l->file));
+    for (int64_t c = 0; c < l->index.chunks; c++) {
         bool whole = false;
         lw_comm_alive(t->job->comm);
         LW_TRY(lw_teacher_file_load(l->file, c, err, &whole));
@@ -448,8 +448,8 @@ static void describe(const lw_teacher *t, int64_t j, int64_t made, double check_
                  (long long)(t->count - made), (long long)made, made_s, (double)made / made_s);
     }
     lw_log(t->job->run, "teacher of %s: %lld states of the first %lld answer tokens of %lld samples, %.1f MB in %s: %s",
-           t->job->llms[j].name, (long long)lw_teacher_layout_rows(&l->layout), (long long)t->loss.k,
-           (long long)t->count, 1e-6 * (double)lw_teacher_layout_bytes(&l->layout), l->path, what);
+           t->job->llms[j].name, (long long)lw_teacher_index_rows(&l->index), (long long)t->loss.k, (long long)t->count,
+           1e-6 * (double)lw_teacher_index_bytes(&l->index), l->path, what);
 }
 
 static lw_status make_missing(lw_teacher *t, int64_t j, int64_t count, lw_error *err)
@@ -474,16 +474,16 @@ static lw_status run_llm(lw_teacher *t, int64_t j, lw_error *err)
     int64_t count = 0;
     double start_s = lw_now_s();
     lw_comm_phase(job->comm, "reading the teacher's states of %s", job->llms[j].name);
-    lw_status status = job->rank == 0 ? lw_teacher_file_prepare(l->path, &l->layout, err) : LW_OK;
+    lw_status status = job->rank == 0 ? lw_teacher_file_prepare(l->path, &l->index, err) : LW_OK;
     LW_TRY(lw_comm_agree(job->comm, status, err));
-    status = lw_teacher_file_open(l->path, &l->layout, true, err, &l->file);
+    status = lw_teacher_file_open(l->path, &l->index, true, err, &l->file);
     if (status == LW_OK && job->rank == 0) {
         status = lw_teacher_file_lock(l->file, 0.5 * job->config->comm.timeout_s, err);
     }
     LW_TRY(lw_comm_agree(job->comm, lw_signal_check(status), err));
     LW_TRY(find_missing(t, j, err, &count));
     double checked_s = lw_now_s();
-    int64_t made = samples_in(&l->layout, t->missing, count);
+    int64_t made = samples_in(&l->index, t->missing, count);
     if (count > 0) {
         LW_TRY(make_missing(t, j, count, err));
     } // the lock goes with the file, which is opened again
@@ -491,7 +491,7 @@ static lw_status run_llm(lw_teacher *t, int64_t j, lw_error *err)
     double end_s = lw_now_s();
     t->figures.samples += t->count;
     t->figures.made += made;
-    t->figures.file_bytes += lw_teacher_layout_bytes(&l->layout);
+    t->figures.file_bytes += lw_teacher_index_bytes(&l->index);
     t->figures.check_s += checked_s - start_s;
     t->figures.made_s += made > 0 ? end_s - checked_s : 0.0;
     describe(t, j, made, checked_s - start_s, end_s - checked_s);
@@ -502,7 +502,7 @@ lw_status lw_teacher_run(lw_teacher *t, lw_error *err)
 {
     t->figures = (lw_teacher_figures){0};
     for (int64_t j = 0; j < t->job->llm_count; j++) {
-        if (lw_teacher_layout_rows(&t->llms[j].layout) == 0) {
+        if (lw_teacher_index_rows(&t->llms[j].index) == 0) {
             lw_log(t->job->run, "warning: loss.kd_weight is set, but no sample has a text prompt to learn from");
             return LW_OK;
         }

@@ -46,7 +46,7 @@ lw_status lw_teacher_create(lw_job *job, const lw_config *config, const lw_token
                             lw_error *err, lw_teacher **out);
 void lw_teacher_destroy(lw_teacher **teacher);
 // Places the buffers of its passes; measuring and placing as everywhere. Local.
-lw_status lw_teacher_layout_buffers(lw_arena *arena, lw_teacher *teacher, lw_error *err);
+lw_status lw_teacher_buffers_layout(lw_arena *arena, lw_teacher *teacher, lw_error *err);
 
 // Finds the states on the disk, checks them, and makes what is missing or damaged: each rank its share of the chunks. A
 // kill loses the chunks under way. LW_REQUEUE or LW_INTERRUPTED after a signal. Collective.

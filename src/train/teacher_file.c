@@ -43,7 +43,7 @@ typedef struct chunk_head {
 _Static_assert(sizeof(chunk_head) == 32, "a chunk's head has no padding");
 
 struct lw_teacher_file {
-    const lw_teacher_layout *layout; // borrowed
+    const lw_teacher_index *index; // borrowed
     char *path;
     int fd;
     uint64_t *hash;       // (samples) of the rows of each; of chunks that were loaded
@@ -51,29 +51,29 @@ struct lw_teacher_file {
     unsigned char *rows;  // of a chunk that is checked; made when one is
 };
 
-// --- layout
+// --- index
 
-int64_t lw_teacher_layout_first(const lw_teacher_layout *l, int64_t chunk)
+int64_t lw_teacher_index_first(const lw_teacher_index *l, int64_t chunk)
 {
     return chunk < l->chunks ? chunk * l->chunk_samples : l->samples;
 }
 
-int64_t lw_teacher_layout_rows(const lw_teacher_layout *l)
+int64_t lw_teacher_index_rows(const lw_teacher_index *l)
 {
     return l->first_row[l->samples];
 }
 
-int64_t lw_teacher_layout_bytes(const lw_teacher_layout *l)
+int64_t lw_teacher_index_bytes(const lw_teacher_index *l)
 {
     return l->chunk_at[l->chunks];
 }
 
-static int64_t rows_before(const lw_teacher_layout *l, int64_t chunk)
+static int64_t rows_before(const lw_teacher_index *l, int64_t chunk)
 {
-    return l->first_row[lw_teacher_layout_first(l, chunk)];
+    return l->first_row[lw_teacher_index_first(l, chunk)];
 }
 
-static int64_t chunk_samples_of(const lw_teacher_layout *l)
+static int64_t chunk_samples_of(const lw_teacher_index *l)
 {
     int64_t most_rows = 1;
     for (int64_t i = 0; i < l->samples; i++) {
@@ -88,14 +88,14 @@ static int64_t chunk_samples_of(const lw_teacher_layout *l)
     return n > 0 ? n : 1;
 }
 
-static int64_t table_bytes(const lw_teacher_layout *l, int64_t chunk)
+static int64_t table_bytes(const lw_teacher_index *l, int64_t chunk)
 {
-    int64_t n = lw_teacher_layout_first(l, chunk + 1) - lw_teacher_layout_first(l, chunk);
+    int64_t n = lw_teacher_index_first(l, chunk + 1) - lw_teacher_index_first(l, chunk);
     return (int64_t)sizeof(chunk_head) + n * (int64_t)sizeof(uint64_t);
 }
 
 // False where an offset does not fit.
-static bool place_chunks(lw_teacher_layout *l)
+static bool place_chunks(lw_teacher_index *l)
 {
     int64_t at = PAGE_BYTES;
     for (int64_t c = 0; c < l->chunks; c++) {
@@ -114,7 +114,7 @@ static bool place_chunks(lw_teacher_layout *l)
     return true;
 }
 
-lw_status lw_teacher_layout_finish(lw_teacher_layout *l, lw_error *err)
+lw_status lw_teacher_index_finish(lw_teacher_index *l, lw_error *err)
 {
     l->row_bytes = l->d * (int64_t)lw_dtype_bytes(l->type);
     l->chunk_samples = chunk_samples_of(l);
@@ -130,14 +130,14 @@ lw_status lw_teacher_layout_finish(lw_teacher_layout *l, lw_error *err)
     return LW_OK;
 }
 
-void lw_teacher_layout_free(lw_teacher_layout *l)
+void lw_teacher_index_free(lw_teacher_index *l)
 {
     free(l->first_row);
     free(l->chunk_at);
-    *l = (lw_teacher_layout){0};
+    *l = (lw_teacher_index){0};
 }
 
-static header header_of(const lw_teacher_layout *l)
+static header header_of(const lw_teacher_index *l)
 {
     header h = {.byte_order = byte_order_mark,
                 .version = LW_TEACHER_FILE_VERSION,
@@ -148,7 +148,7 @@ static header header_of(const lw_teacher_layout *l)
                 .d = l->d,
                 .k = l->k,
                 .samples = l->samples,
-                .rows = lw_teacher_layout_rows(l),
+                .rows = lw_teacher_index_rows(l),
                 .chunk_samples = l->chunk_samples};
     memcpy(h.magic, file_magic, sizeof h.magic);
     return h;
@@ -196,11 +196,11 @@ static lw_status write_at(const lw_teacher_file *f, int64_t at, size_t bytes, co
 
 // --- the file as a whole
 
-static bool is_of_layout(int fd, int64_t bytes, const lw_teacher_layout *l)
+static bool has_index(int fd, int64_t bytes, const lw_teacher_index *l)
 {
     header wanted = header_of(l);
     header found;
-    return bytes == lw_teacher_layout_bytes(l) && pread(fd, &found, sizeof found, 0) == (ssize_t)sizeof found &&
+    return bytes == lw_teacher_index_bytes(l) && pread(fd, &found, sizeof found, 0) == (ssize_t)sizeof found &&
            memcmp(&wanted, &found, sizeof found) == 0;
 }
 
@@ -226,18 +226,18 @@ static lw_status check_room(const char *path, int64_t bytes, lw_error *err)
 }
 
 // An empty file of the right size: no chunk has a head.
-static lw_status make_empty(const char *path, const lw_teacher_layout *l, lw_error *err)
+static lw_status make_empty(const char *path, const lw_teacher_index *l, lw_error *err)
 {
     header h = header_of(l);
     LW_TRY(lw_write_file_atomic(path, &h, sizeof h, err));
-    if (truncate(path, (off_t)lw_teacher_layout_bytes(l)) != 0) {
+    if (truncate(path, (off_t)lw_teacher_index_bytes(l)) != 0) {
         return lw_fail_errno(err, LW_ERR_IO, errno, "%s: cannot make it %lld bytes long", path,
-                             (long long)lw_teacher_layout_bytes(l));
+                             (long long)lw_teacher_index_bytes(l));
     }
     return LW_OK;
 }
 
-lw_status lw_teacher_file_prepare(const char *path, const lw_teacher_layout *l, lw_error *err)
+lw_status lw_teacher_file_prepare(const char *path, const lw_teacher_index *l, lw_error *err)
 {
     lw_error ignored; // whatever is wrong with the old one
     char *dir = NULL;
@@ -249,14 +249,14 @@ lw_status lw_teacher_file_prepare(const char *path, const lw_teacher_layout *l, 
     LW_TRY(status);
     bool good = false;
     if (lw_path_is_file(path) && lw_open_own_file(path, false, &ignored, &fd, &bytes) == LW_OK) {
-        good = is_of_layout(fd, bytes, l);
+        good = has_index(fd, bytes, l);
         close(fd);
     }
-    LW_TRY(check_room(path, lw_teacher_layout_bytes(l), err));
+    LW_TRY(check_room(path, lw_teacher_index_bytes(l), err));
     return good ? LW_OK : make_empty(path, l, err);
 }
 
-lw_status lw_teacher_file_open(const char *path, const lw_teacher_layout *l, bool writable, lw_error *err,
+lw_status lw_teacher_file_open(const char *path, const lw_teacher_index *l, bool writable, lw_error *err,
                                lw_teacher_file **out)
 {
     int64_t bytes = 0;
@@ -264,7 +264,7 @@ lw_status lw_teacher_file_open(const char *path, const lw_teacher_layout *l, boo
     if (f == NULL) {
         return lw_fail(err, LW_ERR_MEMORY, "no memory to open %s", path);
     }
-    *f = (lw_teacher_file){.layout = l, .fd = -1};
+    *f = (lw_teacher_file){.index = l, .fd = -1};
     f->path = strdup(path);
     f->hash = calloc((size_t)l->samples + 1, sizeof *f->hash);
     f->table = malloc(sizeof(chunk_head) + (size_t)l->chunk_samples * sizeof *f->hash);
@@ -275,7 +275,7 @@ lw_status lw_teacher_file_open(const char *path, const lw_teacher_layout *l, boo
     if (status == LW_OK) {
         status = lw_open_own_file(path, writable, err, &f->fd, &bytes);
     }
-    if (status == LW_OK && !is_of_layout(f->fd, bytes, l)) {
+    if (status == LW_OK && !has_index(f->fd, bytes, l)) {
         status = lw_fail(err, LW_ERR_FORMAT,
                          "%s: is not the file of a teacher's states that was prepared; do all nodes see the same one?",
                          path);
@@ -324,13 +324,13 @@ lw_status lw_teacher_file_lock(lw_teacher_file *f, double wait_s, lw_error *err)
 // --- chunks
 
 // The key and the number of the sample are part of it: rows of another file, or another place, do not pass.
-static uint64_t hash_rows(const lw_teacher_layout *l, int64_t sample, const void *rows)
+static uint64_t hash_rows(const lw_teacher_index *l, int64_t sample, const void *rows)
 {
     int64_t bytes = (l->first_row[sample + 1] - l->first_row[sample]) * l->row_bytes;
     return lw_xxh64(rows, (size_t)bytes, l->key + (uint64_t)sample);
 }
 
-static chunk_head head_of(const lw_teacher_layout *l, int64_t chunk, const uint64_t *hash, int64_t samples)
+static chunk_head head_of(const lw_teacher_index *l, int64_t chunk, const uint64_t *hash, int64_t samples)
 {
     chunk_head head = {.key = l->key, .chunk = chunk};
     memcpy(head.magic, chunk_magic, sizeof head.magic);
@@ -340,9 +340,9 @@ static chunk_head head_of(const lw_teacher_layout *l, int64_t chunk, const uint6
 
 lw_status lw_teacher_file_load(lw_teacher_file *f, int64_t chunk, lw_error *err, bool *whole)
 {
-    const lw_teacher_layout *l = f->layout;
-    int64_t first = lw_teacher_layout_first(l, chunk);
-    int64_t samples = lw_teacher_layout_first(l, chunk + 1) - first;
+    const lw_teacher_index *l = f->index;
+    int64_t first = lw_teacher_index_first(l, chunk);
+    int64_t samples = lw_teacher_index_first(l, chunk + 1) - first;
     uint64_t *hash = f->hash + first;
     LW_TRY(read_at(f, l->chunk_at[chunk], (size_t)table_bytes(l, chunk), err, f->table));
     memcpy(hash, f->table + sizeof(chunk_head), (size_t)samples * sizeof *hash);
@@ -353,9 +353,9 @@ lw_status lw_teacher_file_load(lw_teacher_file *f, int64_t chunk, lw_error *err,
 
 lw_status lw_teacher_file_check(lw_teacher_file *f, int64_t chunk, lw_error *err, bool *whole)
 {
-    const lw_teacher_layout *l = f->layout;
-    int64_t first = lw_teacher_layout_first(l, chunk);
-    int64_t end = lw_teacher_layout_first(l, chunk + 1);
+    const lw_teacher_index *l = f->index;
+    int64_t first = lw_teacher_index_first(l, chunk);
+    int64_t end = lw_teacher_index_first(l, chunk + 1);
     int64_t bytes = (l->first_row[end] - l->first_row[first]) * l->row_bytes;
     LW_TRY(lw_teacher_file_load(f, chunk, err, whole));
     if (!*whole) {
@@ -374,9 +374,9 @@ lw_status lw_teacher_file_check(lw_teacher_file *f, int64_t chunk, lw_error *err
 
 lw_status lw_teacher_file_write(lw_teacher_file *f, int64_t chunk, const void *rows, lw_error *err)
 {
-    const lw_teacher_layout *l = f->layout;
-    int64_t first = lw_teacher_layout_first(l, chunk);
-    int64_t end = lw_teacher_layout_first(l, chunk + 1);
+    const lw_teacher_index *l = f->index;
+    int64_t first = lw_teacher_index_first(l, chunk);
+    int64_t end = lw_teacher_index_first(l, chunk + 1);
     int64_t at = l->chunk_at[chunk];
     int64_t bytes = (l->first_row[end] - l->first_row[first]) * l->row_bytes;
     for (int64_t i = first; i < end; i++) {
@@ -400,7 +400,7 @@ lw_status lw_teacher_file_sync(lw_teacher_file *f, lw_error *err)
 
 lw_status lw_teacher_file_read(const lw_teacher_file *f, int64_t sample, lw_error *err, void *out)
 {
-    const lw_teacher_layout *l = f->layout;
+    const lw_teacher_index *l = f->index;
     int64_t chunk = sample / l->chunk_samples;
     int64_t before = l->first_row[sample] - rows_before(l, chunk);
     int64_t bytes = (l->first_row[sample + 1] - l->first_row[sample]) * l->row_bytes;

@@ -5,22 +5,22 @@
 #include "cost/flops.h"
 #include "train/trainer_internal.h"
 
-static lw_status make_course(const lw_job *job, lw_error *err, lw_course *out)
+static lw_status make_schedule(const lw_job *job, lw_error *err, lw_run_schedule *out)
 {
     int64_t samples[LW_MAX_PHASES];
     for (int64_t i = 0; i < job->phase_count; i++) {
         samples[i] = job->train[i].count;
     }
-    return lw_course_make(job->config, samples, job->grid.data, err, out);
+    return lw_run_schedule_make(job->config, samples, job->grid.data, err, out);
 }
 
 // The most that a pass of any phase needs.
 static lw_status make_limits(lw_trainer *t, lw_error *err)
 {
-    for (int64_t i = 0; i < t->course.count; i++) {
+    for (int64_t i = 0; i < t->schedule.count; i++) {
         const lw_corpus *c = &t->job->train[i];
-        const lw_config *config = t->course.legs[i].config;
-        int64_t micro = t->course.micro;
+        const lw_config *config = t->schedule.stages[i].config;
+        int64_t micro = t->schedule.micro;
         lw_step_limits limits;
         LW_TRY(lw_step_limits_of(config, c->samples, c->view_count, micro,
                                  lw_schedule_occurrences(c->count, micro, config->train.epochs), err, &limits));
@@ -31,8 +31,8 @@ static lw_status make_limits(lw_trainer *t, lw_error *err)
 
 static lw_status make_teachers(lw_trainer *t, lw_error *err)
 {
-    for (int64_t i = 0; i < t->course.count; i++) {
-        const lw_config *c = t->course.legs[i].config;
+    for (int64_t i = 0; i < t->schedule.count; i++) {
+        const lw_config *c = t->schedule.stages[i].config;
         const lw_corpus *data = &t->job->train[i];
         if (lw_teacher_wanted(c)) {
             LW_TRY(lw_teacher_create(t->job, c, data->samples, data->count, err, &t->teachers[i]));
@@ -44,17 +44,17 @@ static lw_status make_teachers(lw_trainer *t, lw_error *err)
 static lw_status make(lw_trainer *t, lw_error *err)
 {
     lw_job *job = t->job;
-    LW_TRY(make_course(job, err, &t->course));
+    LW_TRY(make_schedule(job, err, &t->schedule));
     LW_TRY(lw_job_checkpoint_info(job, err, &t->state));
     t->state.eval_nll = NAN;
     LW_TRY(make_limits(t, err));
-    t->micro_batch = calloc((size_t)t->course.micro, sizeof *t->micro_batch);
-    t->positions = calloc((size_t)t->course.micro, sizeof *t->positions);
+    t->micro_batch = calloc((size_t)t->schedule.micro, sizeof *t->micro_batch);
+    t->positions = calloc((size_t)t->schedule.micro, sizeof *t->positions);
     t->host = calloc((size_t)job->wire.params.elements, 3 * sizeof *t->host);
     LW_TRY(lw_params_views(&job->wire.params, err, &t->views));
-    const lw_leg *first = &t->course.legs[0];
+    const lw_stage *first = &t->schedule.stages[0];
     int64_t warmup = (int64_t)(first->config->train.warmup * (double)first->schedule.total_steps);
-    LW_TRY(lw_collapse_create(job, t->course.micro, warmup, err, &t->collapse));
+    LW_TRY(lw_collapse_create(job, t->schedule.micro, warmup, err, &t->collapse));
     if (t->micro_batch == NULL || t->positions == NULL || t->host == NULL) {
         return lw_fail(err, LW_ERR_MEMORY, "no memory for the trainer's tables");
     }
@@ -68,7 +68,7 @@ lw_status lw_trainer_create(lw_job *job, lw_error *err, lw_trainer **out)
     if (t == NULL) {
         return lw_fail(err, LW_ERR_MEMORY, "no memory for a trainer");
     }
-    *t = (lw_trainer){.job = job, .leg = -1, .last_saved = -1, .mean_loss = NAN, .best_nll = INFINITY};
+    *t = (lw_trainer){.job = job, .stage = -1, .last_saved = -1, .mean_loss = NAN, .best_nll = INFINITY};
     for (int64_t j = 0; j < LW_MAX_MODELS; j++) {
         t->loss[j] = NAN; // no step yet
     }
@@ -86,14 +86,14 @@ lw_status lw_trainer_layout(lw_arena *arena, lw_trainer *t, lw_error *err)
     const lw_hf_config *configs[LW_MAX_MODELS];
     lw_step_limits limits = t->step.limits;
     lw_job_configs(t->job, configs);
-    for (int64_t i = 0; i < t->course.count; i++) {
-        lw_sample_shape shape = lw_corpus_shape(t->course.legs[i].config, &t->job->train[i]);
+    for (int64_t i = 0; i < t->schedule.count; i++) {
+        lw_sample_shape shape = lw_corpus_shape(t->schedule.stages[i].config, &t->job->train[i]);
         t->flop_per_sample[i] = lw_step_flop(&t->job->wire, configs, &shape);
     }
-    for (int64_t i = 0; i < t->course.count; i++) { // they run before the first step, in the same memory
+    for (int64_t i = 0; i < t->schedule.count; i++) { // they run before the first step, in the same memory
         lw_arena_mark mark = lw_arena_save(arena);
         if (t->teachers[i] != NULL) {
-            LW_TRY(lw_teacher_layout_buffers(arena, t->teachers[i], err));
+            LW_TRY(lw_teacher_buffers_layout(arena, t->teachers[i], err));
         }
         lw_arena_rewind(arena, mark);
     }
@@ -103,7 +103,7 @@ lw_status lw_trainer_layout(lw_arena *arena, lw_trainer *t, lw_error *err)
 
 lw_status lw_trainer_teach(lw_trainer *t, lw_error *err)
 {
-    for (int64_t i = 0; i < t->course.count; i++) {
+    for (int64_t i = 0; i < t->schedule.count; i++) {
         if (t->teachers[i] != NULL) {
             LW_TRY(lw_teacher_run(t->teachers[i], err));
         }
@@ -138,14 +138,14 @@ const lw_checkpoint_info *lw_trainer_state(const lw_trainer *t)
     return &t->state;
 }
 
-const lw_course *lw_trainer_course(const lw_trainer *t)
+const lw_run_schedule *lw_trainer_schedule(const lw_trainer *t)
 {
-    return &t->course;
+    return &t->schedule;
 }
 
-const lw_leg *lw_trainer_leg(const lw_trainer *t, int64_t step)
+const lw_stage *lw_trainer_stage(const lw_trainer *t, int64_t step)
 {
-    return &t->course.legs[lw_course_leg(&t->course, step)];
+    return &t->schedule.stages[lw_run_schedule_stage(&t->schedule, step)];
 }
 
 void lw_trainer_check_result(lw_trainer *t, const lw_eval_result *result)
@@ -156,7 +156,7 @@ void lw_trainer_check_result(lw_trainer *t, const lw_eval_result *result)
 static bool add_teachers(const lw_trainer *t, lw_teacher_figures *out)
 {
     bool any = false;
-    for (int64_t i = 0; i < t->course.count; i++) {
+    for (int64_t i = 0; i < t->schedule.count; i++) {
         if (t->teachers[i] != NULL) {
             lw_teacher_figures f = lw_teacher_figures_of(t->teachers[i]);
             any = true;

@@ -5,7 +5,7 @@
 #include "eval/eval.h"
 #include "job/job.h"
 #include "run/checkpoint.h"
-#include "train/course.h"
+#include "train/schedule.h"
 #include "train/teacher.h"
 
 typedef struct lw_trainer lw_trainer;
@@ -31,7 +31,7 @@ void lw_trainer_check_result(lw_trainer *t, const lw_eval_result *result);
 
 // How far the run is: steps, samples, skipped steps and time so far, and the fingerprints of its inputs. Local.
 const lw_checkpoint_info *lw_trainer_state(const lw_trainer *t);
-const lw_course *lw_trainer_course(const lw_trainer *t);
+const lw_run_schedule *lw_trainer_schedule(const lw_trainer *t);
 
 // What a summary of the run says beside its state.
 typedef struct lw_trainer_figures {

@@ -231,10 +231,10 @@ static lw_status recall_losses(lw_trainer *t, lw_error *err)
 // The step number alone says which samples come next, so the steps so far must be steps of this schedule.
 static lw_status check_same_steps(const lw_trainer *t, const lw_checkpoint_info *found, lw_error *err)
 {
-    const lw_leg *leg = &t->course.legs[lw_course_leg(&t->course, found->step)];
-    const lw_schedule *s = &leg->schedule;
-    int64_t steps = found->step - leg->first_step; // of the phase
-    int64_t samples = found->samples - leg->first_sample;
+    const lw_stage *stage = &t->schedule.stages[lw_run_schedule_stage(&t->schedule, found->step)];
+    const lw_schedule *s = &stage->schedule;
+    int64_t steps = found->step - stage->first_step; // of the phase
+    int64_t samples = found->samples - stage->first_sample;
     int64_t whole = 0;
     bool fits = !__builtin_mul_overflow(steps, s->global, &whole);
     if (fits && samples == whole) {
@@ -325,7 +325,7 @@ static lw_status load_newest(lw_trainer *t, lw_error *err, bool *found)
         t->state.model_count = now.model_count;
         snprintf(t->state.lwmpi_version, sizeof t->state.lwmpi_version, "%s", now.lwmpi_version);
         lw_log(job->run, "continuing %s: step %lld of %lld", path, (long long)info.step,
-               (long long)t->course.total_steps);
+               (long long)t->schedule.total_steps);
     }
     free(path);
     lw_comm_alive(job->comm);

@@ -27,8 +27,8 @@ typedef struct lw_saves {
 struct lw_trainer {
     lw_job *job;
     lw_eval *eval; // borrowed; of eval.every_steps; NULL: none, or not yet running
-    lw_course course;
-    int64_t leg; // that the step is set for; -1: none yet
+    lw_run_schedule schedule;
+    int64_t stage; // that the step is set for; -1: none yet
     lw_step step;
     lw_step_spec spec;            // of the next or the last step
     lw_checkpoint_info state;     // steps done, samples, skipped, time; and the fingerprints
@@ -53,7 +53,7 @@ struct lw_trainer {
     double evaluated_s;   // time of all evaluations, which is no step's
     lw_collapse collapse;
     lw_signal signal;                      // agreed by all ranks
-    double flop_per_sample[LW_MAX_PHASES]; // of each leg
+    double flop_per_sample[LW_MAX_PHASES]; // of each stage
     double gemm_flop_per_s;                // products' rate of this device, measured at the start
     const lw_token_sample **micro_batch;   // (micro)
     int64_t *positions;                    // (micro) of these in the phase
@@ -62,7 +62,7 @@ struct lw_trainer {
 };
 
 // The phase of step `step` (from 0). Local.
-const lw_leg *lw_trainer_leg(const lw_trainer *t, int64_t step);
+const lw_stage *lw_trainer_stage(const lw_trainer *t, int64_t step);
 
 // --- trainer_log.c
 

@@ -30,11 +30,11 @@ static lw_status log_metrics(lw_trainer *t, const lw_interval *in, double now_s,
     lw_metric m[24 + LW_LOSS_COUNT * LW_MAX_MODELS];
     int n = 0;
     double wall_s = now_s - in->start_s;
-    const lw_leg *leg = lw_trainer_leg(t, t->state.step - 1);
-    int64_t step = t->state.step - 1 - leg->first_step;
+    const lw_stage *stage = lw_trainer_stage(t, t->state.step - 1);
+    int64_t step = t->state.step - 1 - stage->first_step;
     m[n++] = LW_METRIC_COUNT("step", t->state.step);
-    if (t->course.count > 1) {
-        m[n++] = LW_METRIC_STRING("phase", leg->name);
+    if (t->schedule.count > 1) {
+        m[n++] = LW_METRIC_STRING("phase", stage->name);
     }
     m[n++] = LW_METRIC_COUNT("epoch", t->state.epoch);
     m[n++] = LW_METRIC_COUNT("samples", t->state.samples);
@@ -48,17 +48,17 @@ static lw_status log_metrics(lw_trainer *t, const lw_interval *in, double now_s,
             m[n++] = LW_METRIC_NUMBER(key, t->loss[j]);
         }
     }
-    for (int64_t j = 0; j < job->llm_count && t->teachers[t->leg] != NULL; j++) {
+    for (int64_t j = 0; j < job->llm_count && t->teachers[t->stage] != NULL; j++) {
         if (stepped_since(t, in, j)) {
             const char *key = lw_loss_key_of_model(LW_LOSS_TEACHER, job->llms[j].name, keys[LW_LOSS_TEACHER][j]);
             m[n++] = LW_METRIC_NUMBER(key, t->kl[j]);
         }
     }
     m[n++] = LW_METRIC_NUMBER("grad_norm", t->grad_norm);
-    m[n++] = LW_METRIC_NUMBER("lr", lw_schedule_lr(leg->config, &leg->schedule, step));
-    m[n++] = LW_METRIC_NUMBER("lr_encoder", lw_schedule_rate(leg->config, &leg->schedule, LW_RATE_ENCODER, step));
+    m[n++] = LW_METRIC_NUMBER("lr", lw_schedule_lr(stage->config, &stage->schedule, step));
+    m[n++] = LW_METRIC_NUMBER("lr_encoder", lw_schedule_rate(stage->config, &stage->schedule, LW_RATE_ENCODER, step));
     lw_rate adapter = LW_RATE_ADAPTER + (t->spec.only_llm >= 0 ? (lw_rate)t->spec.only_llm : 0);
-    m[n++] = LW_METRIC_NUMBER("lr_adapter", lw_schedule_rate(leg->config, &leg->schedule, adapter, step));
+    m[n++] = LW_METRIC_NUMBER("lr_adapter", lw_schedule_rate(stage->config, &stage->schedule, adapter, step));
     m[n++] = LW_METRIC_NUMBER("samples_per_s", (double)in->samples / wall_s);
     m[n++] = LW_METRIC_NUMBER("tokens_per_s", (double)in->rows / wall_s);
     m[n++] = LW_METRIC_NUMBER("step_s", wall_s / (double)in->steps);
@@ -90,10 +90,10 @@ void lw_trainer_write_row(lw_trainer *t, const lw_interval *in, double now_s)
 void lw_trainer_show_progress(const lw_trainer *t, const lw_interval *in, double now_s)
 {
     double rate = now_s > in->start_s ? (double)in->samples / (now_s - in->start_s) : 0.0;
-    double left = (double)(t->course.total_samples - t->state.samples);
+    double left = (double)(t->schedule.total_samples - t->state.samples);
     lw_run_dir_progress(t->job->run, &(lw_progress_state){.label = "step",
                                                           .done = t->state.step,
-                                                          .total = t->course.total_steps,
+                                                          .total = t->schedule.total_steps,
                                                           .loss = t->mean_loss,
                                                           .samples_per_s = rate,
                                                           .left_s = rate > 0.0 ? left / rate : -1.0});

@@ -8,27 +8,27 @@
 // The sample at `position` of the phase.
 static const lw_token_sample *sample_at(const lw_trainer *t, int64_t position)
 {
-    const lw_schedule *s = &t->course.legs[t->leg].schedule;
-    return lw_corpus_sample(&t->job->train[t->leg], lw_schedule_sample(s, position), s->seed, position);
+    const lw_schedule *s = &t->schedule.stages[t->stage].schedule;
+    return lw_corpus_sample(&t->job->train[t->stage], lw_schedule_sample(s, position), s->seed, position);
 }
 
 void lw_trainer_enter(lw_trainer *t)
 {
-    int64_t i = lw_course_leg(&t->course, t->state.step);
-    const lw_leg *leg = &t->course.legs[i];
-    if (i == t->leg) {
+    int64_t i = lw_run_schedule_stage(&t->schedule, t->state.step);
+    const lw_stage *stage = &t->schedule.stages[i];
+    if (i == t->stage) {
         return;
     }
-    bool drops = leg->config->train.latent_dropout > 0.0 || leg->config->train.nested_from > 0;
-    t->spec = lw_step_spec_of(leg->config);
+    bool drops = stage->config->train.latent_dropout > 0.0 || stage->config->train.nested_from > 0;
+    t->spec = lw_step_spec_of(stage->config);
     t->spec.states = lw_teacher_states;
     t->spec.states_context = t->teachers[i];
     t->spec.positions = drops ? t->positions : NULL;
-    t->spec.seed = leg->schedule.seed;
-    t->leg = i;
-    if (t->course.count > 1) {
-        lw_log(t->job->run, "phase %s: steps %lld to %lld, on %s", leg->name, (long long)(leg->first_step + 1),
-               (long long)(leg->first_step + leg->schedule.total_steps), leg->config->data.train);
+    t->spec.seed = stage->schedule.seed;
+    t->stage = i;
+    if (t->schedule.count > 1) {
+        lw_log(t->job->run, "phase %s: steps %lld to %lld, on %s", stage->name, (long long)(stage->first_step + 1),
+               (long long)(stage->first_step + stage->schedule.total_steps), stage->config->data.train);
     }
 }
 
@@ -47,18 +47,18 @@ static double running(const lw_trainer *t)
 static void set_up_step(lw_trainer *t)
 {
     lw_trainer_enter(t);
-    const lw_leg *leg = &t->course.legs[t->leg];
-    int64_t step = t->state.step - leg->first_step;
-    t->spec.only_llm = lw_schedule_only(leg->config, step);
-    t->spec.encoder_frozen = lw_schedule_rate(leg->config, &leg->schedule, LW_RATE_ENCODER, step) == 0.0;
+    const lw_stage *stage = &t->schedule.stages[t->stage];
+    int64_t step = t->state.step - stage->first_step;
+    t->spec.only_llm = lw_schedule_only_llm(stage->config, step);
+    t->spec.encoder_frozen = lw_schedule_rate(stage->config, &stage->schedule, LW_RATE_ENCODER, step) == 0.0;
 }
 
 // Answer tokens of the whole step for each LLM, how many of them have a teacher, and rows that the LLMs process: every
 // rank counts them all, which costs less than asking.
 static void count_tokens(lw_trainer *t, int64_t first, int64_t count, int64_t *answer_tokens, int64_t *rows)
 {
-    const lw_leg *leg = &t->course.legs[t->leg];
-    const lw_step_loss loss = lw_step_loss_of(leg->config);
+    const lw_stage *stage = &t->schedule.stages[t->stage];
+    const lw_step_loss loss = lw_step_loss_of(stage->config);
     int64_t taught[LW_MAX_MODELS] = {0};
     for (int64_t j = 0; j < t->job->llm_count; j++) {
         answer_tokens[j] = 0;
@@ -69,7 +69,7 @@ static void count_tokens(lw_trainer *t, int64_t first, int64_t count, int64_t *a
         for (int64_t j = 0; j < t->job->llm_count; j++) {
             answer_tokens[j] += s->answer[j].count;
             taught[j] += lw_step_taught(&loss, s, j);
-            *rows += runs(t, j) ? lw_token_sample_rows(leg->config, s, j) : 0;
+            *rows += runs(t, j) ? lw_token_sample_rows(stage->config, s, j) : 0;
         }
     }
     for (int64_t j = 0; j < t->job->llm_count; j++) { // the inverse of kl_weight, over the positions (wire/step.h)
@@ -81,12 +81,13 @@ static void count_tokens(lw_trainer *t, int64_t first, int64_t count, int64_t *a
 static lw_status run_share(lw_trainer *t, const int64_t *answer_tokens, lw_error *err)
 {
     lw_job *job = t->job;
-    const lw_leg *leg = &t->course.legs[t->leg];
+    const lw_stage *stage = &t->schedule.stages[t->stage];
     int64_t first;
     int64_t count;
-    lw_schedule_share(&leg->schedule, t->state.step - leg->first_step, job->place.data, job->grid.data, &first, &count);
+    lw_schedule_share(&stage->schedule, t->state.step - stage->first_step, job->place.data, job->grid.data, &first,
+                      &count);
     for (int64_t done = 0; done < count;) {
-        int64_t n = count - done < t->course.micro ? count - done : t->course.micro;
+        int64_t n = count - done < t->schedule.micro ? count - done : t->schedule.micro;
         for (int64_t i = 0; i < n; i++) {
             t->micro_batch[i] = sample_at(t, first + done + i);
             t->positions[i] = first + done + i;
@@ -154,7 +155,7 @@ static lw_status count_skipped(lw_trainer *t, int64_t first, int64_t count, lw_e
     }
     t->state.skipped++;
     t->state.skipped_in_row++;
-    lw_trainer_log_skipped(job, t->leg, &t->course.legs[t->leg].schedule, t->state.step, first, count, loss,
+    lw_trainer_log_skipped(job, t->stage, &t->schedule.stages[t->stage].schedule, t->state.step, first, count, loss,
                            t->grad_norm);
     if (t->state.skipped_in_row < job->config->train.max_skipped) {
         return LW_OK;
@@ -174,15 +175,16 @@ static void stop_all(lw_trainer *t, lw_status status, const lw_error *err)
 // not known, and they are counted: the updates are then a little smaller than they might be.
 static lw_update_rate rate_of(const lw_trainer *t, lw_rate rate)
 {
-    const lw_leg *leg = &t->course.legs[t->leg];
-    int64_t moved = lw_course_moved(&t->course, rate, t->state.step);
-    return (lw_update_rate){.lr = lw_schedule_rate(leg->config, &leg->schedule, rate, t->state.step - leg->first_step),
+    const lw_stage *stage = &t->schedule.stages[t->stage];
+    int64_t moved = lw_run_schedule_updates(&t->schedule, rate, t->state.step);
+    return (lw_update_rate){.lr = lw_schedule_rate(stage->config, &stage->schedule, rate,
+                                                   t->state.step - stage->first_step),
                             .step = 1 + moved - (moved == t->state.step ? t->state.skipped : 0)};
 }
 
 static void update(lw_trainer *t)
 {
-    const lw_config *c = t->course.legs[t->leg].config;
+    const lw_config *c = t->schedule.stages[t->stage].config;
     lw_update u = {.beta1 = c->train.beta1,
                    .beta2 = c->train.beta2,
                    .eps = c->train.eps,
@@ -202,9 +204,9 @@ lw_status lw_trainer_step(lw_trainer *t, lw_error *err, int64_t *rows)
     int64_t first;
     int64_t count;
     set_up_step(t);
-    const lw_leg *leg = &t->course.legs[t->leg];
+    const lw_stage *stage = &t->schedule.stages[t->stage];
     lw_comm_phase(job->comm, "step %lld", (long long)(t->state.step + 1));
-    lw_schedule_step(&leg->schedule, t->state.step - leg->first_step, &first, &count);
+    lw_schedule_step(&stage->schedule, t->state.step - stage->first_step, &first, &count);
     count_tokens(t, first, count, answer_tokens, rows);
     job->dev->ops->zero(job->dev, (size_t)wire->reduce_elements * sizeof(float), wire->params.grad);
     stop_all(t, run_share(t, answer_tokens, err), err);
@@ -215,7 +217,7 @@ lw_status lw_trainer_step(lw_trainer *t, lw_error *err, int64_t *rows)
     t->state.step++;
     t->state.eval_nll = NAN;
     t->state.samples += count;
-    t->state.epoch = (t->state.samples - leg->first_sample) / leg->schedule.samples;
+    t->state.epoch = (t->state.samples - stage->first_sample) / stage->schedule.samples;
     if (isfinite(t->grad_norm)) {
         t->state.skipped_in_row = 0;
         return LW_OK;

@@ -11,18 +11,18 @@
 enum { KEY = 7, D = 3, SAMPLES = 3, ROWS = 4, PAGE = 4096, HEAD_BYTES = 32 };
 
 // 64 samples or fewer: one to a chunk. The second has two rows, the third none.
-static void make_layout(lw_teacher_layout *l)
+static void make_index(lw_teacher_index *l)
 {
     static const int64_t first_row[SAMPLES + 1] = {0, 2, 4, 4};
     lw_error err;
-    *l = (lw_teacher_layout){.key = KEY, .weights = 1, .tokens = 2, .type = LW_F32, .d = D, .k = 2, .samples = SAMPLES};
+    *l = (lw_teacher_index){.key = KEY, .weights = 1, .tokens = 2, .type = LW_F32, .d = D, .k = 2, .samples = SAMPLES};
     l->first_row = malloc(sizeof first_row);
     FUZZ_CHECK(l->first_row != NULL);
     memcpy(l->first_row, first_row, sizeof first_row);
-    FUZZ_CHECK(lw_teacher_layout_finish(l, &err) == LW_OK);
+    FUZZ_CHECK(lw_teacher_index_finish(l, &err) == LW_OK);
 }
 
-static void read_file(const lw_teacher_layout *l, const void *data, size_t bytes)
+static void read_file(const lw_teacher_index *l, const void *data, size_t bytes)
 {
     lw_teacher_file *file = NULL;
     lw_error err;
@@ -37,7 +37,7 @@ static void read_file(const lw_teacher_layout *l, const void *data, size_t bytes
     for (int64_t c = 0; c < l->chunks; c++) {
         bool whole = false;
         FUZZ_CHECK(lw_teacher_file_check(file, c, &err, &whole) == LW_OK);
-        for (int64_t i = lw_teacher_layout_first(l, c); i < lw_teacher_layout_first(l, c + 1); i++) {
+        for (int64_t i = lw_teacher_index_first(l, c); i < lw_teacher_index_first(l, c + 1); i++) {
             status = lw_teacher_file_read(file, i, &err, rows);
             FUZZ_CHECK(status == LW_OK || (status == LW_ERR_FORMAT && !whole));
         }
@@ -53,10 +53,10 @@ static void read_file(const lw_teacher_layout *l, const void *data, size_t bytes
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
     lw_error err;
-    lw_teacher_layout l;
+    lw_teacher_index l;
     char *good = NULL;
     size_t bytes = 0;
-    make_layout(&l);
+    make_index(&l);
     read_file(&l, data, size);
     // The header and the size of a prepared file, and the input behind them.
     const char *path = fuzz_path("prepared.bin");
@@ -75,6 +75,6 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     memcpy(good + PAGE + 24, &hash, sizeof hash);
     read_file(&l, good, bytes);
     free(good);
-    lw_teacher_layout_free(&l);
+    lw_teacher_index_free(&l);
     return 0;
 }

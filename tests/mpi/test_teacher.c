@@ -90,11 +90,11 @@ static void open_teacher(bench *b)
     lw_arena arena = lw_arena_measure();
     must(lw_teacher_create(&b->job, b->job.config, b->job.train[0].samples, b->job.train[0].count, &err, &b->teacher),
          &err, "teacher");
-    must(lw_teacher_layout_buffers(&arena, b->teacher, &err), &err, "layout");
+    must(lw_teacher_buffers_layout(&arena, b->teacher, &err), &err, "layout");
     must(lw_arena_alloc(b->job.dev, &arena, "teacher", &err, &b->teacher_memory), &err, "memory");
     memset(b->teacher_memory.base, 0xFF, b->teacher_memory.size_bytes);
     arena = b->teacher_memory;
-    must(lw_teacher_layout_buffers(&arena, b->teacher, &err), &err, "layout");
+    must(lw_teacher_buffers_layout(&arena, b->teacher, &err), &err, "layout");
     must(lw_teacher_run(b->teacher, &err), &err, "states");
 }
 

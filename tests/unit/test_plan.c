@@ -292,9 +292,9 @@ static void test_calibration(void **state)
 
 // --- the decision
 
-static lw_plan_layout layout(int64_t gpus, double hours, bool fits)
+static lw_plan_option option(int64_t gpus, double hours, bool fits)
 {
-    return (lw_plan_layout){.gpus = gpus,
+    return (lw_plan_option){.gpus = gpus,
                             .fits = fits,
                             .total_s = 3600.0 * hours,
                             .samples_per_s = 100.0 / hours,
@@ -315,7 +315,7 @@ static void test_smallest_count_in_time(void **state)
     (void)state;
     lw_plan p = plan_of(10.0, 0.5);
     lw_plan_decision d;
-    const lw_plan_layout l[] = {layout(1, 12.0, true), layout(2, 7.0, true), layout(4, 4.0, true)};
+    const lw_plan_option l[] = {option(1, 12.0, true), option(2, 7.0, true), option(4, 4.0, true)};
     lw_plan_decide(&p, l, 3, &d);
     assert_int_equal(d.gpus, 2); // 12 h is late; 7 h is within 80 % of 10 h
     assert_true(d.meets_deadline);
@@ -337,7 +337,7 @@ static void test_no_count_in_time(void **state)
     lw_plan p = plan_of(0.5, 0.5);
     lw_plan_decision d;
     // Rates 100, 180, 200: the second GPU adds 80 % of one, the third and fourth 10 % each.
-    const lw_plan_layout l[] = {layout(1, 1.0, true), layout(2, 1.0 / 1.8, true), layout(4, 0.5, true)};
+    const lw_plan_option l[] = {option(1, 1.0, true), option(2, 1.0 / 1.8, true), option(4, 0.5, true)};
     lw_plan_decide(&p, l, 3, &d);
     assert_int_equal(d.gpus, 2);
     assert_false(d.meets_deadline);
@@ -357,11 +357,11 @@ static void test_what_does_not_fit(void **state)
     (void)state;
     lw_plan p = plan_of(12.0, 0.5);
     lw_plan_decision d;
-    const lw_plan_layout some[] = {layout(1, 1.0, false), layout(2, 0.6, true)};
+    const lw_plan_option some[] = {option(1, 1.0, false), option(2, 0.6, true)};
     lw_plan_decide(&p, some, 2, &d);
     assert_int_equal(d.gpus, 2);
     assert_non_null(strstr(d.rejected[0].why, "needs 34.0 GB"));
-    const lw_plan_layout none[] = {layout(1, 1.0, false), layout(2, 0.6, false)};
+    const lw_plan_option none[] = {option(1, 1.0, false), option(2, 0.6, false)};
     lw_plan_decide(&p, none, 2, &d);
     assert_int_equal(d.gpus, 0);
     assert_non_null(strstr(d.reason, "a100-80")); // what would

@@ -229,14 +229,14 @@ static void test_rates_of_the_parts(void **state)
         double part = step < 25 ? 0.0 : step < 35 ? 0.025 * (double)(step - 24) : 0.25;
         assert_true(lw_schedule_rate(&c, &s, LW_RATE_ADAPTER, step) == lr);
         assert_near(encoder, part * lr);
-        assert_int_equal(lw_schedule_moved(&c, &s, LW_RATE_ADAPTER, step), step);
-        assert_int_equal(lw_schedule_moved(&c, &s, LW_RATE_ENCODER, step), step < 25 ? 0 : step - 25);
+        assert_int_equal(lw_schedule_updates(&c, &s, LW_RATE_ADAPTER, step), step);
+        assert_int_equal(lw_schedule_updates(&c, &s, LW_RATE_ENCODER, step), step < 25 ? 0 : step - 25);
     }
     c.train.adapter_lr = 1e-2;
     assert_near(lw_schedule_rate(&c, &s, LW_RATE_ADAPTER, 50), 5.0 * lw_schedule_lr(&c, &s, 50));
     c.train.encoder_start = 1.0;
     assert_true(lw_schedule_rate(&c, &s, LW_RATE_ENCODER, 99) == 0.0);
-    assert_int_equal(lw_schedule_moved(&c, &s, LW_RATE_ENCODER, 100), 0);
+    assert_int_equal(lw_schedule_updates(&c, &s, LW_RATE_ENCODER, 100), 0);
     c.train.encoder_start = 0.0;
     c.train.encoder_lr = 0.0;
     for (int64_t step = 0; step < 100; step++) {
@@ -253,18 +253,18 @@ static void test_one_model_a_step_in_turn(void **state)
     lw_schedule s = make(&c, 20, 1);
     int64_t moved[3] = {0};
     for (int64_t step = 0; step < 20; step++) {
-        assert_int_equal(lw_schedule_only(&c, step), step % 3);
+        assert_int_equal(lw_schedule_only_llm(&c, step), step % 3);
         assert_true(lw_schedule_rate(&c, &s, LW_RATE_ENCODER, step) == lw_schedule_lr(&c, &s, step));
-        assert_int_equal(lw_schedule_moved(&c, &s, LW_RATE_ENCODER, step), step);
+        assert_int_equal(lw_schedule_updates(&c, &s, LW_RATE_ENCODER, step), step);
         for (int j = 0; j < 3; j++) {
             double rate = lw_schedule_rate(&c, &s, LW_RATE_ADAPTER + j, step);
             assert_true(rate == (step % 3 == j ? lw_schedule_lr(&c, &s, step) : 0.0));
-            assert_int_equal(lw_schedule_moved(&c, &s, LW_RATE_ADAPTER + j, step), moved[j]);
+            assert_int_equal(lw_schedule_updates(&c, &s, LW_RATE_ADAPTER + j, step), moved[j]);
             moved[j] += rate > 0.0;
         }
     }
     c.train.schedule = LW_SCHEDULE_ALL;
-    assert_int_equal(lw_schedule_only(&c, 4), -1);
+    assert_int_equal(lw_schedule_only_llm(&c, 4), -1);
 }
 
 int main(void)

@@ -1,8 +1,8 @@
-// layouts.c: memory and time of a job, as configured or changed, on one number of GPUs.
+// options.c: memory and time of a job, as configured or changed, on one number of GPUs.
 #include <stdio.h>
 
 #include "plan/plan_internal.h"
-#include "train/course.h"
+#include "train/schedule.h"
 #include "wire/step.h"
 
 // The job as it is after a change; the arena and the schedule see it as if it had been configured so.
@@ -58,15 +58,16 @@ static lw_status change_job(const lw_plan *plan, const lw_plan_change *change, l
 
 // A step of phase i.
 static lw_workload workload(const lw_plan *plan, const changed_job *changed, const lw_plan_change *change,
-                            const lw_course *course, int64_t i)
+                            const lw_run_schedule *schedule, int64_t i)
 {
     const lw_sample_shape *mean = &plan->mean[i];
     lw_grid grid = changed->job.grid;
-    lw_workload w = {.wire = &changed->job.wire, .ranks = lw_grid_ranks(grid), .micro = course->micro};
+    lw_workload w = {.wire = &changed->job.wire, .ranks = lw_grid_ranks(grid), .micro = schedule->micro};
     w.shape = *mean;
-    w.share = (course->global + grid.data - 1) / grid.data;
+    w.share = (schedule->global + grid.data - 1) / grid.data;
     int64_t ratio = lw_config_phase(plan->config, i)->wire.ratio;
-    double factor = ratio > 0 ? (double)ratio / (double)course->legs[i].config->wire.ratio : (double)change->latents;
+    double factor =
+        ratio > 0 ? (double)ratio / (double)schedule->stages[i].config->wire.ratio : (double)change->latents;
     w.shape.latents *= factor;
     for (int64_t j = 0; j < plan->job.llm_count; j++) {
         w.shape.rows[j] += w.shape.latents - mean->latents;
@@ -78,7 +79,7 @@ static lw_workload workload(const lw_plan *plan, const changed_job *changed, con
 
 // The time of a step of a phase, and of its teachers, on a rank with the LLMs of `w`, from the nearest record where there
 // is one. samples: of the phase's data.
-static void time_rank(const lw_plan *plan, int64_t phase, const lw_workload *w, double samples, lw_plan_layout *l)
+static void time_rank(const lw_plan *plan, int64_t phase, const lw_workload *w, double samples, lw_plan_option *l)
 {
     double read = samples / (double)plan->samples[phase];
     lw_calibration_record target;
@@ -113,14 +114,14 @@ static void time_rank(const lw_plan *plan, int64_t phase, const lw_workload *w, 
 
 // The same of the slowest rank, for which the others wait.
 static void time_step(const lw_plan *plan, changed_job *changed, int64_t phase, lw_workload *w, double samples,
-                      lw_plan_layout *l)
+                      lw_plan_option *l)
 {
     const lw_hf_config *configs[LW_MAX_MODELS];
-    lw_plan_layout slowest = {0};
+    lw_plan_option slowest = {0};
     double teacher_s = 0.0;
     w->configs = configs;
     for (int m = 0; m < l->grid.model; m++) {
-        lw_plan_layout one = *l;
+        lw_plan_option one = *l;
         changed->job.place.model = m;
         lw_job_own_configs(&changed->job, configs);
         time_rank(plan, phase, w, samples, &one);
@@ -151,30 +152,30 @@ static void mean_step(const lw_step_time *sum, double steps, lw_step_time *out)
     out->total_s = sum->total_s / steps;
 }
 
-static void fill_times(const lw_plan *plan, changed_job *changed, const lw_plan_change *change, const lw_course *course,
-                       lw_plan_layout *l)
+static void fill_times(const lw_plan *plan, changed_job *changed, const lw_plan_change *change,
+                       const lw_run_schedule *schedule, lw_plan_option *l)
 {
     lw_step_time sum = {0};
     double row_steps = 0.0;
     double epoch_steps = 0.0;
-    for (int64_t i = 0; i < course->count; i++) {
-        lw_workload w = workload(plan, changed, change, course, i);
-        double steps = (double)lw_course_overlap(course, i, 0, course->total_steps);
-        time_step(plan, changed, i, &w, (double)course->legs[i].schedule.samples, l);
-        l->phase_step_s[i] = l->step.total_s;
-        l->phase_steps[i] = (int64_t)steps;
+    for (int64_t i = 0; i < schedule->count; i++) {
+        lw_workload w = workload(plan, changed, change, schedule, i);
+        double steps = (double)lw_run_schedule_overlap(schedule, i, 0, schedule->total_steps);
+        time_step(plan, changed, i, &w, (double)schedule->stages[i].schedule.samples, l);
+        l->stage_step_s[i] = l->step.total_s;
+        l->stage_steps[i] = (int64_t)steps;
         for (int p = 0; p < LW_PHASE_COUNT; p++) {
             sum.phase_s[p] += steps * l->step.phase_s[p];
         }
         sum.total_s += steps * l->step.total_s;
         row_steps += steps * rows_of(&w);
-        epoch_steps += (double)course->legs[i].schedule.samples / (double)course->global * l->step.total_s;
+        epoch_steps += (double)schedule->stages[i].schedule.samples / (double)schedule->global * l->step.total_s;
     }
-    l->steps = course->total_steps;
-    if (course->count > 1) { // else it is the step of the only phase
+    l->steps = schedule->total_steps;
+    if (schedule->count > 1) { // else it is the step of the only phase
         mean_step(&sum, (double)l->steps, &l->step);
     }
-    l->samples_per_s = (double)course->global / l->step.total_s;
+    l->samples_per_s = (double)schedule->global / l->step.total_s;
     l->tokens_per_s = row_steps / (double)l->steps * l->samples_per_s;
     l->epoch_s = epoch_steps; // once through the data of every phase
     l->total_s = (double)l->steps * l->step.total_s + l->teacher_s;
@@ -183,7 +184,7 @@ static void fill_times(const lw_plan *plan, changed_job *changed, const lw_plan_
 
 // Memory of the fullest rank.
 static lw_status measure_memory(const lw_plan *plan, changed_job *changed, const lw_plan_change *change, int64_t micro,
-                                lw_error *err, lw_plan_layout *l)
+                                lw_error *err, lw_plan_option *l)
 {
     for (int m = 0; m < l->grid.model; m++) {
         lw_plan_memory one;
@@ -196,27 +197,27 @@ static lw_status measure_memory(const lw_plan *plan, changed_job *changed, const
     return LW_OK;
 }
 
-lw_status lw_plan_layout_make(const lw_plan *plan, const lw_plan_change *change, int64_t gpus, int64_t model,
-                              lw_error *err, lw_plan_layout *out)
+lw_status lw_plan_option_make(const lw_plan *plan, const lw_plan_change *change, int64_t gpus, int64_t model,
+                              lw_error *err, lw_plan_option *out)
 {
     changed_job changed = {0};
     int64_t samples[LW_MAX_PHASES];
-    lw_course course;
+    lw_run_schedule schedule;
     lw_error refusal;
-    lw_plan_layout l = {.gpus = gpus, .threads = plan->cpu != NULL ? lw_plan_threads(plan, gpus) : 0};
+    lw_plan_option l = {.gpus = gpus, .threads = plan->cpu != NULL ? lw_plan_threads(plan, gpus) : 0};
     lw_status status = LW_OK;
     LW_TRY_GOTO(change_job(plan, change, err, &changed));
     for (int64_t i = 0; i < lw_config_phase_count(plan->config); i++) {
         samples[i] = plan->samples[i] * change->samples;
     }
     if (lw_job_grid(&changed.config, model, (int)gpus, &refusal, &l.grid) != LW_OK ||
-        lw_course_make(&changed.config, samples, l.grid.data, &refusal, &course) != LW_OK) {
+        lw_run_schedule_make(&changed.config, samples, l.grid.data, &refusal, &schedule) != LW_OK) {
         snprintf(l.why_not, sizeof l.why_not, "%.255s", refusal.text);
         *out = l;
         goto done;
     }
     lw_job_set_place(&changed.job, l.grid, 0);
-    status = measure_memory(plan, &changed, change, course.micro, err, &l);
+    status = measure_memory(plan, &changed, change, schedule.micro, err, &l);
     if (status == LW_ERR_CONFIG && !is_same(change)) { // longer than the models can take
         snprintf(l.why_not, sizeof l.why_not, "%.255s", err->text);
         *out = l;
@@ -224,7 +225,7 @@ lw_status lw_plan_layout_make(const lw_plan *plan, const lw_plan_change *change,
         goto done;
     }
     LW_TRY_GOTO(status);
-    fill_times(plan, &changed, change, &course, &l);
+    fill_times(plan, &changed, change, &schedule, &l);
     double sharers = plan->cpu != NULL ? (double)gpus : 1.0; // ranks of a machine share its memory
     l.fits = (double)l.memory.total * sharers <= plan->rates.memory_bytes * lw_device_memory_margin();
     *out = l;
