@@ -132,7 +132,7 @@ static json_t *summary_json(const lw_job *job, const lw_trainer *t, const lw_for
     lw_json_put_f64(o, "checkpoint_write_s", f.checkpoint_write_s);
     lw_json_put_f64(o, "checkpoint_stall_s", f.checkpoint_stall_s);
     lw_json_put_f64(o, "checkpoint_stall_share", f.checkpoint_stall_share);
-    if (f.distills) {
+    if (f.distils) {
         json_object_set_new(o, "teacher",
                             json_pack("{s:I, s:I, s:I, s:f, s:f}", "samples", (json_int_t)f.teacher.samples,
                                       "samples_made", (json_int_t)f.teacher.made, "file_bytes",

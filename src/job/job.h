@@ -1,7 +1,7 @@
 // job.h: what training and evaluation share: ranks, device, frozen models, data, and the wire.
 //
-// job.c opens and closes it, llm.c and encoder.c the tokenizers and the encoder's own model; describe.c logs what it is,
-// checkpoint_info.c says what a checkpoint of it is made from.
+// job.c opens and closes it, llm.c and encoder.c the tokenizers and the encoder's own model; describe.c logs what it
+// is, checkpoint_info.c says what a checkpoint of it is made from.
 #ifndef LW_JOB_H
 #define LW_JOB_H
 
@@ -84,14 +84,14 @@ static inline bool lw_job_owns(const lw_job *job, int64_t j)
 {
     return job->owner[j] == job->place.model;
 }
-// How many groups of ranks have different LLMs: grid.model, or where that is "auto" what was chosen (plan/rank_choice.h), or
-// one. Local.
+// How many groups of ranks have different LLMs: grid.model, or where that is "auto" what was chosen
+// (plan/rank_choice.h), or one. Local.
 int64_t lw_job_model_groups(const lw_job *job);
-// The grid of `ranks` ranks with `model` groups of different LLMs. LW_ERR_CONFIG where these do not divide the ranks, are
-// more than the LLMs, or would wait for each other (train.schedule = "alternate"). Local.
+// The grid of `ranks` ranks with `model` groups of different LLMs. LW_ERR_CONFIG where these do not divide the ranks,
+// are more than the LLMs, or would wait for each other (train.schedule = "alternate"). Local.
 lw_status lw_job_grid(const lw_config *config, int64_t model, int ranks, lw_error *err, lw_grid *out);
-// Makes the job that of rank `rank` of the grid. LLMs are shared out by the bytes of their weights, which are what a rank
-// has to hold and to read in every step. The shapes of the LLMs have been read. Local.
+// Makes the job that of rank `rank` of the grid. LLMs are shared out by the bytes of their weights, which are what a
+// rank has to hold and to read in every step. The shapes of the LLMs have been read. Local.
 void lw_job_set_place(lw_job *job, lw_grid grid, int rank);
 // Shapes of all LLMs, of those that this rank runs, and the weights of these; NULL for the others. out (LW_MAX_MODELS)
 void lw_job_configs(const lw_job *job, const lw_hf_config **out);

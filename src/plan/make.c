@@ -12,8 +12,8 @@ static const lw_plan_change changes[LW_PLAN_WHAT_IFS] = {
     {"latents x2", 1, 1, 1, 2, 1}, {"answer length x2", 1, 1, 1, 1, 2},
 };
 
-// A grid with more groups is better only where it is clearly faster: the prediction of a CPU varies from start to start,
-// and the choice must not.
+// A grid with more groups is better only where it is clearly faster: the prediction of a CPU varies from start to
+// start, and the choice must not.
 static bool is_better(const lw_plan_option *a, const lw_plan_option *than)
 {
     static const double clearly = 1.05;

@@ -77,8 +77,8 @@ static lw_workload workload(const lw_plan *plan, const changed_job *changed, con
     return w;
 }
 
-// The time of a step of a phase, and of its teachers, on a rank with the LLMs of `w`, from the nearest record where there
-// is one. samples: of the phase's data.
+// The time of a step of a phase, and of its teachers, on a rank with the LLMs of `w`, from the nearest record where
+// there is one. samples: of the phase's data.
 static void time_rank(const lw_plan *plan, int64_t phase, const lw_workload *w, double samples, lw_plan_option *l)
 {
     double read = samples / (double)plan->samples[phase];

@@ -1,12 +1,14 @@
+// collapse.c: measures the two signs of a collapsed wire and warns of them.
 #include "train/collapse.h"
-#include "data/sample.h"
 
 #include <math.h>
 #include <stdlib.h>
 
+#include "data/sample.h"
+
 enum {
-    MOST_SAMPLES = 64, // of a rank, so that the cost is bounded at any batch
-    LEAST_SAMPLES = 8, // of an evaluation: the same token in fewer says nothing
+    MOST_SAMPLES = 64, // of a rank: bounds the cost of a check with large batches
+    LEAST_SAMPLES = 8, // of an evaluation: in fewer samples the same first token may be chance
     LEAST_CHECKS = 3,
 };
 
@@ -54,13 +56,14 @@ void lw_collapse_free(lw_collapse *c)
     c->sum = NULL;
 }
 
-// The sum over pairs i != j of u_i . u_j is |sum u|^2 - n for unit vectors, so one vector of sums is all that the ranks
-// have to exchange.
+// For unit vectors the sum over pairs i != j of u_i . u_j is |sum u|^2 - n, so the ranks only have to exchange one
+// vector of sums.
 lw_status lw_collapse_cosine(lw_collapse *c, const float *z, const int32_t *z_start, int64_t samples, lw_error *err,
                              double *out)
 {
     lw_device *dev = c->job->dev;
-    int64_t most = c->job->place.model == 0 ? c->most : 0; // ranks with other LLMs have the latents of the same samples
+    int64_t most =
+        c->job->place.model == 0 ? c->most : 0; // ranks that differ in their LLMs alone have the same samples
     int64_t n = samples < most ? samples : most;
     for (int64_t i = 0; i < n; i++) {
         dev->ops->download(dev, z + z_start[i] * c->d_z, (size_t)c->width * sizeof *z, c->latents + i * c->width);
@@ -92,8 +95,9 @@ lw_status lw_collapse_cosine(lw_collapse *c, const float *z, const int32_t *z_st
     return LW_OK;
 }
 
-// True once: when the sign has been there for train.collapse_steps steps and some checks without a break.
-static bool stays(const lw_collapse *c, lw_collapse_sign *sign, int64_t step, bool seen)
+// Whether the sign has to be reported now: it has persisted for train.collapse_steps steps and a few checks, and was
+// not reported before.
+static bool is_due(const lw_collapse *c, lw_collapse_sign *sign, int64_t step, bool seen)
 {
     if (!seen || step <= c->warmup_steps) {
         sign->since = -1;
@@ -105,15 +109,15 @@ static bool stays(const lw_collapse *c, lw_collapse_sign *sign, int64_t step, bo
     }
     sign->checks++;
     bool due =
-        !sign->told && sign->checks >= LEAST_CHECKS && step - sign->since >= c->job->config->train.collapse_steps;
-    sign->told = sign->told || due;
+        !sign->reported && sign->checks >= LEAST_CHECKS && step - sign->since >= c->job->config->train.collapse_steps;
+    sign->reported = sign->reported || due;
     return due;
 }
 
 void lw_collapse_note_cosine(lw_collapse *c, int64_t step, double cosine)
 {
     double limit = c->job->config->train.collapse_cosine;
-    if (limit > 0.0 && stays(c, &c->cosine, step, cosine > limit)) {
+    if (limit > 0.0 && is_due(c, &c->cosine, step, cosine > limit)) {
         lw_log(
             c->job->run,
             "warning: the latents of different samples are alike: their mean cosine is %.4f at step %lld and has been "
@@ -136,7 +140,7 @@ void lw_collapse_note_first_tokens(lw_collapse *c, int64_t step, const lw_eval_s
     }
     for (int64_t j = 0; j < c->job->llm_count; j++) {
         lw_collapse_sign *sign = &c->first_token[j];
-        if (stays(c, sign, step, lw_collapse_same_first(&sums[j]))) {
+        if (is_due(c, sign, step, lw_collapse_same_first(&sums[j]))) {
             lw_log(c->job->run,
                    "warning: model %s begins the answer to each of %.0f evaluation samples with the same token, since "
                    "step %lld, while the gold answers differ: it does not use the wire. Try loss.first_weight = 1, a "
@@ -151,8 +155,8 @@ void lw_collapse_check_result(lw_collapse *c, const lw_eval_result *result)
 {
     for (int64_t j = 0; j < c->job->llm_count && c->job->config->train.collapse_first; j++) {
         const lw_eval_sums *sums = &result->sums[j][LW_EVAL_LATENT];
-        if (!c->first_token[j].told && lw_collapse_same_first(sums)) {
-            c->first_token[j].told = true;
+        if (!c->first_token[j].reported && lw_collapse_same_first(sums)) {
+            c->first_token[j].reported = true;
             lw_log(c->job->run,
                    "warning: model %s begins the answer to each of %.0f samples with the same token when it reads the "
                    "wire, while the gold answers differ: it has not learned to use it. Try more epochs, another "

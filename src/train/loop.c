@@ -6,13 +6,13 @@
 #include "job/adapter_fit.h"
 #include "train/trainer_internal.h"
 
-// True at steps where something is written.
+// Whether something that happens every `every` steps, and at the last one, happens at this step.
 static bool due(int64_t step, int64_t every, int64_t last)
 {
     return step == last || (every > 0 && step % every == 0);
 }
 
-// Of the last pass of each rank: what is still in memory.
+// Compares the latents of each rank's last pass, which are still in the buffers.
 static lw_status look_at_latents(lw_trainer *t, lw_error *err)
 {
     int64_t first;
@@ -20,14 +20,14 @@ static lw_status look_at_latents(lw_trainer *t, lw_error *err)
     const lw_stage *stage = lw_trainer_stage(t, t->state.step - 1);
     lw_schedule_share(&stage->schedule, t->state.step - 1 - stage->first_step, t->job->place.data, t->job->grid.data,
                       &first, &count);
-    int64_t samples = count > 0 ? t->step.batch.samples : 0; // else it is an earlier step's
+    int64_t samples = count > 0 ? t->step.batch.samples : 0; // else the buffers hold those of an earlier step
     LW_TRY(
         lw_collapse_cosine(&t->collapse, t->step.encoder.z, t->step.batch.at.z_start, samples, err, &t->latent_cosine));
     lw_collapse_note_cosine(&t->collapse, t->state.step, t->latent_cosine);
     return LW_OK;
 }
 
-// A stop cannot wait for an evaluation: where one was agreed on, or comes in between, there is no figure of this step.
+// A stop does not wait for an evaluation: if a signal arrives before or during it, this step has no held-out loss.
 static lw_status evaluate(lw_trainer *t, lw_error *err)
 {
     lw_job *job = t->job;
@@ -51,7 +51,7 @@ static bool evaluation_due(const lw_trainer *t)
     return t->eval != NULL && every > 0 && due(t->state.step, every, t->schedule.total_steps);
 }
 
-// Takes note of a new least of the held-out loss.
+// Whether the held-out loss of this step is the lowest so far, which is then recorded.
 static bool is_best(lw_trainer *t)
 {
     if (!t->job->config->checkpoint.keep_best || !(t->state.eval_nll < t->best_nll)) {
@@ -61,8 +61,8 @@ static bool is_best(lw_trainer *t)
     return true;
 }
 
-// A stop came in place of the evaluation of the step that is continued: its row gets the figure now, and so does its
-// checkpoint where it is the best.
+// If a stop prevented the evaluation of the step that the run resumes from, evaluates now. The row of that step gets
+// the loss, and so does its checkpoint if it is the best.
 static lw_status make_up_evaluation(lw_trainer *t, lw_error *err)
 {
     lw_llm_keys keys;
@@ -77,24 +77,24 @@ static lw_status make_up_evaluation(lw_trainer *t, lw_error *err)
     }
     LW_TRY(lw_comm_agree(t->job->comm, status, err));
     if (is_best(t)) {
-        t->last_saved = -1; // once more, with the figure
+        t->last_saved = -1; // the same step has to be written again, with the loss
         return lw_trainer_save(t, true, err);
     }
     return LW_OK;
 }
 
-// Periodic, at a new least of the held-out loss, at the end, at a signal.
+// Checkpoints are written periodically, at a new lowest held-out loss, at the end, and at a signal.
 static lw_status save_when_due(lw_trainer *t, lw_interval *in, double now_s, lw_error *err)
 {
     const lw_config *c = t->job->config;
     bool last = t->state.step == t->schedule.total_steps;
-    // While steps are skipped the parameters may be what is wrong: the checkpoint from before stays the newest.
+    // While steps are being skipped the parameters may be at fault, so the checkpoint from before stays the newest.
     bool sound = t->state.skipped_in_row == 0 || last;
     bool best = sound && is_best(t);
     bool stops = t->signal != LW_SIGNAL_NONE;
     if (stops || best || (sound && due(t->state.step, c->checkpoint.every_steps, t->schedule.total_steps))) {
         LW_TRY(lw_trainer_save(t, last || stops, err));
-        in->start_s += lw_now_s() - now_s; // what a checkpoint takes is not a step's time
+        in->start_s += lw_now_s() - now_s; // the time of a checkpoint does not count as time of the steps
     }
     return LW_OK;
 }
@@ -143,7 +143,7 @@ lw_status lw_trainer_run(lw_trainer *t, lw_eval *eval, lw_error *err)
         lw_trainer_enter(t);
         status = lw_adapter_fit(job, &t->step, t->spec.config, &job->train[t->stage], err);
     }
-    LW_TRY(lw_job_stopped(job, status, "before the first step", err)); // with nothing new to save
+    LW_TRY(lw_job_stopped(job, status, "before the first step", err)); // there is nothing new to save
     t->saves.last_request_s = lw_now_s();
     LW_TRY(make_up_evaluation(t, err));
     lw_interval interval = {.start_s = lw_now_s()};
@@ -171,6 +171,6 @@ lw_status lw_trainer_run(lw_trainer *t, lw_eval *eval, lw_error *err)
     }
     lw_log(job->run, "stopped by %s after step %lld of %lld; a checkpoint is written, start again to go on",
            lw_signal_name(t->signal), (long long)t->state.step, (long long)t->schedule.total_steps);
-    err->text[0] = '\0'; // told already
+    err->text[0] = '\0'; // the message is in the log already
     return lw_signal_to_status(t->signal);
 }

@@ -1,3 +1,4 @@
+// schedule.c: the samples of each step of one stage, and the learning rates.
 #include <math.h>
 
 #include "data/order.h"
@@ -73,8 +74,8 @@ static double curve(const lw_config *c, const lw_schedule *s, double lr, int64_t
         return lr * (at + 1.0) / warmup;
     }
     double rest = (double)s->total_steps - warmup;
-    double phase = rest > 0.0 ? (at - warmup) / rest : 1.0;
-    return lr * (c->train.min_lr + (1.0 - c->train.min_lr) * 0.5 * (1.0 + cos(acos(-1.0) * phase)));
+    double progress = rest > 0.0 ? (at - warmup) / rest : 1.0;
+    return lr * (c->train.min_lr + (1.0 - c->train.min_lr) * 0.5 * (1.0 + cos(acos(-1.0) * progress)));
 }
 
 double lw_schedule_lr(const lw_config *c, const lw_schedule *s, int64_t step)
@@ -82,8 +83,8 @@ double lw_schedule_lr(const lw_config *c, const lw_schedule *s, int64_t step)
     return curve(c, s, c->train.lr, step);
 }
 
-// The first step that moves these parameters.
-static int64_t first_move(const lw_config *c, const lw_schedule *s, lw_rate rate)
+// The first step that updates these parameters.
+static int64_t first_update(const lw_config *c, const lw_schedule *s, lw_rate rate)
 {
     return rate == LW_RATE_ENCODER ? (int64_t)ceil(c->train.encoder_start * (double)s->total_steps) : 0;
 }
@@ -94,11 +95,11 @@ static double highest(const lw_config *c, lw_rate rate)
     return own > 0.0 ? own : c->train.lr;
 }
 
-// One LLM a step in turn: whether this step is not that of the LLM whose rate it is.
-static bool rests(const lw_config *c, lw_rate rate, int64_t step)
+// Whether one LLM runs alone in this step and the rate is that of another LLM's adapter.
+static bool is_anothers_step(const lw_config *c, lw_rate rate, int64_t step)
 {
-    int64_t only = lw_schedule_only_llm(c, step);
-    return only >= 0 && rate != LW_RATE_ENCODER && rate - LW_RATE_ADAPTER != only;
+    int64_t only_llm = lw_schedule_only_llm(c, step);
+    return only_llm >= 0 && rate != LW_RATE_ENCODER && rate - LW_RATE_ADAPTER != only_llm;
 }
 
 int64_t lw_schedule_only_llm(const lw_config *c, int64_t step)
@@ -108,8 +109,8 @@ int64_t lw_schedule_only_llm(const lw_config *c, int64_t step)
 
 double lw_schedule_rate(const lw_config *c, const lw_schedule *s, lw_rate rate, int64_t step)
 {
-    int64_t first = first_move(c, s, rate);
-    if (step < first || rests(c, rate, step)) {
+    int64_t first = first_update(c, s, rate);
+    if (step < first || is_anothers_step(c, rate, step)) {
         return 0.0;
     }
     double lr = curve(c, s, highest(c, rate), step);
@@ -120,11 +121,11 @@ double lw_schedule_rate(const lw_config *c, const lw_schedule *s, lw_rate rate, 
 
 int64_t lw_schedule_updates(const lw_config *c, const lw_schedule *s, lw_rate rate, int64_t steps)
 {
-    int64_t first = first_move(c, s, rate);
-    int64_t moved = steps > first && highest(c, rate) > 0.0 ? steps - first : 0;
+    int64_t first = first_update(c, s, rate);
+    int64_t updates = steps > first && highest(c, rate) > 0.0 ? steps - first : 0;
     if (c->train.schedule != LW_SCHEDULE_ALTERNATE || rate == LW_RATE_ENCODER) {
-        return moved;
+        return updates;
     }
-    int64_t turn = rate - LW_RATE_ADAPTER; // its first step
-    return moved > turn ? (moved - turn - 1) / c->model_count + 1 : 0;
+    int64_t own_first = rate - LW_RATE_ADAPTER; // the first step of this LLM
+    return updates > own_first ? (updates - own_first - 1) / c->model_count + 1 : 0;
 }

@@ -1,8 +1,10 @@
+// stages.c: the schedule of a run, stage after stage.
 #include "train/schedule.h"
 
 #include "core/random.h"
 
-// The order of a phase is its own, also where two have the same data. The first one's is that of a run without phases.
+// Each stage has its own order, even if two stages have the same data. The first stage has the order of a run that has
+// no phases.
 static uint64_t seed_of(const lw_config *config, int64_t i)
 {
     uint64_t seed = (uint64_t)config->seed;
@@ -30,7 +32,7 @@ lw_status lw_run_schedule_make(const lw_config *config, const int64_t *samples, 
         if (__builtin_add_overflow(c.total_samples, stage->schedule.total_samples, &c.total_samples)) {
             return lw_fail(err, LW_ERR_CONFIG, "phase \"%s\" and those before it have too many samples", stage->name);
         }
-        c.total_steps += stage->schedule.total_steps; // no more than samples
+        c.total_steps += stage->schedule.total_steps; // cannot overflow: a step has at least one sample
     }
     c.global = c.stages[0].schedule.global;
     c.micro = c.stages[0].schedule.micro;
@@ -66,10 +68,10 @@ int64_t lw_run_schedule_overlap(const lw_run_schedule *c, int64_t i, int64_t fro
 
 int64_t lw_run_schedule_updates(const lw_run_schedule *c, lw_rate rate, int64_t step)
 {
-    int64_t moved = 0;
+    int64_t updates = 0;
     for (int64_t i = 0; i < c->count; i++) {
         const lw_stage *stage = &c->stages[i];
-        moved += lw_schedule_updates(stage->config, &stage->schedule, rate, lw_run_schedule_overlap(c, i, 0, step));
+        updates += lw_schedule_updates(stage->config, &stage->schedule, rate, lw_run_schedule_overlap(c, i, 0, step));
     }
-    return moved;
+    return updates;
 }

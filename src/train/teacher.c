@@ -1,3 +1,4 @@
+// teacher.c: finds the states of the teachers on the disk, and computes those that are missing.
 #include "train/teacher.h"
 
 #include <stdio.h>
@@ -10,6 +11,7 @@
 #include "core/signals.h"
 #include "data/sample.h"
 #include "io/files.h"
+#include "train/teacher_internal.h"
 
 typedef struct teacher_llm {
     lw_teacher_index index;
@@ -27,122 +29,10 @@ struct lw_teacher {
     int64_t count;
     lw_step_loss loss;
     teacher_llm llms[LW_MAX_MODELS];
-    unsigned char *rows; // host: those of a chunk
+    unsigned char *rows; // host: states of a chunk
     int64_t *missing;    // (chunks)
     lw_teacher_figures figures;
 };
-
-// --- sizes
-
-bool lw_teacher_wanted(const lw_config *config)
-{
-    return config->loss.kd_weight > 0.0 && config->loss.k > 0;
-}
-
-// Rows that the teacher's pass over a sample has; 0 where it has nothing to teach.
-static int64_t pass_rows(const lw_step_loss *loss, const lw_token_sample *s, int64_t j)
-{
-    int64_t taught = lw_step_taught(loss, s, j);
-    return taught > 0 ? s->prompt[j].count + taught - 1 : 0;
-}
-
-// The samples from `first` on, and before `end`, that one pass takes: some at least.
-static int64_t next_pass(const lw_step_loss *loss, const lw_token_sample *samples, int64_t j, int64_t first,
-                         int64_t end, lw_pass_limits *used)
-{
-    int64_t i = first;
-    *used = (lw_pass_limits){0};
-    for (; i < end; i++) {
-        int64_t rows = pass_rows(loss, &samples[i], j);
-        if (used->rows > 0 && used->rows + rows > LW_TEACHER_PASS_ROWS) {
-            break;
-        }
-        used->sequences += rows > 0;
-        used->rows += rows;
-        used->supervised += lw_step_taught(loss, &samples[i], j);
-        used->max_len = rows > used->max_len ? rows : used->max_len;
-    }
-    return i - first;
-}
-
-// Of the passes over all chunks.
-static lw_pass_limits limits_of(const lw_step_loss *loss, const lw_token_sample *samples, int64_t j,
-                                const lw_teacher_index *index)
-{
-    lw_pass_limits most = {0};
-    for (int64_t c = 0; c < index->chunks; c++) {
-        int64_t end = lw_teacher_index_first(index, c + 1);
-        for (int64_t i = lw_teacher_index_first(index, c); i < end;) {
-            lw_pass_limits l;
-            i += next_pass(loss, samples, j, i, end, &l);
-            most.sequences = lw_max_i64(most.sequences, l.sequences);
-            most.rows = lw_max_i64(most.rows, l.rows);
-            most.supervised = lw_max_i64(most.supervised, l.supervised);
-            most.max_len = lw_max_i64(most.max_len, l.max_len);
-        }
-    }
-    return most;
-}
-
-// All of the index but key, weights and tokens.
-static lw_status index_rows(const lw_step_loss *loss, const lw_hf_config *llm, lw_dtype type,
-                            const lw_token_sample *samples, int64_t count, int64_t j, lw_error *err,
-                            lw_teacher_index *out)
-{
-    *out = (lw_teacher_index){.type = type, .d = llm->d, .k = loss->k, .samples = count};
-    out->first_row = calloc((size_t)count + 1, sizeof *out->first_row);
-    if (out->first_row == NULL) {
-        return lw_fail(err, LW_ERR_MEMORY, "no memory for the table of a teacher's states");
-    }
-    for (int64_t i = 0; i < count; i++) {
-        out->first_row[i + 1] = out->first_row[i] + lw_step_taught(loss, &samples[i], j);
-    }
-    return lw_teacher_index_finish(out, err);
-}
-
-lw_status lw_teacher_sizes_of(const lw_config *config, const lw_hf_config *llm, lw_dtype type,
-                              const lw_token_sample *samples, int64_t count, int64_t j, lw_error *err,
-                              lw_teacher_sizes *out)
-{
-    const lw_step_loss loss = lw_step_loss_of(config);
-    lw_teacher_index index = {0};
-    lw_status status = index_rows(&loss, llm, type, samples, count, j, err, &index);
-    if (status == LW_OK) {
-        *out = (lw_teacher_sizes){.rows = lw_teacher_index_rows(&index),
-                                  .file_bytes = lw_teacher_index_bytes(&index),
-                                  .limits = limits_of(&loss, samples, j, &index)};
-        for (int64_t i = 0; i < count; i++) {
-            out->tokens += (double)pass_rows(&loss, &samples[i], j);
-        }
-    }
-    lw_teacher_index_free(&index);
-    return status;
-}
-
-lw_teacher_sizes lw_teacher_sizes_guess(const lw_config *config, const lw_hf_config *llm, lw_dtype type,
-                                        int64_t samples, double prompt, double answer)
-{
-    int64_t most = config->prompt.max_answer_tokens;
-    int64_t k = config->loss.k < most ? config->loss.k : most;
-    double taught = answer < (double)k ? answer : (double)k;
-    int64_t len = config->prompt.max_prompt_tokens + k - 1;
-    int64_t rows = (int64_t)((double)samples * taught);
-    return (lw_teacher_sizes){.rows = rows,
-                              .file_bytes = rows * llm->d * (int64_t)lw_dtype_bytes(type),
-                              .tokens = (double)samples * (prompt + taught - 1.0),
-                              .limits = {.sequences = LW_TEACHER_CHUNK_SAMPLES,
-                                         .rows = lw_max_i64(LW_TEACHER_PASS_ROWS, len),
-                                         .supervised = LW_TEACHER_CHUNK_SAMPLES * k,
-                                         .max_len = len}};
-}
-
-lw_status lw_teacher_pass_layout(lw_arena *arena, lw_device *dev, const lw_hf_config *llm, const lw_pass_limits *limits,
-                                 lw_error *err, void **indices, lw_decoder_buffers *out)
-{
-    const lw_decoder_pass pass = {.mode = LW_PASS_INFER, .no_logits = true};
-    *indices = lw_arena_take(arena, (int64_t)lw_packing_device_bytes(limits), 1);
-    return lw_decoder_pass_layout(arena, dev, llm, NULL, &pass, limits, err, out);
-}
 
 // --- identity
 
@@ -152,7 +42,7 @@ static uint64_t hash_tokens(const lw_tokens *tokens, uint64_t hash)
     return lw_xxh64(tokens->ids, (size_t)tokens->count * sizeof *tokens->ids, hash);
 }
 
-// What the model reads: data, templates, tokenizer and limits are all in it.
+// A hash of what the model reads. Data, templates, tokenizer and limits all show in it.
 static uint64_t hash_samples(const lw_teacher *t, int64_t j)
 {
     uint64_t hash = 0;
@@ -163,7 +53,7 @@ static uint64_t hash_samples(const lw_teacher *t, int64_t j)
     return hash;
 }
 
-// What config.json says beside the shapes of the weights.
+// A hash of what config.json adds to the shapes of the weights.
 static uint64_t hash_model(const lw_hf_config *c)
 {
     const double numbers[] = {(double)c->d,
@@ -211,9 +101,10 @@ static lw_status create_llm(lw_teacher *t, int64_t j, lw_error *err)
 {
     teacher_llm *l = &t->llms[j];
     const lw_llm *m = &t->job->llms[j];
-    LW_TRY(index_rows(&t->loss, &m->config, t->job->dev->frozen_type, t->samples, t->count, j, err, &l->index));
+    LW_TRY(lw_teacher_index_samples(&t->loss, &m->config, t->job->dev->frozen_type, t->samples, t->count, j, err,
+                                    &l->index));
     identify(t, j, &l->index);
-    l->limits = limits_of(&t->loss, t->samples, j, &l->index);
+    l->limits = lw_teacher_limits_of(&t->loss, t->samples, j, &l->index);
     return make_path(t, l->index.key, err, &l->path);
 }
 
@@ -288,14 +179,14 @@ lw_teacher_figures lw_teacher_figures_of(const lw_teacher *teacher)
     return teacher->figures;
 }
 
-// --- making the states
+// --- computing the states
 
 static lw_status exceeded(lw_error *err)
 {
     return lw_fail(err, LW_ERR_INTERNAL, "a teacher's pass exceeds the limits it was sized for");
 }
 
-// One pass over `count` samples from `first` on; their states go to `rows`.
+// Runs one pass over `count` samples from `first` on; their states go to `rows`.
 static lw_status run_pass(lw_teacher *t, int64_t j, int64_t first, int64_t count, void *rows, lw_error *err)
 {
     teacher_llm *l = &t->llms[j];
@@ -339,7 +230,7 @@ static lw_status run_chunk(lw_teacher *t, int64_t j, int64_t chunk, lw_error *er
     int64_t end = lw_teacher_index_first(&l->index, chunk + 1);
     for (int64_t i = first; i < end;) {
         lw_pass_limits used;
-        int64_t count = next_pass(&t->loss, t->samples, j, i, end, &used);
+        int64_t count = lw_teacher_next_pass(&t->loss, t->samples, j, i, end, &used);
         int64_t before = l->index.first_row[i] - l->index.first_row[first];
         LW_TRY(run_pass(t, j, i, count, t->rows + before * l->index.row_bytes, err));
         i += count;
@@ -357,8 +248,8 @@ static int64_t samples_in(const lw_teacher_index *l, const int64_t *chunks, int6
     return samples;
 }
 
-// Rounds: in each, every rank that has the LLM makes a chunk at most, and all agree to go on. A signal on any rank stops all of them
-// then.
+// Computes the missing chunks in rounds. In each round every rank that has the LLM computes at most one chunk, and all
+// agree to go on. A signal on any rank stops all of them after the round.
 static lw_status run_rounds(lw_teacher *t, int64_t j, int64_t count, lw_error *err)
 {
     lw_job *job = t->job;
@@ -381,9 +272,9 @@ static lw_status run_rounds(lw_teacher *t, int64_t j, int64_t count, lw_error *e
     return status;
 }
 
-// --- what is there
+// --- finding the states
 
-// This rank's share of the chunks: missing[c] = 1 where chunk c is not whole.
+// Checks this rank's share of the chunks: missing[c] = 1 if chunk c is not whole.
 static lw_status check_share(lw_teacher *t, int64_t j, lw_error *err)
 {
     teacher_llm *l = &t->llms[j];
@@ -397,7 +288,7 @@ static lw_status check_share(lw_teacher *t, int64_t j, lw_error *err)
     return LW_OK;
 }
 
-// Leaves the missing chunks, of all ranks' shares, one after another at the beginning of t->missing. Collective.
+// Lists the missing chunks of all ranks' shares at the beginning of t->missing. Collective.
 static lw_status find_missing(lw_teacher *t, int64_t j, lw_error *err, int64_t *count)
 {
     int64_t chunks = t->llms[j].index.chunks;
@@ -414,13 +305,13 @@ static lw_status find_missing(lw_teacher *t, int64_t j, lw_error *err, int64_t *
     return LW_OK;
 }
 
-// Opens the finished file and reads all hashes: what the other ranks wrote has to be seen here.
+// Opens the finished file and reads all hashes. This rank has to see what the other ranks wrote.
 static lw_status load_all(lw_teacher *t, int64_t j, lw_error *err)
 {
     teacher_llm *l = &t->llms[j];
-    lw_teacher_file_close(&l->file); // before it is opened again: a network file system then shows what others wrote
+    lw_teacher_file_close(&l->file); // a network file system shows what others wrote when the file is opened again
     if (!lw_job_owns(t->job, j)) {
-        return LW_OK; // its steps are another rank's
+        return LW_OK; // another rank runs the steps of this LLM
     }
     LW_TRY(lw_teacher_file_open(l->path, &l->index, false, err, &l->file));
     for (int64_t c = 0; c < l->index.chunks; c++) {
@@ -486,7 +377,7 @@ static lw_status run_llm(lw_teacher *t, int64_t j, lw_error *err)
     int64_t made = samples_in(&l->index, t->missing, count);
     if (count > 0) {
         LW_TRY(make_missing(t, j, count, err));
-    } // the lock goes with the file, which is opened again
+    } // load_all closes the file and thereby releases the lock
     LW_TRY(lw_comm_agree(job->comm, load_all(t, j, err), err));
     double end_s = lw_now_s();
     t->figures.samples += t->count;

@@ -1,3 +1,4 @@
+// teacher_file.c: the layout of the file, and reading, checking and writing its chunks.
 #include "train/teacher_file.h"
 
 #include <errno.h>
@@ -18,8 +19,8 @@
 
 enum {
     PAGE_BYTES = 4096,
-    FEWEST_CHUNKS = 64,          // where there are as many samples
-    MOST_CHUNK_BYTES = 64 << 20, // unless a sample has more
+    FEWEST_CHUNKS = 64,          // if there are that many samples
+    MOST_CHUNK_BYTES = 64 << 20, // unless one sample is larger
 };
 
 static const char file_magic[8] = "LWTEACH";
@@ -38,7 +39,7 @@ typedef struct chunk_head {
     char magic[8];
     uint64_t key;
     int64_t chunk;
-    uint64_t hash; // of the hashes behind it
+    uint64_t hash; // of the samples' hashes, which follow
 } chunk_head;
 _Static_assert(sizeof(chunk_head) == 32, "a chunk's head has no padding");
 
@@ -46,9 +47,9 @@ struct lw_teacher_file {
     const lw_teacher_index *index; // borrowed
     char *path;
     int fd;
-    uint64_t *hash;       // (samples) of the rows of each; of chunks that were loaded
-    unsigned char *table; // a chunk's head and hashes
-    unsigned char *rows;  // of a chunk that is checked; made when one is
+    uint64_t *hash;       // (samples) of each sample's rows; valid for chunks that were loaded
+    unsigned char *table; // the head and the hashes of a chunk
+    unsigned char *rows;  // of a chunk that is being checked; allocated on first use
 };
 
 // --- index
@@ -94,7 +95,7 @@ static int64_t table_bytes(const lw_teacher_index *l, int64_t chunk)
     return (int64_t)sizeof(chunk_head) + n * (int64_t)sizeof(uint64_t);
 }
 
-// False where an offset does not fit.
+// Returns false if an offset does not fit in 64 bits.
 static bool place_chunks(lw_teacher_index *l)
 {
     int64_t at = PAGE_BYTES;
@@ -204,8 +205,8 @@ static bool has_index(int fd, int64_t bytes, const lw_teacher_index *l)
            memcmp(&wanted, &found, sizeof found) == 0;
 }
 
-// Room for what of `bytes` is not on the disk yet. A file system that does not say is taken at its word when it is
-// written.
+// Checks that there is room for the part of `bytes` that is not on the disk yet. If the file system does not report its
+// free space, a lack of it shows when the file is written.
 static lw_status check_room(const char *path, int64_t bytes, lw_error *err)
 {
     char *dir = NULL;
@@ -225,7 +226,7 @@ static lw_status check_room(const char *path, int64_t bytes, lw_error *err)
     return LW_OK;
 }
 
-// An empty file of the right size: no chunk has a head.
+// Makes a file of the right size in which no chunk has a head.
 static lw_status make_empty(const char *path, const lw_teacher_index *l, lw_error *err)
 {
     header h = header_of(l);
@@ -239,7 +240,7 @@ static lw_status make_empty(const char *path, const lw_teacher_index *l, lw_erro
 
 lw_status lw_teacher_file_prepare(const char *path, const lw_teacher_index *l, lw_error *err)
 {
-    lw_error ignored; // whatever is wrong with the old one
+    lw_error ignored; // a file that is not usable is replaced, whatever the reason
     char *dir = NULL;
     int fd = -1;
     int64_t bytes = 0;
@@ -323,7 +324,7 @@ lw_status lw_teacher_file_lock(lw_teacher_file *f, double wait_s, lw_error *err)
 
 // --- chunks
 
-// The key and the number of the sample are part of it: rows of another file, or another place, do not pass.
+// The hash includes the key and the sample's number, so that rows of another file or another sample do not pass.
 static uint64_t hash_rows(const lw_teacher_index *l, int64_t sample, const void *rows)
 {
     int64_t bytes = (l->first_row[sample + 1] - l->first_row[sample]) * l->row_bytes;

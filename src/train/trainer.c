@@ -14,7 +14,7 @@ static lw_status make_schedule(const lw_job *job, lw_error *err, lw_run_schedule
     return lw_run_schedule_make(job->config, samples, job->grid.data, err, out);
 }
 
-// The most that a pass of any phase needs.
+// The limits are the most that a pass of any stage needs.
 static lw_status make_limits(lw_trainer *t, lw_error *err)
 {
     for (int64_t i = 0; i < t->schedule.count; i++) {
@@ -90,7 +90,7 @@ lw_status lw_trainer_layout(lw_arena *arena, lw_trainer *t, lw_error *err)
         lw_sample_shape shape = lw_corpus_shape(t->schedule.stages[i].config, &t->job->train[i]);
         t->flop_per_sample[i] = lw_step_flop(&t->job->wire, configs, &shape);
     }
-    for (int64_t i = 0; i < t->schedule.count; i++) { // they run before the first step, in the same memory
+    for (int64_t i = 0; i < t->schedule.count; i++) { // the teachers run before the first step, in the memory of a step
         lw_arena_mark mark = lw_arena_save(arena);
         if (t->teachers[i] != NULL) {
             LW_TRY(lw_teacher_buffers_layout(arena, t->teachers[i], err));
@@ -117,7 +117,7 @@ void lw_trainer_destroy(lw_trainer **trainer)
     if (t == NULL) {
         return;
     }
-    lw_checkpoint_writer_destroy(&t->writer); // ends what it has begun, and reads the buffers until then
+    lw_checkpoint_writer_destroy(&t->writer); // first: it finishes what it has begun, and reads the buffers until then
     lw_step_free(&t->step);
     lw_collapse_free(&t->collapse);
     for (int64_t i = 0; i < LW_MAX_PHASES; i++) {
@@ -131,7 +131,7 @@ void lw_trainer_destroy(lw_trainer **trainer)
     *trainer = NULL;
 }
 
-// --- what others ask
+// --- queries
 
 const lw_checkpoint_info *lw_trainer_state(const lw_trainer *t)
 {
@@ -181,6 +181,6 @@ lw_trainer_figures lw_trainer_figures_of(const lw_trainer *t)
     for (int64_t j = 0; j < LW_MAX_MODELS; j++) {
         f.loss[j] = t->loss[j];
     }
-    f.distills = add_teachers(t, &f.teacher);
+    f.distils = add_teachers(t, &f.teacher);
     return f;
 }

@@ -1,4 +1,4 @@
-// trainer.h: the training loop: the steps of all phases over ranks, state, checkpoints, metrics.
+// trainer.h: the training loop: steps of all stages over all ranks, state, checkpoints and metrics.
 #ifndef LW_TRAINER_H
 #define LW_TRAINER_H
 
@@ -13,18 +13,19 @@ typedef struct lw_trainer lw_trainer;
 // job must be open and must outlive the trainer. Local.
 lw_status lw_trainer_create(lw_job *job, lw_error *err, lw_trainer **out);
 void lw_trainer_destroy(lw_trainer **trainer);
-// Buffers of a step and of the teachers; measuring and placing as everywhere. Local.
+// Measures or places the buffers of a step and of the teachers (device/arena.h). Local.
 lw_status lw_trainer_layout(lw_arena *arena, lw_trainer *t, lw_error *err);
 
-// Continues the newest checkpoint of the run directory that verifies, if there is one. Collective.
+// Resumes from the newest checkpoint of the run directory that verifies, if there is one. Collective.
 lw_status lw_trainer_resume(lw_trainer *t, lw_error *err);
-// Finds or makes the teacher's states, where there is distillation. Collective.
+// Finds or computes the teacher's states if the run distils. Collective.
 lw_status lw_trainer_teach(lw_trainer *t, lw_error *err);
-// A trial write of a checkpoint, unless checkpoint.trial is false. Collective.
+// Writes a checkpoint on trial, unless checkpoint.trial is false. Collective.
 lw_status lw_trainer_trial(lw_trainer *t, lw_error *err);
-// Steps until the schedule ends or a signal comes; the last checkpoint is then on the disk. eval: the evaluation of
-// eval.every_steps, borrowed; NULL: none. A failure that is one rank's alone ends the job there; LW_REQUEUE or
-// LW_INTERRUPTED after a checkpoint for it. LW_ERR_IO when a file of the run cannot be written, twice. Collective.
+// Runs steps until the schedule ends or a signal arrives; the last checkpoint is then on the disk. eval: the evaluation
+// of eval.every_steps, borrowed; NULL: none. If one rank alone fails inside a step, the job ends there. Returns
+// LW_REQUEUE or LW_INTERRUPTED after a signal, LW_ERR_IO when a file of the run could not be written twice in a row.
+// Collective.
 lw_status lw_trainer_run(lw_trainer *t, lw_eval *eval, lw_error *err);
 // Warns if the evaluation at the end shows that the models do not use the wire, unless that was reported before. Local.
 void lw_trainer_check_result(lw_trainer *t, const lw_eval_result *result);
@@ -42,8 +43,8 @@ typedef struct lw_trainer_figures {
     double checkpoint_write_s;     // of the thread that writes
     double checkpoint_stall_s;     // that the steps waited
     double checkpoint_stall_share; // of the time between the checkpoints
-    bool distills;
-    lw_teacher_figures teacher; // of all phases together, where it distills
+    bool distils;
+    lw_teacher_figures teacher; // of all stages together, if the run distils
 } lw_trainer_figures;
 lw_trainer_figures lw_trainer_figures_of(const lw_trainer *t); // Local.
 

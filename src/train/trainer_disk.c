@@ -1,4 +1,4 @@
-// The trainer's state on disk: checkpoints that are written beside the steps, the trial write, and the resume.
+// trainer_disk.c: the trainer's state on disk: checkpoints written while steps run, the trial write, and the resume.
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -10,11 +10,11 @@
 #include "run/loss_keys.h"
 #include "train/trainer_internal.h"
 
-// Ranks that wait for rank 0's disk hear from it this often, and at least four times within the deadline of a
-// collective: a slow disk is no dead rank.
+// While ranks wait for rank 0's disk it sends a heartbeat this often, and at least four times within the deadline of a
+// collective, so that a slow disk is not taken for a dead rank.
 static const double longest_beat_s = 5.0;
 static const double retry_pause_s = 0.2;
-static const double slow_disk_s = 30.0; // a longer wait is told
+static const double slow_disk_s = 30.0; // a longer wait is reported
 
 static lw_flat_state flat_state(const lw_trainer *t)
 {
@@ -43,7 +43,7 @@ lw_status lw_trainer_open_disk(lw_trainer *t, lw_error *err)
     return lw_checkpoint_writer_create(&options, err, &t->writer);
 }
 
-// --- what the writer says
+// --- reports of the writer
 
 void lw_trainer_disk_failed(lw_trainer *t, lw_status status, const lw_error *err)
 {
@@ -159,7 +159,7 @@ lw_status lw_trainer_save(lw_trainer *t, bool wait, lw_error *err)
         LW_TRY(settle(t, err));
         if (t->job->rank == 0) {
             lw_status status = copy_state(t, err);
-            if (status != LW_OK) { // the device is gone, and the others are on their way into the next step
+            if (status != LW_OK) { // the device has failed, and the other ranks are about to enter the next step
                 lw_comm_abort(t->job->comm, status, err);
             }
             lw_checkpoint_writer_start(t->writer, &t->state);
@@ -170,7 +170,8 @@ lw_status lw_trainer_save(lw_trainer *t, bool wait, lw_error *err)
     return wait ? settle(t, err) : LW_OK;
 }
 
-// How many more checkpoints the retention will put beside those that are there, one being written included.
+// Warns if the free space is too small for the checkpoints that the retention will still add, including one that is
+// being written.
 static void warn_of_space(lw_trainer *t)
 {
     lw_error ignored;
@@ -191,7 +192,7 @@ static void warn_of_space(lw_trainer *t)
 
 lw_status lw_trainer_trial(lw_trainer *t, lw_error *err)
 {
-    // The first copy is slow: its pages are new. It is none that a step waits for.
+    // Touch the host copy once now: the first copy faults its pages in, and no step should wait for that.
     LW_TRY(lw_comm_agree(t->job->comm, t->job->rank == 0 ? copy_state(t, err) : LW_OK, err));
     if (!t->job->config->checkpoint.trial) {
         lw_log(t->job->run, "no trial write of a checkpoint (checkpoint.trial = false): whether one fits on the disk "
@@ -212,7 +213,7 @@ lw_status lw_trainer_trial(lw_trainer *t, lw_error *err)
 
 // --- resuming
 
-// The losses of the last logged step: those of the run, when no step is left to do.
+// Reads the losses of the last logged step, which are the run's final losses if no step is left.
 static lw_status recall_losses(lw_trainer *t, lw_error *err)
 {
     json_t *row = NULL;
@@ -228,20 +229,20 @@ static lw_status recall_losses(lw_trainer *t, lw_error *err)
     return LW_OK;
 }
 
-// The step number alone says which samples come next, so the steps so far must be steps of this schedule.
+// The step number alone decides which samples come next, so the steps so far must have been steps of this schedule.
 static lw_status check_same_steps(const lw_trainer *t, const lw_checkpoint_info *found, lw_error *err)
 {
     const lw_stage *stage = &t->schedule.stages[lw_run_schedule_stage(&t->schedule, found->step)];
     const lw_schedule *s = &stage->schedule;
-    int64_t steps = found->step - stage->first_step; // of the phase
+    int64_t steps = found->step - stage->first_step; // of the stage
     int64_t samples = found->samples - stage->first_sample;
     int64_t whole = 0;
     bool fits = !__builtin_mul_overflow(steps, s->global, &whole);
     if (fits && samples == whole) {
-        return LW_OK; // and if it is beyond the end, there is nothing left to do
+        return LW_OK; // a step beyond the end is fine too: nothing is left to do
     }
     if (fits && steps == s->total_steps && samples == s->total_samples) {
-        return LW_OK; // the last step is a smaller one
+        return LW_OK; // the last step of the stage may be smaller
     }
     if (fits && samples < whole && samples > whole - s->global) {
         return lw_fail(
@@ -261,12 +262,12 @@ static lw_status check_same_steps(const lw_trainer *t, const lw_checkpoint_info 
                    t->job->ranks, t->job->config->batch.per_rank > 0 ? "start as many ranks as before" : "set it back");
 }
 
-// Without the configuration that a checkpoint was made with, its hash still says whether that was this one.
+// If the configuration that a checkpoint was made with is missing, its hash still shows whether it was the same one.
 static lw_status check_same_hash(const lw_trainer *t, const lw_checkpoint_info *found, lw_error *err)
 {
     char *path = NULL;
     LW_TRY(lw_path_join(t->job->config->run.dir, "config.cfg", err, &path));
-    bool known = lw_path_is_file(path); // then the keys themselves have been compared
+    bool known = lw_path_is_file(path); // then the keys themselves were compared before
     free(path);
     if (known || found->config_hash == t->state.config_hash) {
         return LW_OK;
@@ -312,7 +313,7 @@ static lw_status load_newest(lw_trainer *t, lw_error *err, bool *found)
     const lw_checkpoint_reader reader = {.accept = may_continue, .warn = warn_passed, .context = t};
     LW_TRY(lw_checkpoint_load_newest(job->config->run.dir, &state, &reader, err, found, &info, &path));
     if (*found) {
-        // What this job is, and how far that one came.
+        // The inputs are those of this job, the counters those of the checkpoint.
         lw_checkpoint_info now = t->state;
         t->state = info;
         t->state.config_hash = now.config_hash;
@@ -333,8 +334,8 @@ static lw_status load_newest(lw_trainer *t, lw_error *err, bool *found)
     return recall_losses(t, err);
 }
 
-// The least held-out NLL so far, which the next ones have to beat. Where `best` names nothing, or one with a figure of
-// another evaluation, any is the best.
+// Reads the lowest held-out NLL so far, which the next ones have to beat. It stays INFINITY if `best` names no
+// checkpoint or one whose NLL is of another evaluation.
 static void recall_best(lw_trainer *t)
 {
     lw_error ignored;

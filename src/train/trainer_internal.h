@@ -1,5 +1,5 @@
-// trainer_internal.h: shared by trainer.c (what a trainer owns), loop.c (the loop), trainer_step.c (a step), trainer_log.c
-// (what it reports) and trainer_disk.c (its state on disk).
+// trainer_internal.h: shared by trainer.c (what a trainer owns), loop.c (the loop), trainer_step.c (a step),
+// trainer_log.c (what it reports) and trainer_disk.c (its state on disk).
 #ifndef LW_TRAINER_INTERNAL_H
 #define LW_TRAINER_INTERNAL_H
 
@@ -41,7 +41,7 @@ struct lw_trainer {
     lw_status disk_status; // rank 0: why the run has to end at the next step boundary
     lw_error disk_error;
     bool disk_failed;                    // rank 0 has such a reason: known to all
-    lw_teacher *teachers[LW_MAX_PHASES]; // NULL: no distillation in that phase
+    lw_teacher *teachers[LW_MAX_PHASES]; // NULL: no distillation in that stage
     double loss[LW_MAX_MODELS];          // of the last step of each, distillation included
     int64_t loss_step[LW_MAX_MODELS];    // which that was, from 1
     double kl[LW_MAX_MODELS];            // mean over the positions that have a teacher; NAN: none has
@@ -56,12 +56,12 @@ struct lw_trainer {
     double flop_per_sample[LW_MAX_PHASES]; // of each stage
     double gemm_flop_per_s;                // products' rate of this device, measured at the start
     const lw_token_sample **micro_batch;   // (micro)
-    int64_t *positions;                    // (micro) of these in the phase
+    int64_t *positions;                    // (micro) their positions in the stage
     lw_flat_view *views;
     float *host; // (3 * elements) parameters and moments on their way from disk, and being written
 };
 
-// The phase of step `step` (from 0). Local.
+// The stage of step `step` (from 0). Local.
 const lw_stage *lw_trainer_stage(const lw_trainer *t, int64_t step);
 
 // --- trainer_log.c
@@ -86,9 +86,9 @@ void lw_trainer_write_row(lw_trainer *t, const lw_interval *in, double now_s);
 void lw_trainer_show_progress(const lw_trainer *t, const lw_interval *in, double now_s);
 
 // Logs that step `step` (from 1) was skipped because a loss or the gradient is not finite. The step covered positions
-// first .. first + count of its phase; loss (LLMs). The first ids of its samples are shown on stderr, some hundreds of
+// first .. first + count of its stage; loss (LLMs). The first ids of its samples are shown on stderr, some hundreds of
 // them are written to log.txt. Local.
-void lw_trainer_log_skipped(const lw_job *job, int64_t phase, const lw_schedule *schedule, int64_t step, int64_t first,
+void lw_trainer_log_skipped(const lw_job *job, int64_t stage, const lw_schedule *schedule, int64_t step, int64_t first,
                             int64_t count, const double *loss, double grad_norm);
 
 // Describes the failure of a run that skipped train.max_skipped steps in a row. last_saved: step of the newest
@@ -97,12 +97,12 @@ lw_status lw_trainer_give_up(const lw_job *job, int64_t in_row, int64_t last_sav
 
 // --- trainer_step.c
 
-// Sets the step up for the phase that comes next, where that is another one. Local.
+// Sets t->spec up for the stage of the next step if that is another stage than before. Local.
 void lw_trainer_enter(lw_trainer *t);
 
-// The next step: the passes of this rank's share, the reduction, the update. *rows: that the LLMs processed on all
-// ranks. A failure of one rank alone ends the job; one that all see, too many skipped steps in a row, is LW_ERR_NUMERIC
-// on all. Collective.
+// Runs the next step: the passes over this rank's share, the reduction and the update. *rows: rows that the LLMs
+// processed on all ranks. A failure of one rank alone ends the job. Too many skipped steps in a row, which all ranks
+// see, are LW_ERR_NUMERIC on all. Collective.
 lw_status lw_trainer_step(lw_trainer *t, lw_error *err, int64_t *rows);
 
 // --- trainer_disk.c
@@ -110,16 +110,17 @@ lw_status lw_trainer_step(lw_trainer *t, lw_error *err, int64_t *rows);
 // Starts the writer on rank 0. Local.
 lw_status lw_trainer_open_disk(lw_trainer *t, lw_error *err);
 
-// Rank 0: hears what the writer has done, logs it, and keeps a failure in t->disk_status. Local.
+// Rank 0: asks what the writer has done, logs it, and keeps a failure in t->disk_status. Local.
 void lw_trainer_poll_disk(lw_trainer *t);
-// Rank 0: a failure of a file that ends the run at the next step boundary. The first one counts. Local.
+// Rank 0: records that a file could not be written, which ends the run at the next step boundary. The first failure is
+// kept. Local.
 void lw_trainer_disk_failed(lw_trainer *t, lw_status status, const lw_error *err);
 
-// Hands a copy of the state to the writer, once that has finished the one before. With `wait` it returns when the
-// checkpoint is on the disk. A failure of the disk is every rank's. Collective.
+// Hands a copy of the state to the writer as soon as the writer has finished the checkpoint before. With `wait` the
+// call returns when the checkpoint is on the disk. All ranks return a failure of the disk. Collective.
 lw_status lw_trainer_save(lw_trainer *t, bool wait, lw_error *err);
 
-// After t->disk_failed has been seen by all: the failure, told by rank 0. Collective.
+// Returns rank 0's failure on all ranks, once all of them have seen t->disk_failed. Collective.
 lw_status lw_trainer_leave(lw_trainer *t, lw_error *err);
 
 #endif

@@ -17,7 +17,7 @@ int lw_trainer_held_out_metrics(const lw_trainer *t, lw_llm_keys keys, lw_metric
     return n;
 }
 
-// A model that had no step since the last row has no losses in this one.
+// A model that ran in no step since the last row has no losses in this row.
 static bool stepped_since(const lw_trainer *t, const lw_interval *in, int64_t j)
 {
     return t->loss_step[j] > t->state.step - in->steps;
@@ -40,7 +40,7 @@ static lw_status log_metrics(lw_trainer *t, const lw_interval *in, double now_s,
     m[n++] = LW_METRIC_COUNT("samples", t->state.samples);
     m[n++] = LW_METRIC_NUMBER(lw_loss_key(LW_LOSS_TRAINING), t->mean_loss);
     if (t->spec.only_llm >= 0) {
-        m[n++] = LW_METRIC_STRING("model", job->llms[t->spec.only_llm].name); // whose step it was
+        m[n++] = LW_METRIC_STRING("model", job->llms[t->spec.only_llm].name); // the model that ran
     }
     for (int64_t j = 0; j < job->llm_count; j++) {
         if (stepped_since(t, in, j)) {
@@ -107,29 +107,29 @@ enum {
     IDS_PER_LINE = 8,
 };
 
-// "train.jsonl:12" for a row of data.train, whose folder everybody knows; other ids as they are.
-static const char *id_of(const lw_job *job, int64_t phase, const lw_schedule *schedule, int64_t position)
+// The id of a sample. For a row of data.train it is cut to "train.jsonl:12", since the folder is known.
+static const char *id_of(const lw_job *job, int64_t stage, const lw_schedule *schedule, int64_t position)
 {
-    const char *id = job->train[phase].data.samples[lw_schedule_sample(schedule, position)].id;
-    const char *file = lw_config_phase(job->config, phase)->data.train;
+    const char *id = job->train[stage].data.samples[lw_schedule_sample(schedule, position)].id;
+    const char *file = lw_config_phase(job->config, stage)->data.train;
     const char *slash = strrchr(file, '/');
     bool is_row = strncmp(id, file, strlen(file)) == 0;
     return is_row && slash != NULL ? id + (slash + 1 - file) : id;
 }
 
-// Ids from position `first` on, as many as fit, `count` at most.
-static void list_ids(const lw_job *job, int64_t phase, const lw_schedule *schedule, int64_t first, int64_t count,
+// Lists the ids from position `first` on, as many as fit, `count` at most.
+static void list_ids(const lw_job *job, int64_t stage, const lw_schedule *schedule, int64_t first, int64_t count,
                      char *out, size_t size)
 {
     size_t used = 0;
     out[0] = '\0';
     for (int64_t i = 0; i < count && used < size; i++) {
-        int n = snprintf(out + used, size - used, "%s%.80s", i > 0 ? ", " : "", id_of(job, phase, schedule, first + i));
+        int n = snprintf(out + used, size - used, "%s%.80s", i > 0 ? ", " : "", id_of(job, stage, schedule, first + i));
         used += n > 0 ? (size_t)n : 0;
     }
 }
 
-// "loss of llama, gradient": what is not finite.
+// Lists what is not finite: "loss of llama, gradient".
 static void list_causes(const lw_job *job, const double *loss, double grad_norm, char *out, size_t size)
 {
     size_t used = 0;
@@ -145,7 +145,7 @@ static void list_causes(const lw_job *job, const double *loss, double grad_norm,
     }
 }
 
-void lw_trainer_log_skipped(const lw_job *job, int64_t phase, const lw_schedule *schedule, int64_t step, int64_t first,
+void lw_trainer_log_skipped(const lw_job *job, int64_t stage, const lw_schedule *schedule, int64_t step, int64_t first,
                             int64_t count, const double *loss, double grad_norm)
 {
     char causes[LW_MAX_MODELS * 80 + 16];
@@ -153,7 +153,7 @@ void lw_trainer_log_skipped(const lw_job *job, int64_t phase, const lw_schedule 
     int64_t shown = count < SHOWN_IDS ? count : SHOWN_IDS;
     int64_t logged = count < LOGGED_IDS ? count : LOGGED_IDS;
     list_causes(job, loss, grad_norm, causes, sizeof causes);
-    list_ids(job, phase, schedule, first, shown, ids, sizeof ids);
+    list_ids(job, stage, schedule, first, shown, ids, sizeof ids);
     if (shown < count) {
         lw_log(job->run, "warning: step %lld skipped, not finite: %s; its samples: %s and %lld more, in log.txt",
                (long long)step, causes, ids, (long long)(count - shown));
@@ -162,7 +162,7 @@ void lw_trainer_log_skipped(const lw_job *job, int64_t phase, const lw_schedule 
     }
     for (int64_t i = shown; i < logged; i += IDS_PER_LINE) {
         int64_t n = logged - i < IDS_PER_LINE ? logged - i : IDS_PER_LINE;
-        list_ids(job, phase, schedule, first + i, n, ids, sizeof ids);
+        list_ids(job, stage, schedule, first + i, n, ids, sizeof ids);
         lw_log_file(job->run, "samples of step %lld: %s", (long long)step, ids);
     }
     if (logged < count) {

@@ -5,7 +5,7 @@
 #include "train/trainer_internal.h"
 #include "wire/step.h"
 
-// The sample at `position` of the phase.
+// The sample at `position` of the stage.
 static const lw_token_sample *sample_at(const lw_trainer *t, int64_t position)
 {
     const lw_schedule *s = &t->schedule.stages[t->stage].schedule;
@@ -32,18 +32,19 @@ void lw_trainer_enter(lw_trainer *t)
     }
 }
 
-// Whether LLM j is in the step, and how many are.
+// Whether LLM j runs in the step.
 static bool runs(const lw_trainer *t, int64_t j)
 {
     return t->spec.only_llm < 0 || t->spec.only_llm == j;
 }
 
+// How many LLMs run in the step.
 static double running(const lw_trainer *t)
 {
     return t->spec.only_llm < 0 ? (double)t->job->llm_count : 1.0;
 }
 
-// What the step is, beside its samples.
+// Sets t->spec up for the next step.
 static void set_up_step(lw_trainer *t)
 {
     lw_trainer_enter(t);
@@ -53,8 +54,8 @@ static void set_up_step(lw_trainer *t)
     t->spec.encoder_frozen = lw_schedule_rate(stage->config, &stage->schedule, LW_RATE_ENCODER, step) == 0.0;
 }
 
-// Answer tokens of the whole step for each LLM, how many of them have a teacher, and rows that the LLMs process: every
-// rank counts them all, which costs less than asking.
+// Counts, for each LLM, the answer tokens of the whole step and how many of them have a teacher, and the rows that the
+// LLMs process. Every rank counts them all, which costs less than a reduction.
 static void count_tokens(lw_trainer *t, int64_t first, int64_t count, int64_t *answer_tokens, int64_t *rows)
 {
     const lw_stage *stage = &t->schedule.stages[t->stage];
@@ -72,7 +73,7 @@ static void count_tokens(lw_trainer *t, int64_t first, int64_t count, int64_t *a
             *rows += runs(t, j) ? lw_token_sample_rows(stage->config, s, j) : 0;
         }
     }
-    for (int64_t j = 0; j < t->job->llm_count; j++) { // the inverse of kl_weight, over the positions (wire/step.h)
+    for (int64_t j = 0; j < t->job->llm_count; j++) { // the inverse of kl_weight (wire/step.h) times the positions
         double divisor = (double)answer_tokens[j] * running(t);
         t->kl_factor[j] = taught[j] > 0 ? divisor / (loss.kd_weight * (double)taught[j]) : NAN;
     }
@@ -98,8 +99,8 @@ static lw_status run_share(lw_trainer *t, const int64_t *answer_tokens, lw_error
     return LW_OK;
 }
 
-// Puts this rank's signal, and a disk that failed, behind the gradients; the reduction that comes anyway tells all
-// ranks.
+// Puts this rank's signal and a failure of its disk behind the gradients, so that the reduction, which comes anyway,
+// brings them to all ranks.
 static void post_requests(lw_trainer *t)
 {
     const float one = 1.0F;
@@ -129,7 +130,7 @@ static lw_status read_back(lw_trainer *t, lw_error *err)
     double tau = t->spec.loss.kd_tau;
     for (int64_t j = 0; j < job->llm_count; j++) {
         if (!runs(t, j)) {
-            continue; // its loss is that of its last step
+            continue; // t->loss[j] stays that of its last step
         }
         double loss = (double)stats[LW_STAT_LOSS + j] + tau * tau * (double)stats[LW_STAT_KL + j];
         t->loss[j] = loss * running(t);
@@ -145,11 +146,11 @@ static lw_status read_back(lw_trainer *t, lw_error *err)
     return LW_OK;
 }
 
-// A step that was skipped for non-finite numbers; too many in a row end the run.
+// Counts a step that was skipped because of non-finite numbers. Too many in a row end the run.
 static lw_status count_skipped(lw_trainer *t, int64_t first, int64_t count, lw_error *err)
 {
     lw_job *job = t->job;
-    double loss[LW_MAX_MODELS] = {0.0}; // of those in the step
+    double loss[LW_MAX_MODELS] = {0.0}; // of the LLMs that ran
     for (int64_t j = 0; j < job->llm_count; j++) {
         loss[j] = runs(t, j) ? t->loss[j] : 0.0;
     }
@@ -163,7 +164,7 @@ static lw_status count_skipped(lw_trainer *t, int64_t first, int64_t count, lw_e
     return lw_trainer_give_up(job, t->state.skipped_in_row, t->last_saved, err);
 }
 
-// Inside a step a failure is this rank's alone and the others wait for it in the reduction: end the job.
+// A failure inside a step concerns this rank alone, and the others wait for it in the reduction, so it ends the job.
 static void stop_all(lw_trainer *t, lw_status status, const lw_error *err)
 {
     if (status != LW_OK) {
@@ -171,15 +172,16 @@ static void stop_all(lw_trainer *t, lw_status status, const lw_error *err)
     }
 }
 
-// The bias correction counts a part's own updates. Where a part has stood still, how many of its steps were skipped is
-// not known, and they are counted: the updates are then a little smaller than they might be.
+// The bias correction counts the updates of each part of the parameters. If a part was not updated in every step,
+// nobody knows how many of its own steps were skipped, so skipped steps are counted as updates. Its bias correction is
+// then a little smaller than it might be.
 static lw_update_rate rate_of(const lw_trainer *t, lw_rate rate)
 {
     const lw_stage *stage = &t->schedule.stages[t->stage];
-    int64_t moved = lw_run_schedule_updates(&t->schedule, rate, t->state.step);
+    int64_t updates = lw_run_schedule_updates(&t->schedule, rate, t->state.step);
     return (lw_update_rate){.lr = lw_schedule_rate(stage->config, &stage->schedule, rate,
                                                    t->state.step - stage->first_step),
-                            .step = 1 + moved - (moved == t->state.step ? t->state.skipped : 0)};
+                            .step = 1 + updates - (updates == t->state.step ? t->state.skipped : 0)};
 }
 
 static void update(lw_trainer *t)
@@ -222,5 +224,6 @@ lw_status lw_trainer_step(lw_trainer *t, lw_error *err, int64_t *rows)
         t->state.skipped_in_row = 0;
         return LW_OK;
     }
-    return lw_comm_agree(job->comm, count_skipped(t, first, count, err), err); // all ranks saw it; one tells
+    return lw_comm_agree(job->comm, count_skipped(t, first, count, err),
+                         err); // all ranks saw it; agreement lets one report it
 }

@@ -65,8 +65,8 @@ typedef struct lw_step_spec {
     lw_step_loss loss;
     int64_t only_llm; // the LLM that alone runs, and whose loss is all; -1: all of them, and the mean of their losses
     bool encoder_frozen; // encoder and pooler get no gradient
-    // The samples' positions in the stage, (count), borrowed. With the seed they decide which latents of each sample are
-    // used under train.latent_dropout and train.nested_from; NULL: all latents are used.
+    // The samples' positions in the stage, (count), borrowed. With the seed they decide which latents of each sample
+    // are used under train.latent_dropout and train.nested_from; NULL: all latents are used.
     const int64_t *positions;
     uint64_t seed;
     lw_step_states *states; // gives the teacher's states; may be NULL without distillation
@@ -105,8 +105,8 @@ lw_status lw_step_limits_of(const lw_config *config, const lw_token_sample *samp
 // `into` becomes the larger of the two, in everything.
 void lw_step_limits_join(lw_step_limits *into, const lw_step_limits *other);
 
-// Places all buffers; configs[j] are the LLMs' shapes, NULL for those that another rank runs. Measuring needs no weights.
-// Frees what an earlier call left.
+// Places all buffers; configs[j] are the LLMs' shapes, NULL for those that another rank runs. Measuring needs no
+// weights. Frees what an earlier call left.
 lw_status lw_step_layout(lw_arena *arena, lw_device *dev, const lw_wire *wire, const lw_hf_config *const *configs,
                          const lw_step_limits *limits, lw_error *err, lw_step *step);
 // Once the memory is there: decoders[j] are borrowed; NULL where configs[j] was.
