@@ -15,7 +15,7 @@ static bool same_cause(const lw_agree_record *a, const lw_agree_record *b)
 }
 
 // Prints why this rank failed, unless a lower rank prints the same.
-static void speak(const lw_comm *comm)
+static void print_failure(const lw_comm *comm)
 {
     const lw_agree_record *mine = &comm->records[comm->rank];
     int others = 0;
@@ -29,12 +29,12 @@ static void speak(const lw_comm *comm)
     }
     const char *text = mine->text[0] != '\0' ? mine->text : lw_status_name((lw_status)mine->status);
     if (others + 1 == comm->size) {
-        lw_comm_say("%s", text); // all ranks failed alike, so the message names none
+        lw_comm_print("%s", text); // all ranks failed alike, so the message names none
     } else if (others > 0) {
-        lw_comm_say("rank %d on %s and %d more: %s", lw_comm_number(comm, comm->rank), lw_comm_host(comm), others,
-                    text);
+        lw_comm_print("rank %d on %s and %d more: %s", lw_comm_number(comm, comm->rank), lw_comm_host(comm), others,
+                      text);
     } else {
-        lw_comm_say("rank %d on %s: %s", lw_comm_number(comm, comm->rank), lw_comm_host(comm), text);
+        lw_comm_print("rank %d on %s: %s", lw_comm_number(comm, comm->rank), lw_comm_host(comm), text);
     }
 }
 
@@ -59,7 +59,7 @@ lw_status lw_comm_agree(lw_comm *comm, lw_status mine, lw_error *err)
 {
     lw_error comm_err = {{0}};
     double worst = (double)mine;
-    comm->untold = is_failure((int)mine) ? err : NULL; // printed should there be no agreement
+    comm->pending_error = is_failure((int)mine) ? err : NULL; // printed should there be no agreement
     LW_TRY(lw_comm_max_f64(comm, &worst, 1, &comm_err));
     if (worst == (double)LW_OK) {
         return LW_OK;
@@ -72,9 +72,9 @@ lw_status lw_comm_agree(lw_comm *comm, lw_status mine, lw_error *err)
         }
     }
     if (is_failure((int)mine)) {
-        speak(comm);
+        print_failure(comm);
     }
-    comm->untold = NULL;
+    comm->pending_error = NULL;
     // A rank that leaves may take the job with it, so all wait until everyone has printed its message.
     LW_TRY(lw_comm_barrier(comm, &comm_err));
     err->text[0] = '\0'; // it has been printed

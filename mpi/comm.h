@@ -55,14 +55,14 @@ void lw_comm_set_timeout(lw_comm *comm, double timeout_s); // once the configura
 lw_signal lw_comm_signal(lw_comm *comm);
 
 // Names what this rank does now ("load models", "step 120"), for the message of a missed deadline. Local.
-__attribute__((format(printf, 2, 3))) void lw_comm_phase(lw_comm *comm, const char *format, ...);
+__attribute__((format(printf, 2, 3))) void lw_comm_doing(lw_comm *comm, const char *format, ...);
 
 // Tells ranks that wait for this one that it gets on with its work, so that they go on waiting (core/heartbeat.h says
 // who tells). By the thread that owns the communicator, outside of its calls. Costs a look at the clock; 20 times a
 // second at most it looks whether somebody waits, and answers eight to sixteen times within the deadline. Local.
-void lw_comm_alive(lw_comm *comm);
+void lw_comm_send_heartbeat(lw_comm *comm);
 // The same, for code that does not know communicators; valid as long as comm.
-lw_beat lw_comm_beat(lw_comm *comm);
+lw_heartbeat lw_comm_heartbeat(lw_comm *comm);
 
 // --- Collective: every rank calls these in the same order. Deterministic: the same values in the same order give the
 // same bits at the same rank count.

@@ -23,7 +23,7 @@ lw_status lw_comm_rendezvous(lw_comm *comm, lw_status mine, bool last, lw_error 
     while (!last && !done) {
         LW_TRY(lw_comm_check(comm, MPI_Test(&request, &done, MPI_STATUS_IGNORE), "rendezvous", err));
         if (!done) {
-            lw_comm_tell_signal(comm);
+            lw_comm_report_signal(comm);
             lw_comm_sleep(20e-3);
         }
     }

@@ -76,7 +76,7 @@ static _Noreturn void end_job(lw_nccl *n, const char *what, ncclResult_t code)
     detail[strcspn(detail, "\n")] = '\0';
     int count = lw_comm_silent_ranks(comm, ANSWER_S, silent, sizeof silent);
     lw_fail(&err, LW_ERR_COMM, "%s failed in phase \"%s\": %s%s%s%s%s; NCCL_DEBUG=INFO in the environment tells more",
-            what, comm->phase, n->call.GetErrorString(code), detail[0] != '\0' ? ": " : "", detail,
+            what, comm->doing, n->call.GetErrorString(code), detail[0] != '\0' ? ": " : "", detail,
             count > 0 ? "; no sign of life from " : "", count > 0 ? silent : "");
     lw_comm_abort(comm, LW_ERR_COMM, &err);
 }
@@ -100,7 +100,7 @@ static void settle(lw_nccl *n, const char *what, ncclResult_t code)
     if (code != ncclSuccess) {
         end_job(n, what, code);
     }
-    lw_comm_watch_end(n->comm);
+    lw_comm_end_watch(n->comm);
 }
 
 // --- begin
@@ -205,7 +205,7 @@ lw_status lw_nccl_all_reduce(lw_nccl *n, float *buffer, int64_t elements, lw_err
     if (status == LW_ERR_TIMEOUT) {
         missed_deadline(n, lw_now_s() - start_s);
     }
-    lw_comm_watch_end(n->comm);
+    lw_comm_end_watch(n->comm);
     return status;
 }
 

@@ -7,7 +7,7 @@ _Noreturn void lw_comm_device_overdue(lw_comm *comm, double waited_s)
     lw_fail(&err, LW_ERR_TIMEOUT,
             "the GPU did not finish its own work within %.1f s (comm.timeout_s) in phase \"%s\": it hangs (dmesg and "
             "nvidia-smi -q tell of Xid errors), or comm.timeout_s is too low for such a step",
-            waited_s, comm->phase);
+            waited_s, comm->doing);
     lw_comm_abort(comm, LW_ERR_TIMEOUT, &err);
 }
 

@@ -27,7 +27,7 @@ static void *watch_clock(void *context)
     if (!g->over) {
         // MPI may not be called here: from another thread, and before it has started. The launcher ends the other ranks
         // when it sees that this one ended without MPI_Finalize.
-        lw_comm_say("%s", g->text);
+        lw_comm_print("%s", g->text);
         _exit(lw_status_exit_code(LW_ERR_TIMEOUT));
     }
     pthread_mutex_unlock(&g->worker.mutex);

@@ -73,12 +73,12 @@ static lw_status set_up(lw_comm *comm, MPI_Comm from, lw_error *err)
         LW_TRY(lw_comm_check_launch(comm->size, err));
     }
     comm->hosts = calloc((size_t)comm->size, sizeof *comm->hosts);
-    comm->signs = calloc((size_t)comm->size, sizeof *comm->signs);
+    comm->peers = calloc((size_t)comm->size, sizeof *comm->peers);
     comm->records = calloc((size_t)comm->size, sizeof *comm->records);
     if (comm->hosts != NULL && gethostname(comm->hosts[comm->rank], LW_HOST_BYTES - 1) != 0) {
         snprintf(comm->hosts[comm->rank], LW_HOST_BYTES, "unknown");
     }
-    if (comm->hosts == NULL || comm->signs == NULL || comm->records == NULL) {
+    if (comm->hosts == NULL || comm->peers == NULL || comm->records == NULL) {
         return lw_fail(err, LW_ERR_MEMORY, "no memory for the tables of %d ranks", comm->size);
     }
     LW_TRY(duplicate(comm, from, &comm->world, err));
@@ -97,7 +97,7 @@ static lw_comm *new_comm(double timeout_s)
         comm->world = MPI_COMM_NULL;
         comm->watch = MPI_COMM_NULL;
         lw_comm_set_timeout(comm, timeout_s);
-        lw_comm_phase(comm, "start");
+        lw_comm_doing(comm, "start");
     }
     return comm;
 }
@@ -111,11 +111,11 @@ static void tear_down(lw_comm *comm)
         MPI_Comm_free(&comm->watch);
     }
     if (comm->owns_mpi && MPI_Finalize() != MPI_SUCCESS) { // the launcher may take that for a crash
-        lw_comm_say("rank %d on %s: MPI_Finalize failed, after all work was done", comm->rank, lw_comm_host(comm));
+        lw_comm_print("rank %d on %s: MPI_Finalize failed, after all work was done", comm->rank, lw_comm_host(comm));
     }
     free(comm->hosts);
     free(comm->numbers);
-    free(comm->signs);
+    free(comm->peers);
     free(comm->records);
     free(comm);
 }
@@ -206,7 +206,7 @@ static lw_status divide(lw_comm *from, int colour, lw_error *err, lw_comm **out)
     snprintf(text, sizeof text,
              "rank %d on %s: waited more than %.1f s (comm.timeout_s) in phase \"%s\" (splitting the ranks): the "
              "network is stuck, or a rank has just died",
-             lw_comm_number(from, from->rank), lw_comm_host(from), from->timeout_s, from->phase);
+             lw_comm_number(from, from->rank), lw_comm_host(from), from->timeout_s, from->doing);
     *out = NULL;
     lw_status status = comm == NULL ? lw_fail(err, LW_ERR_MEMORY, "no memory for the communicator")
                                     : lw_guard_begin(2.0 * from->timeout_s, text, err, &guard); // the agreement's too
@@ -242,7 +242,7 @@ lw_status lw_comm_group(lw_comm *all, int colour, lw_error *err, lw_comm **out)
     }
     LW_TRY(divide(all, colour, err, out));
     (*out)->of = all;
-    memcpy((*out)->phase, all->phase, sizeof all->phase);
+    memcpy((*out)->doing, all->doing, sizeof all->doing);
     all->groups[all->group_count++] = *out;
     return LW_OK;
 }
@@ -273,7 +273,7 @@ void lw_comm_destroy(lw_comm **comm)
     lw_error ignored;
     lw_comm_detach_device(c);
     // MPI_Finalize waits for all ranks without naming one that is missing; this wait does.
-    lw_comm_phase(c, "end");
+    lw_comm_doing(c, "end");
     lw_status status = lw_comm_barrier(c, &ignored);
     (void)status;
     snprintf(text, sizeof text,

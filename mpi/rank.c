@@ -9,7 +9,7 @@
 #include "comm.h"
 #include "comm_internal.h"
 
-void lw_comm_say(const char *format, ...)
+void lw_comm_print(const char *format, ...)
 {
     char line[sizeof(lw_error) + 512] = "lwmpi: ";
     size_t used = strlen(line);
@@ -81,22 +81,23 @@ void lw_comm_set_timeout(lw_comm *comm, double timeout_s)
     }
 }
 
-void lw_comm_phase(lw_comm *comm, const char *format, ...)
+void lw_comm_doing(lw_comm *comm, const char *format, ...)
 {
     va_list args;
     va_start(args, format);
-    vsnprintf(comm->phase, sizeof comm->phase, format, args);
+    vsnprintf(comm->doing, sizeof comm->doing, format, args);
     va_end(args);
     for (int i = 0; i < comm->group_count; i++) {
-        memcpy(comm->groups[i]->phase, comm->phase, sizeof comm->phase);
+        memcpy(comm->groups[i]->doing, comm->doing, sizeof comm->doing);
     }
 }
 
-void lw_comm_tell_untold(lw_comm *comm)
+void lw_comm_print_pending_error(lw_comm *comm)
 {
-    if (comm->untold != NULL) {
-        lw_comm_say("rank %d on %s: %s", lw_comm_number(comm, comm->rank), lw_comm_host(comm), comm->untold->text);
-        comm->untold = NULL;
+    if (comm->pending_error != NULL) {
+        lw_comm_print("rank %d on %s: %s", lw_comm_number(comm, comm->rank), lw_comm_host(comm),
+                      comm->pending_error->text);
+        comm->pending_error = NULL;
     }
 }
 
@@ -126,12 +127,12 @@ void lw_comm_abort(lw_comm *comm, lw_status status, const lw_error *err)
 {
     const char *text = err->text[0] != '\0' ? err->text : lw_status_name(status);
     if (comm != NULL) {
-        lw_comm_tell_untold(comm);
+        lw_comm_print_pending_error(comm);
     }
     if (comm != NULL && comm->size > 1) {
-        lw_comm_say("rank %d on %s: %s", lw_comm_number(comm, comm->rank), lw_comm_host(comm), text);
+        lw_comm_print("rank %d on %s: %s", lw_comm_number(comm, comm->rank), lw_comm_host(comm), text);
     } else {
-        lw_comm_say("%s", text);
+        lw_comm_print("%s", text);
     }
     if (comm != NULL) {
         lw_comm_abandon_device(comm);

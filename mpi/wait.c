@@ -16,25 +16,25 @@ lw_status lw_comm_check(lw_comm *comm, int code, const char *what, lw_error *err
     char text[MPI_MAX_ERROR_STRING] = "unknown error";
     int length = 0;
     MPI_Error_string(code, text, &length);
-    lw_comm_abort(comm, lw_fail(err, LW_ERR_COMM, "%s failed in phase \"%s\": %s", what, comm->phase, text), err);
+    lw_comm_abort(comm, lw_fail(err, LW_ERR_COMM, "%s failed in phase \"%s\": %s", what, comm->doing, text), err);
 }
 
 void lw_comm_enter(lw_comm *comm)
 {
     comm->sequence++;
-    comm->noted = false;
+    comm->announced = false;
 }
 
 void lw_comm_idle(lw_comm *comm, double waited_s, const char *what)
 {
-    if (waited_s > comm->timeout_s && lw_comm_overdue(comm, waited_s)) {
+    if (waited_s > comm->timeout_s && lw_comm_is_overdue(comm, waited_s)) {
         lw_comm_missed_deadline(comm, waited_s, what);
     }
     if (waited_s < comm->yield_s) {
         sched_yield();
     } else {
         if (waited_s > 0.5 && lw_signal_pending() == LW_SIGNAL_TERM) {
-            lw_comm_told_to_end(comm, waited_s, what);
+            lw_comm_report_termination(comm, waited_s, what);
         }
         lw_comm_watch(comm, waited_s);
         lw_comm_answer_others(comm);
@@ -58,7 +58,7 @@ lw_status lw_comm_wait(lw_comm *comm, int count, MPI_Request *requests, const ch
     for (;;) {
         code = MPI_Testall(count, requests, &done, MPI_STATUSES_IGNORE);
         if (done || code != MPI_SUCCESS) {
-            lw_comm_watch_end(comm);
+            lw_comm_end_watch(comm);
             return lw_comm_check(comm, code, what, err);
         }
         lw_comm_idle(comm, lw_now_s() - start_s, what);

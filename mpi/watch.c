@@ -1,6 +1,6 @@
-// Who is missing? A rank that waits tells all others so, by notes, eight times within the deadline; a rank that works
-// answers those who wait for it, as long as it gets on with its work (lw_comm_alive). The deadline counts from the last
-// sign of life: a rank that has been silent for so long is dead, stopped, or hangs. Where all give signs and nobody
+// Who is missing? A rank that waits tells all others so, by notices, eight times within the deadline; a rank that works
+// answers those who wait for it, as long as it gets on with its work (lw_comm_send_heartbeat). The deadline counts from the last
+// sign of life: a rank that has been silent for so long is dead, stopped, or hangs. Where all give peers and nobody
 // gets anywhere, it is the network or a mistake of ours.
 #include <math.h>
 #include <stdio.h>
@@ -8,78 +8,80 @@
 #include "comm_internal.h"
 #include "core/clock.h"
 
-enum { TAG_NOTE = 21 };
+enum { TAG_NOTICE = 21 };
 
-static const double longest_beat_s = 5.0; // so that a long deadline does not make for late news
-static const double look_s = 0.05;        // a rank that works looks for notes this often at most
+static const double max_heartbeat_s = 5.0;  // so that a long deadline does not make for late news
+static const double read_interval_s = 0.05; // a rank that works looks for notices this often at most
 
-static double beat_s(const lw_comm *comm)
+static double heartbeat_interval_s(const lw_comm *comm)
 {
-    return fmin(comm->timeout_s / 8.0, longest_beat_s);
+    return fmin(comm->timeout_s / 8.0, max_heartbeat_s);
 }
 
-// --- notes
+// --- notices
 
-static void send(lw_comm *comm, int to, lw_note_kind kind, int64_t sequence)
+static void send(lw_comm *comm, int to, lw_notice_kind kind, int64_t sequence)
 {
     MPI_Request request;
-    lw_note *note = &comm->notes[kind];
-    *note = (lw_note){.kind = kind, .sequence = sequence};
+    lw_notice *notice = &comm->notices[kind];
+    *notice = (lw_notice){.kind = kind, .sequence = sequence};
     // So few bytes are sent eagerly: the buffer is free and the request complete when the call returns, in every MPI
     // library in use; should one differ, what is sent from here stays valid as long as comm.
-    if (MPI_Isend(note, 2, MPI_INT64_T, to, TAG_NOTE, comm->watch, &request) == MPI_SUCCESS) {
+    if (MPI_Isend(notice, 2, MPI_INT64_T, to, TAG_NOTICE, comm->watch, &request) == MPI_SUCCESS) {
         MPI_Request_free(&request);
     }
 }
 
-static void send_note(lw_comm *comm, int to, lw_note_kind kind)
+static void send_notice(lw_comm *comm, int to, lw_notice_kind kind)
 {
     send(comm, to, kind, comm->sequence);
 }
 
-static void send_to_all(lw_comm *comm, lw_note_kind kind, double now_s)
+static void send_to_all(lw_comm *comm, lw_notice_kind kind, double now_s)
 {
-    comm->told_s = now_s;
+    comm->sent_s = now_s;
     for (int r = 0; r < comm->size; r++) {
         if (r != comm->rank) {
-            send_note(comm, r, kind);
+            send_notice(comm, r, kind);
         }
     }
 }
 
-static void take_note(lw_comm *comm, int from, const lw_note *note, double now_s)
+static void take_notice(lw_comm *comm, int from, const lw_notice *notice, double now_s)
 {
-    if (note->kind == LW_NOTE_SIGNAL) {
-        comm->told_signal = (int)note->sequence > comm->told_signal ? (int)note->sequence : comm->told_signal;
+    if (notice->kind == LW_NOTICE_SIGNAL) {
+        comm->reported_signal =
+            (int)notice->sequence > comm->reported_signal ? (int)notice->sequence : comm->reported_signal;
         return;
     }
-    if (note->kind == LW_NOTE_ENDS) {
-        comm->another_ends = true;
+    if (notice->kind == LW_NOTICE_ENDING) {
+        comm->another_ends_job = true;
         return;
     }
-    lw_sign *s = &comm->signs[from];
-    bool waits = note->kind == LW_NOTE_WAITS || note->kind == LW_NOTE_CALLS;
-    if (!waits || !s->waits || s->sequence != note->sequence) {
+    lw_peer *s = &comm->peers[from];
+    bool waits = notice->kind == LW_NOTICE_WAITING || notice->kind == LW_NOTICE_ASKING;
+    if (!waits || !s->waits || s->sequence != notice->sequence) {
         comm->progress_s = now_s;
     }
     s->at_s = now_s;
     s->waits = waits;
-    s->sequence = note->sequence;
-    s->calls = s->calls || note->kind == LW_NOTE_CALLS;
+    s->sequence = notice->sequence;
+    s->calls = s->calls || notice->kind == LW_NOTICE_ASKING;
     s->unanswered = waits;
 }
 
-static void read_notes(lw_comm *comm, double now_s)
+static void read_notices(lw_comm *comm, double now_s)
 {
     for (;;) {
         int flag = 0;
         MPI_Status from;
-        lw_note note;
-        if (MPI_Iprobe(MPI_ANY_SOURCE, TAG_NOTE, comm->watch, &flag, &from) != MPI_SUCCESS || !flag ||
-            MPI_Recv(&note, 2, MPI_INT64_T, from.MPI_SOURCE, TAG_NOTE, comm->watch, MPI_STATUS_IGNORE) != MPI_SUCCESS) {
+        lw_notice notice;
+        if (MPI_Iprobe(MPI_ANY_SOURCE, TAG_NOTICE, comm->watch, &flag, &from) != MPI_SUCCESS || !flag ||
+            MPI_Recv(&notice, 2, MPI_INT64_T, from.MPI_SOURCE, TAG_NOTICE, comm->watch, MPI_STATUS_IGNORE) !=
+                MPI_SUCCESS) {
             return;
         }
-        take_note(comm, from.MPI_SOURCE, &note, now_s);
+        take_notice(comm, from.MPI_SOURCE, &notice, now_s);
     }
 }
 
@@ -88,8 +90,8 @@ static bool is_asked(lw_comm *comm)
 {
     bool asked = false;
     for (int r = 0; r < comm->size; r++) {
-        lw_sign *s = &comm->signs[r];
-        asked = asked || s->calls || (s->unanswered && !comm->noted);
+        lw_peer *s = &comm->peers[r];
+        asked = asked || s->calls || (s->unanswered && !comm->announced);
         s->calls = false;
         s->unanswered = false;
     }
@@ -99,19 +101,20 @@ static bool is_asked(lw_comm *comm)
 void lw_comm_watch(lw_comm *comm, double waited_s)
 {
     double now_s = lw_now_s();
-    read_notes(comm, now_s);
-    bool due = waited_s > beat_s(comm) && (!comm->noted || now_s - comm->told_s > beat_s(comm));
+    read_notices(comm, now_s);
+    bool due = waited_s > heartbeat_interval_s(comm) &&
+               (!comm->announced || now_s - comm->sent_s > heartbeat_interval_s(comm));
     if (is_asked(comm) || due) {
-        comm->noted = true;
-        send_to_all(comm, LW_NOTE_WAITS, now_s);
+        comm->announced = true;
+        send_to_all(comm, LW_NOTICE_WAITING, now_s);
     }
 }
 
-void lw_comm_watch_end(lw_comm *comm)
+void lw_comm_end_watch(lw_comm *comm)
 {
-    if (comm->noted) {
-        send_to_all(comm, LW_NOTE_GOES_ON, lw_now_s());
-        comm->noted = false;
+    if (comm->announced) {
+        send_to_all(comm, LW_NOTICE_RESUMED, lw_now_s());
+        comm->announced = false;
     }
 }
 
@@ -121,23 +124,23 @@ static void answer(lw_comm *comm)
         return;
     }
     double now_s = lw_now_s();
-    if (now_s - comm->looked_s < look_s) {
+    if (now_s - comm->read_s < read_interval_s) {
         return;
     }
-    comm->looked_s = now_s;
-    read_notes(comm, now_s);
-    bool due = now_s - comm->told_s > beat_s(comm) / 2.0;
+    comm->read_s = now_s;
+    read_notices(comm, now_s);
+    bool due = now_s - comm->sent_s > heartbeat_interval_s(comm) / 2.0;
     for (int r = 0; r < comm->size; r++) {
-        lw_sign *s = &comm->signs[r];
+        lw_peer *s = &comm->peers[r];
         if ((s->waits && due) || s->calls) {
             s->calls = false;
-            comm->told_s = now_s;
-            send_note(comm, r, LW_NOTE_WORKS);
+            comm->sent_s = now_s;
+            send_notice(comm, r, LW_NOTICE_WORKING);
         }
     }
 }
 
-void lw_comm_alive(lw_comm *comm)
+void lw_comm_send_heartbeat(lw_comm *comm)
 {
     answer(comm);
     lw_comm_each_other(comm, answer);
@@ -148,12 +151,12 @@ void lw_comm_answer_others(lw_comm *comm)
     lw_comm_each_other(comm, answer);
 }
 
-void lw_comm_tell_signal(lw_comm *comm)
+void lw_comm_report_signal(lw_comm *comm)
 {
     int signal = (int)lw_signal_pending();
-    if (signal > comm->told_signal && comm->rank != 0) {
-        comm->told_signal = signal;
-        send(comm, 0, LW_NOTE_SIGNAL, signal);
+    if (signal > comm->reported_signal && comm->rank != 0) {
+        comm->reported_signal = signal;
+        send(comm, 0, LW_NOTICE_SIGNAL, signal);
     }
 }
 
@@ -164,28 +167,28 @@ lw_signal lw_comm_signal(lw_comm *comm)
     if (parent == NULL || parent->rank != 0) {
         return (lw_signal)mine;
     }
-    read_notes(parent, lw_now_s());
-    return (lw_signal)(parent->told_signal > mine ? parent->told_signal : mine);
+    read_notices(parent, lw_now_s());
+    return (lw_signal)(parent->reported_signal > mine ? parent->reported_signal : mine);
 }
 
-static void tell_alive(void *context)
+static void send_heartbeat(void *context)
 {
-    lw_comm_alive(context);
+    lw_comm_send_heartbeat(context);
 }
 
-lw_beat lw_comm_beat(lw_comm *comm)
+lw_heartbeat lw_comm_heartbeat(lw_comm *comm)
 {
-    return (lw_beat){.tell = tell_alive, .context = comm};
+    return (lw_heartbeat){.report = send_heartbeat, .context = comm};
 }
 
 // --- who is silent
 
-bool lw_comm_overdue(const lw_comm *comm, double waited_s)
+bool lw_comm_is_overdue(const lw_comm *comm, double waited_s)
 {
     double now_s = lw_now_s();
     double start_s = now_s - waited_s;
     for (int r = 0; r < comm->size; r++) {
-        if (r != comm->rank && now_s - fmax(comm->signs[r].at_s, start_s) > comm->timeout_s) {
+        if (r != comm->rank && now_s - fmax(comm->peers[r].at_s, start_s) > comm->timeout_s) {
             return true;
         }
     }
@@ -199,7 +202,7 @@ static int list_silent(const lw_comm *comm, double since_s, char *out, size_t si
     size_t used = 0;
     out[0] = '\0';
     for (int r = 0; r < comm->size; r++) {
-        if (r == comm->rank || comm->signs[r].at_s >= since_s) {
+        if (r == comm->rank || comm->peers[r].at_s >= since_s) {
             continue;
         }
         if (silent < 4 && used < size) {
@@ -216,10 +219,10 @@ static int list_silent(const lw_comm *comm, double since_s, char *out, size_t si
 }
 
 // The lowest of those that wait speaks and ends the job; the rest are gone before they would say the same again.
-static void let_lower_speak(const lw_comm *comm, double since_s)
+static void let_lower_rank_print(const lw_comm *comm, double since_s)
 {
     for (int r = 0; r < comm->rank; r++) {
-        if (comm->signs[r].waits && comm->signs[r].at_s >= since_s) {
+        if (comm->peers[r].waits && comm->peers[r].at_s >= since_s) {
             lw_comm_sleep(1.5);
             return;
         }
@@ -232,14 +235,14 @@ static int call_all(lw_comm *comm, double wait_s, char *out, size_t size)
     double start_s = lw_now_s();
     double now_s = start_s;
     int silent;
-    comm->noted = true;
-    send_to_all(comm, LW_NOTE_CALLS, start_s);
+    comm->announced = true;
+    send_to_all(comm, LW_NOTICE_ASKING, start_s);
     do {
         lw_comm_sleep(1e-3);
         now_s = lw_now_s();
-        read_notes(comm, now_s);
+        read_notices(comm, now_s);
         if (is_asked(comm)) {
-            send_to_all(comm, LW_NOTE_WAITS, now_s);
+            send_to_all(comm, LW_NOTICE_WAITING, now_s);
         }
         silent = list_silent(comm, start_s, out, size);
     } while (silent > 0 && now_s - start_s < wait_s);
@@ -250,23 +253,23 @@ int lw_comm_silent_ranks(lw_comm *comm, double wait_s, char *out, size_t size)
 {
     double start_s = lw_now_s();
     int silent = call_all(comm, wait_s, out, size);
-    let_lower_speak(comm, start_s);
+    let_lower_rank_print(comm, start_s);
     return silent;
 }
 
-void lw_comm_told_to_end(lw_comm *comm, double waited_s, const char *what)
+void lw_comm_report_termination(lw_comm *comm, double waited_s, const char *what)
 {
     static const double answer_s = 0.3; // a launcher that ends a job may leave a second between SIGTERM and SIGKILL
     char silent[512];
-    if (comm->told_to_end) {
+    if (comm->termination_reported) {
         return;
     }
-    comm->told_to_end = true;
-    if (call_all(comm, answer_s, silent, sizeof silent) > 0 && !comm->another_ends) {
-        lw_comm_say(
+    comm->termination_reported = true;
+    if (call_all(comm, answer_s, silent, sizeof silent) > 0 && !comm->another_ends_job) {
+        lw_comm_print(
             "rank %d on %s: SIGTERM after %.1f s of waiting in phase \"%s\" (%s) for %s, without a sign of life: "
             "it died, or is busy",
-            lw_comm_number(comm, comm->rank), lw_comm_host(comm), waited_s, comm->phase, what, silent);
+            lw_comm_number(comm, comm->rank), lw_comm_host(comm), waited_s, comm->doing, what, silent);
     }
 }
 
@@ -277,21 +280,22 @@ void lw_comm_missed_deadline(lw_comm *comm, double waited_s, const char *what)
     // job wakes stopped ranks.
     double since_s = lw_now_s() - 0.75 * comm->timeout_s;
     int count = list_silent(comm, since_s, missing, sizeof missing);
-    let_lower_speak(comm, since_s);
-    lw_comm_tell_untold(comm);
+    let_lower_rank_print(comm, since_s);
+    lw_comm_print_pending_error(comm);
     if (count > 0) {
-        lw_comm_say("rank %d on %s: waited %.1f s in phase \"%s\" (%s) for %s: it died, hangs or is stopped, and gave "
-                    "no sign of life for %.1f s (comm.timeout_s); look at that node and its log, or raise "
-                    "comm.timeout_s if its work may stand still for so long",
-                    lw_comm_number(comm, comm->rank), lw_comm_host(comm), waited_s, comm->phase, what, missing,
-                    comm->timeout_s);
+        lw_comm_print(
+            "rank %d on %s: waited %.1f s in phase \"%s\" (%s) for %s: it died, hangs or is stopped, and gave "
+            "no sign of life for %.1f s (comm.timeout_s); look at that node and its log, or raise "
+            "comm.timeout_s if its work may stand still for so long",
+            lw_comm_number(comm, comm->rank), lw_comm_host(comm), waited_s, comm->doing, what, missing,
+            comm->timeout_s);
     } else {
-        lw_comm_say(
+        lw_comm_print(
             "rank %d on %s: waited %.1f s in phase \"%s\" (%s) although every rank is there, and nothing has "
             "moved for %.1f s (comm.timeout_s): the network is stuck or the ranks do not call the same operation",
-            lw_comm_number(comm, comm->rank), lw_comm_host(comm), waited_s, comm->phase, what, comm->timeout_s);
+            lw_comm_number(comm, comm->rank), lw_comm_host(comm), waited_s, comm->doing, what, comm->timeout_s);
     }
-    send_to_all(comm, LW_NOTE_ENDS, lw_now_s());
+    send_to_all(comm, LW_NOTICE_ENDING, lw_now_s());
     lw_comm_abandon_device(comm);
     lw_comm_kill(lw_status_exit_code(LW_ERR_TIMEOUT));
 }

@@ -47,7 +47,7 @@ static lw_status load(lw_job *job, const char *path, lw_error *err)
                                .view_count = p->count,
                                .elements = p->elements,
                                .param = host,
-                               .beat = lw_comm_beat(job->comm)};
+                               .heartbeat = lw_comm_heartbeat(job->comm)};
         status = read_parameters(job, path, &state, err);
     }
     LW_TRY_GOTO(lw_comm_agree(job->comm, status, err));

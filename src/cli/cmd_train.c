@@ -241,7 +241,7 @@ static lw_status train(lw_job *job, double start_s, lw_error *err)
     LW_TRY_GOTO(lw_trainer_trial(trainer, err));
     LW_TRY_GOTO(lw_trainer_teach(trainer, err));
     LW_TRY_GOTO(lw_comm_agree(job->comm, job->rank == 0 ? write_config(job, err) : LW_OK, err));
-    lw_comm_phase(job->comm, "predicting time and memory");
+    lw_comm_doing(job->comm, "predicting time and memory");
     if (job->rank == 0) {
         size_t bytes = job->frozen_bytes + job->wire_memory.size_bytes + workspace.size_bytes;
         status = lw_forecast_make(job, lw_trainer_schedule(trainer), lw_trainer_state(trainer), bytes, err, &forecast);
@@ -257,7 +257,7 @@ static lw_status train(lw_job *job, double start_s, lw_error *err)
     }
     // The work is done, but writing the results to a slow disk may take longer than the deadline of a collective.
     lw_error ignored;
-    lw_comm_phase(job->comm, "end of the run");
+    lw_comm_doing(job->comm, "end of the run");
     (void)lw_comm_rendezvous(job->comm, LW_OK, job->rank == 0, &ignored);
     status = lw_comm_agree(job->comm, status, err);
 done:

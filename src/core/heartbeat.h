@@ -2,21 +2,21 @@
 //
 // Told at every bit of progress (a layer, a token, a block of a file), by the thread that works and by nothing that
 // goes on by itself, as a timer does: work that hangs falls silent.
-#ifndef LW_BEAT_H
-#define LW_BEAT_H
+#ifndef LW_HEARTBEAT_H
+#define LW_HEARTBEAT_H
 
 #include <stddef.h>
 
-typedef struct lw_beat { // all zero: nobody listens
-    void (*tell)(void *context);
+typedef struct lw_heartbeat { // all zero: nobody listens
+    void (*report)(void *context);
     void *context;
-} lw_beat;
+} lw_heartbeat;
 
-// beat may be NULL.
-static inline void lw_beat_tell(const lw_beat *beat)
+// heartbeat may be NULL.
+static inline void lw_heartbeat_report(const lw_heartbeat *heartbeat)
 {
-    if (beat != NULL && beat->tell != NULL) {
-        beat->tell(beat->context);
+    if (heartbeat != NULL && heartbeat->report != NULL) {
+        heartbeat->report(heartbeat->context);
     }
 }
 

@@ -26,14 +26,14 @@ static lw_status time_calls(lw_device *dev, enqueue *call, const void *what, lw_
     double each_s[ROUNDS];
     call(dev, what); // whatever is made at the first call is made now
     LW_TRY(dev->ops->sync(dev, err));
-    lw_beat_tell(&dev->beat); // rank 0 measures alone, for its forecast
+    lw_heartbeat_report(&dev->heartbeat); // rank 0 measures alone, for its forecast
     for (int round = 0; round < ROUNDS;) {
         double start_s = lw_now_s();
         for (int64_t i = 0; i < calls; i++) {
             call(dev, what);
         }
         LW_TRY(dev->ops->sync(dev, err));
-        lw_beat_tell(&dev->beat);
+        lw_heartbeat_report(&dev->heartbeat);
         double wall_s = lw_now_s() - start_s;
         if (wall_s < round_s && calls < 1 << 16) {
             calls *= wall_s < round_s / 8 ? 8 : 2;

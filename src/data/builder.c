@@ -64,7 +64,7 @@ static lw_status put(lw_dataset_builder *builder, lw_sample_kind kind, const cha
         return status;
     }
     set->samples[set->count++] = sample;
-    lw_beat_tell(&set->beat);
+    lw_heartbeat_report(&set->heartbeat);
     return LW_OK;
 }
 

@@ -56,7 +56,7 @@ static lw_status read_sources(const lw_config *config, lw_corpus *c, const lw_to
         LW_TRY(lw_tokenizer_scratch_create(encoder, err, &scratch));
     }
     for (int64_t i = 0; i < c->count && status == LW_OK; i++) {
-        lw_beat_tell(&c->data.beat);
+        lw_heartbeat_report(&c->data.heartbeat);
         status = read_source(config, c, i, encoder, scratch, err, &ids);
     }
     lw_tokenizer_scratch_destroy(&scratch);

@@ -34,7 +34,7 @@ typedef struct lw_dataset {
     uint64_t fingerprint;  // hash of the samples' content, in order
     int64_t target_tokens; // the source's for windows of text, else 0
     double repeated;
-    lw_beat beat; // the source's; it also gets a heartbeat for every sample that is tokenised
+    lw_heartbeat heartbeat; // the source's; it also gets a heartbeat for every sample that is tokenised
 } lw_dataset;
 
 // What to read: at most `limit` samples (0: all; reading ends there), skipping at most max_bad_rows malformed rows.
@@ -42,11 +42,11 @@ typedef struct lw_data_source {
     const char *path; // borrowed
     lw_data_format format;
     int64_t limit, max_bad_rows;
-    bool needs_context;    // the encoder reads the context alone: a sample without one is a malformed row
-    int64_t window_bytes;  // format `text`: longest window; at least 8
-    int64_t target_tokens; // format `text`: longest continuation or repetition that is trained
-    double repeated;       // format `text`: share of the windows that are repeated, the others are continued; 0 .. 1
-    lw_beat beat;          // gets a heartbeat for every sample that is read
+    bool needs_context;     // the encoder reads the context alone: a sample without one is a malformed row
+    int64_t window_bytes;   // format `text`: longest window; at least 8
+    int64_t target_tokens;  // format `text`: longest continuation or repetition that is trained
+    double repeated;        // format `text`: share of the windows that are repeated, the others are continued; 0 .. 1
+    lw_heartbeat heartbeat; // gets a heartbeat for every sample that is read
 } lw_data_source;
 
 // `path`, with the format and the limits that the configuration's `data` sets. Local.

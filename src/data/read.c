@@ -41,7 +41,7 @@ lw_status lw_dataset_read(const lw_data_source *source, lw_error *err, lw_datase
     if (path[0] == '\0') {
         return lw_fail(err, LW_ERR_CONFIG, "no data file: set data.train (and data.eval to evaluate)");
     }
-    lw_dataset_builder builder = {.source = source, .set.beat = source->beat};
+    lw_dataset_builder builder = {.source = source, .set.heartbeat = source->heartbeat};
     lw_status status = LW_ERR_INTERNAL;
     switch (source->format) {
     case LW_DATA_JSONL: status = lw_dataset_read_jsonl(path, &builder, err); break;

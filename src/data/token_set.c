@@ -136,7 +136,7 @@ static lw_status make_all(maker *m, const lw_dataset *dataset, lw_error *err)
 {
     for (int64_t i = 0; i < dataset->count; i++) {
         const lw_sample *sample = &dataset->samples[i];
-        lw_beat_tell(&dataset->beat);
+        lw_heartbeat_report(&dataset->heartbeat);
         LW_TRY(lw_signal_check(LW_OK)); // large data takes minutes
         lw_status status = make_prompt(m, sample, err);
         if (status == LW_OK) {

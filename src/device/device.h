@@ -343,7 +343,8 @@ struct lw_device {
     char description[128];  // "cpu: 2 threads, OpenBLAS 0.3.21 ..." for logs
     size_t allocated_bytes; // now held by `alloc`
     size_t peak_bytes;
-    lw_beat beat; // the heartbeat that model code gives as work on the device proceeds; set by the owner of the device
+    lw_heartbeat
+        heartbeat; // the heartbeat that model code gives as work on the device proceeds; set by the owner of the device
     // Longest wait for enqueued work, where a device can hang; 0: no bound. When it takes longer, `overdue` is called,
     // which may end the job; where it returns, or is NULL, the device is of no further use, and `sync` says so. Set by
     // the owner.

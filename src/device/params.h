@@ -87,7 +87,8 @@ typedef struct lw_flat_state {
     float *param;     // (elements)
     float *adam_m;    // (elements); both moments NULL: parameters alone, for loading to evaluate
     float *adam_v;    // (elements)
-    lw_beat beat; // told while a checkpoint is verified and loaded, by the caller's thread; not while one is written
+    // Gets a report while a checkpoint is verified and loaded, by the thread of the caller; none while one is written.
+    lw_heartbeat heartbeat;
 } lw_flat_state;
 
 // Views of all parameters as checkpoints hold them; borrowed names. The caller frees *out.

@@ -125,7 +125,7 @@ static lw_status run_system(lw_job *job, lw_eval *e, int64_t j, int slot, int64_
         if (system->mode != LW_EVAL_SHUFFLED || e->partner[first + i] >= 0) {
             LW_TRY(score(job, e, j, slot, first + i, &g->sequences[i], err));
         }
-        lw_comm_alive(job->comm);
+        lw_comm_send_heartbeat(job->comm);
     }
     return LW_OK;
 }

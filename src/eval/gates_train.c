@@ -171,7 +171,7 @@ static lw_status learn(step_context *c, int64_t end, lw_error *err, int64_t *ste
         LW_TRY(run_step(c, true, err));
         ++*steps;
         update(c, *steps);
-        lw_comm_phase(job->comm, "overfit gate, step %lld", (long long)*steps);
+        lw_comm_doing(job->comm, "overfit gate, step %lld", (long long)*steps);
         lw_status status = *steps == end ? read_loss(c, err) : LW_OK;
         status = lw_comm_agree(job->comm, lw_signal_check(status), err);
         LW_TRY(lw_job_stopped(job, status, "during the overfit gate", err));

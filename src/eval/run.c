@@ -17,7 +17,7 @@ static lw_status run_rounds(lw_job *job, lw_eval *e, lw_error *err)
     for (int64_t round = 0; round < chunks && status == LW_OK; round += job->grid.data) {
         int64_t first = (round + job->place.data) * e->chunk;
         int64_t count = lw_min_i64(n - first, e->chunk);
-        lw_comm_phase(job->comm, "evaluation, samples from %lld on", (long long)(round * e->chunk));
+        lw_comm_doing(job->comm, "evaluation, samples from %lld on", (long long)(round * e->chunk));
         if (count > 0) {
             status = lw_eval_chunk(job, e, first, count, err);
         }

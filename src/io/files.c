@@ -233,7 +233,7 @@ lw_status lw_read_own_file(const char *path, size_t max_bytes, lw_error *err, ch
     return read_whole(path, max_bytes, true, err, out, out_bytes);
 }
 
-static lw_status hash_fd(int fd, const char *path, XXH64_state_t *state, char *buffer, const lw_beat *beat,
+static lw_status hash_fd(int fd, const char *path, XXH64_state_t *state, char *buffer, const lw_heartbeat *heartbeat,
                          lw_error *err, int64_t *out_bytes)
 {
     int64_t total = 0;
@@ -242,13 +242,14 @@ static lw_status hash_fd(int fd, const char *path, XXH64_state_t *state, char *b
         LW_TRY(read_up_to(fd, path, buffer, HASH_BUFFER_BYTES, err, &got));
         XXH64_update(state, buffer, got);
         total += (int64_t)got;
-        lw_beat_tell(beat);
+        lw_heartbeat_report(heartbeat);
     }
     *out_bytes = total;
     return LW_OK;
 }
 
-lw_status lw_file_xxh64(const char *path, const lw_beat *beat, lw_error *err, uint64_t *out_hash, int64_t *out_bytes)
+lw_status lw_file_xxh64(const char *path, const lw_heartbeat *heartbeat, lw_error *err, uint64_t *out_hash,
+                        int64_t *out_bytes)
 {
     int fd = -1;
     int64_t file_bytes = 0;
@@ -260,7 +261,7 @@ lw_status lw_file_xxh64(const char *path, const lw_beat *beat, lw_error *err, ui
         status = out_of_memory(err);
     } else {
         XXH64_reset(state, 0);
-        status = hash_fd(fd, path, state, buffer, beat, err, out_bytes);
+        status = hash_fd(fd, path, state, buffer, heartbeat, err, out_bytes);
     }
     if (status == LW_OK && *out_bytes != file_bytes) {
         status = lw_fail(err, LW_ERR_IO, "%s: only %lld of its %lld bytes could be read", path, (long long)*out_bytes,

@@ -45,8 +45,9 @@ lw_status lw_read_own_file(const char *path, size_t max_bytes, lw_error *err, ch
 // Opens such a file for reading, or for reading and writing. The caller closes *out_fd.
 lw_status lw_open_own_file(const char *path, bool writable, lw_error *err, int *out_fd, int64_t *out_bytes);
 
-// XXH64 (core/hash.h, seed 0) and size of a regular file; reports each block to `beat` (or NULL).
-lw_status lw_file_xxh64(const char *path, const lw_beat *beat, lw_error *err, uint64_t *out_hash, int64_t *out_bytes);
+// XXH64 (core/hash.h, seed 0) and size of a regular file; reports each block to `heartbeat` (or NULL).
+lw_status lw_file_xxh64(const char *path, const lw_heartbeat *heartbeat, lw_error *err, uint64_t *out_hash,
+                        int64_t *out_bytes);
 
 // --- appending
 

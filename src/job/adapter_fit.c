@@ -199,7 +199,7 @@ static lw_status add_texts(fit *f, int64_t texts, lw_error *err)
             b.index[i] = place_of(f, done + i);
             b.samples[i] = &f->corpus->samples[b.index[i]];
         }
-        lw_comm_alive(job->comm);
+        lw_comm_send_heartbeat(job->comm);
         LW_TRY(add_batch(f, &b, err));
     }
     return LW_OK;

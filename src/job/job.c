@@ -28,7 +28,7 @@ static lw_status read_corpus(lw_job *job, const lw_config *config, const char *k
     }
     lw_data_source source = lw_data_source_of(config, path, limit);
     if (job->comm != NULL) {
-        source.beat = lw_comm_beat(job->comm);
+        source.heartbeat = lw_comm_heartbeat(job->comm);
     }
     lw_status status = lw_corpus_read(config, &source, job->encoder.tokenizer, texts, cache, err, out);
     free(cache);
@@ -205,7 +205,7 @@ static lw_status open_models(lw_job *job, int what, lw_error *err)
     }
     LW_TRY(lw_wire_declare(job->config, d, &job->encoder.backbone, err, &job->wire));
     LW_TRY(lw_device_open(job->device.kind, job->device.index, job->threads, err, &job->dev));
-    job->dev->beat = lw_comm_beat(job->comm);
+    job->dev->heartbeat = lw_comm_heartbeat(job->comm);
     lw_comm_bound_device(job->comm, job->dev);
     LW_TRY(load_models(job, what, err));
     return lw_job_load_encoder(job, what, err);
@@ -263,7 +263,7 @@ static lw_status open_job(lw_job *job, int what, lw_error *err)
     LW_TRY(lw_rank_device_choose(job->config, job->comm, err, &job->device));
     // One rank of a node writes the token cache, the others then find it.
     lw_status status = LW_OK;
-    lw_comm_phase(job->comm, "reading tokenizers and data");
+    lw_comm_doing(job->comm, "reading tokenizers and data");
     if (lw_comm_local_rank(job->comm) == 0) {
         status = lw_job_read(job, what, err);
     }
@@ -276,11 +276,11 @@ static lw_status open_job(lw_job *job, int what, lw_error *err)
     if (job->grid.model > 1) {
         LW_TRY(lw_comm_group(job->comm, job->place.data * job->grid.tensor + job->place.tensor, err, &job->models));
     }
-    lw_comm_phase(job->comm, "loading models");
+    lw_comm_doing(job->comm, "loading models");
     LW_TRY(lw_comm_agree(job->comm, lw_signal_check(open_models(job, what, err)), err));
     LW_TRY(share_facts(job, err));
     LW_TRY(lw_comm_agree(job->comm, lw_signal_check(open_wire(job, err)), err));
-    lw_comm_phase(job->comm, "connecting devices");
+    lw_comm_doing(job->comm, "connecting devices");
     return lw_comm_attach_device(job->comm, job->dev, job->config->comm.backend, job->wire.reduce_elements, err);
 }
 

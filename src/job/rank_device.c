@@ -32,7 +32,7 @@ static lw_status need_gpu(const lw_config *config, int with, int ranks, lw_error
 
 lw_status lw_rank_device_kind(const lw_config *config, lw_comm *comm, lw_error *err, const char **out)
 {
-    lw_comm_phase(comm, "choosing devices");
+    lw_comm_doing(comm, "choosing devices");
     bool mine = config->device != LW_DEVICE_CPU && lw_cuda_device_count() > 0;
     int64_t with = mine;
     LW_TRY(lw_comm_sum_i64(comm, &with, 1, err));

@@ -28,7 +28,7 @@ static void run_layers(const lw_layer_run *run)
 {
     for (int64_t i = 0; i < run->b->layer_count; i++) {
         lw_decoder_layer_forward(run, i);
-        lw_beat_tell(&run->m->dev->beat);
+        lw_heartbeat_report(&run->m->dev->heartbeat);
     }
 }
 
@@ -36,7 +36,7 @@ static void run_layers_back(const lw_layer_run *run)
 {
     for (int64_t i = run->b->layer_count - 1; i >= 0; i--) {
         lw_decoder_layer_backward(run, i);
-        lw_beat_tell(&run->m->dev->beat);
+        lw_heartbeat_report(&run->m->dev->heartbeat);
     }
 }
 

@@ -89,7 +89,7 @@ static lw_status upload_all(lw_device *dev, const lw_weight_list *l, lw_weight_r
         size_t element = lw_dtype_bytes(w->view->dtype);
         unsigned char *target = (unsigned char *)w->out + c.offset / element * lw_dtype_bytes(w->type);
         dev->ops->upload_as(dev, (int64_t)(c.bytes / element), c.data, w->view->dtype, target, w->type);
-        lw_beat_tell(&dev->beat);
+        lw_heartbeat_report(&dev->heartbeat);
         LW_TRY(lw_signal_check(LW_OK)); // large weights take minutes
     }
     return LW_OK;
@@ -141,7 +141,7 @@ lw_status lw_weights_random(lw_device *dev, const lw_weight_list *l, uint64_t se
                                                               .std = 0.02F,
                                                               .type = w->type,
                                                               .out = w->out});
-        lw_beat_tell(&dev->beat);
+        lw_heartbeat_report(&dev->heartbeat);
         LW_TRY(lw_signal_check(LW_OK));
     }
     *fingerprint = lw_xxh3(&seed, sizeof seed);
@@ -216,7 +216,7 @@ lw_status lw_weights_check(lw_device *dev, const char *from, lw_weight_list *l, 
     float *device_sums = memory;
     for (int64_t i = 0; status == LW_OK && i < l->count; i++) {
         dev->ops->sqnorm(dev, l->items[i].elements, l->items[i].out, l->items[i].type, device_sums + i);
-        lw_beat_tell(&dev->beat);
+        lw_heartbeat_report(&dev->heartbeat);
     }
     if (status == LW_OK) {
         dev->ops->download(dev, device_sums, bytes, sums);

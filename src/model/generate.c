@@ -139,7 +139,7 @@ static lw_status extend(lw_generator *g, int64_t sequences, int32_t eos, lw_erro
     g->dev->ops->argmax(g->dev, p->supervised, g->config->vocab, g->buffers.logits, LW_F32, g->buffers.argmax);
     g->dev->ops->download(g->dev, g->buffers.argmax, (size_t)p->supervised * sizeof(int32_t), g->argmax);
     LW_TRY(g->dev->ops->sync(g->dev, err));
-    lw_beat_tell(&g->dev->beat);
+    lw_heartbeat_report(&g->dev->heartbeat);
     int64_t row = 0;
     for (int64_t i = 0; i < sequences; i++) {
         if (!g->sequences[i].done) {

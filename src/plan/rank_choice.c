@@ -73,7 +73,7 @@ static lw_status choose_auto(lw_job *job, lw_comm *world, lw_error *err, int *ou
     choice chosen = {0};
     LW_TRY(look_at_ranks(job, world, err, &request));
     list_counts(ranks, &request);
-    lw_comm_phase(world, "deciding on the number of ranks");
+    lw_comm_doing(world, "deciding on the number of ranks");
     lw_status status = lw_comm_rank(world) == 0 ? decide(job, &request, ranks, err, &chosen) : LW_OK;
     LW_TRY(lw_comm_agree(world, status, err));
     LW_TRY(lw_comm_broadcast(world, 0, &chosen, sizeof chosen, err));
@@ -127,7 +127,7 @@ lw_status lw_grid_choice(lw_job *job, lw_error *err)
     request.counts[request.count++] = ranks;
     job->grid.model = 1;
     lw_status status = LW_OK;
-    lw_comm_phase(job->comm, "choosing a grid");
+    lw_comm_doing(job->comm, "choosing a grid");
     if (lw_comm_rank(job->comm) == 0 &&
         (strcmp(request.device, "cpu") != 0 || !fits_whole(job, lw_comm_local_size(job->comm)))) {
         status = plan_grid(job, &request, err, &job->grid.model);

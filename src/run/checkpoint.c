@@ -224,7 +224,7 @@ static lw_status visit(const lw_safetensors *file, const lw_flat_state *state, b
             }
             if (copy && buffer != NULL && tensor->bytes > 0) {
                 memcpy(buffer + view->offset, tensor->data, tensor->bytes);
-                lw_beat_tell(&state->beat);
+                lw_heartbeat_report(&state->heartbeat);
             }
         }
     }
@@ -259,7 +259,7 @@ lw_status lw_checkpoint_load(const char *checkpoint_dir, const lw_flat_state *st
 {
     lw_checkpoint_info info;
     LW_TRY(check_views(state, err));
-    LW_TRY(lw_manifest_read(checkpoint_dir, LW_MANIFEST_HASHES, &state->beat, err, &info));
+    LW_TRY(lw_manifest_read(checkpoint_dir, LW_MANIFEST_HASHES, &state->heartbeat, err, &info));
     LW_TRY(load_verified(checkpoint_dir, state, err));
     *info_out = info;
     return LW_OK;
@@ -279,7 +279,7 @@ lw_status lw_checkpoint_describe(const char *checkpoint_dir, lw_error *err, lw_c
 static lw_status try_one(const char *dir, const lw_checkpoint_entry *entry, const lw_flat_state *state,
                          const lw_checkpoint_reader *reader, lw_error *err, lw_checkpoint_info *info)
 {
-    LW_TRY(lw_manifest_read(dir, LW_MANIFEST_HASHES, state != NULL ? &state->beat : NULL, err, info));
+    LW_TRY(lw_manifest_read(dir, LW_MANIFEST_HASHES, state != NULL ? &state->heartbeat : NULL, err, info));
     if (info->step != entry->step) {
         return lw_fail(err, LW_ERR_FORMAT, "its manifest is of step %lld", (long long)info->step);
     }

@@ -22,8 +22,8 @@ typedef enum lw_manifest_depth {
     LW_MANIFEST_HASHES // their sizes and their contents are compared
 } lw_manifest_depth;
 
-// Reads DIR/manifest.json and checks it and its files; reports every block that is read to `beat` (or NULL).
-lw_status lw_manifest_read(const char *dir, lw_manifest_depth depth, const lw_beat *beat, lw_error *err,
+// Reads DIR/manifest.json and checks it and its files; reports every block that is read to `heartbeat` (or NULL).
+lw_status lw_manifest_read(const char *dir, lw_manifest_depth depth, const lw_heartbeat *heartbeat, lw_error *err,
                            lw_checkpoint_info *info_out);
 
 // --- checkpoint_store.c: the directories of a run's checkpoints

@@ -201,7 +201,7 @@ static lw_status read_info(const lw_json *at, lw_error *err, lw_checkpoint_info 
 }
 
 static lw_status check_contents(const char *path, int64_t bytes, uint64_t hash, lw_manifest_depth depth,
-                                const lw_beat *beat, lw_error *err)
+                                const lw_heartbeat *heartbeat, lw_error *err)
 {
     struct stat file;
     if (lstat(path, &file) != 0) {
@@ -219,7 +219,7 @@ static lw_status check_contents(const char *path, int64_t bytes, uint64_t hash, 
     }
     uint64_t found_hash = 0;
     int64_t found_bytes = 0;
-    LW_TRY(lw_file_xxh64(path, beat, err, &found_hash, &found_bytes));
+    LW_TRY(lw_file_xxh64(path, heartbeat, err, &found_hash, &found_bytes));
     if (found_hash != hash || found_bytes != bytes) {
         return lw_fail(err, LW_ERR_FORMAT, "%s is damaged: its hash is %016" PRIx64 ", its manifest says %016" PRIx64,
                        path, found_hash, hash);
@@ -229,7 +229,7 @@ static lw_status check_contents(const char *path, int64_t bytes, uint64_t hash, 
 
 // Checks one row of "files".
 static lw_status check_file(const char *dir, const char *name, const lw_json *at, lw_manifest_depth depth,
-                            const lw_beat *beat, lw_error *err, int64_t *total_bytes)
+                            const lw_heartbeat *heartbeat, lw_error *err, int64_t *total_bytes)
 {
     int64_t bytes = 0;
     uint64_t hash = 0;
@@ -243,12 +243,12 @@ static lw_status check_file(const char *dir, const char *name, const lw_json *at
     }
     char *path = NULL;
     LW_TRY(lw_path_join(dir, name, err, &path));
-    lw_status status = check_contents(path, bytes, hash, depth, beat, err);
+    lw_status status = check_contents(path, bytes, hash, depth, heartbeat, err);
     free(path);
     return status;
 }
 
-static lw_status check_files(const char *dir, const lw_json *at, lw_manifest_depth depth, const lw_beat *beat,
+static lw_status check_files(const char *dir, const lw_json *at, lw_manifest_depth depth, const lw_heartbeat *heartbeat,
                              lw_error *err, int64_t *total_bytes)
 {
     const json_t *files = NULL;
@@ -269,13 +269,13 @@ static lw_status check_files(const char *dir, const lw_json *at, lw_manifest_dep
         }
         lw_json file;
         LW_TRY(lw_json_object_at(value, at->where, "files{}.", err, &file));
-        LW_TRY(check_file(dir, name, &file, depth, beat, err, total_bytes));
+        LW_TRY(check_file(dir, name, &file, depth, heartbeat, err, total_bytes));
     }
     return LW_OK;
 }
 
 static lw_status check_manifest(const char *dir, const char *path, const json_t *manifest, lw_manifest_depth depth,
-                                const lw_beat *beat, lw_error *err, lw_checkpoint_info *info)
+                                const lw_heartbeat *heartbeat, lw_error *err, lw_checkpoint_info *info)
 {
     lw_json at;
     LW_TRY(lw_json_object_at(manifest, path, "", err, &at));
@@ -302,10 +302,10 @@ static lw_status check_manifest(const char *dir, const char *path, const json_t 
                        recorded);
     }
     LW_TRY(read_info(&at, err, info));
-    return check_files(dir, &at, depth, beat, err, &info->bytes);
+    return check_files(dir, &at, depth, heartbeat, err, &info->bytes);
 }
 
-lw_status lw_manifest_read(const char *dir, lw_manifest_depth depth, const lw_beat *beat, lw_error *err,
+lw_status lw_manifest_read(const char *dir, lw_manifest_depth depth, const lw_heartbeat *heartbeat, lw_error *err,
                            lw_checkpoint_info *info_out)
 {
     char *path = NULL;
@@ -313,9 +313,9 @@ lw_status lw_manifest_read(const char *dir, lw_manifest_depth depth, const lw_be
     lw_checkpoint_info info = {0};
     LW_TRY(lw_path_join(dir, LW_CHECKPOINT_MANIFEST, err, &path));
     lw_status status = lw_json_read_file(path, max_manifest_bytes, LW_JSON_REJECT_DUPLICATES, err, &manifest);
-    lw_beat_tell(beat);
+    lw_heartbeat_report(heartbeat);
     if (status == LW_OK) {
-        status = check_manifest(dir, path, manifest, depth, beat, err, &info);
+        status = check_manifest(dir, path, manifest, depth, heartbeat, err, &info);
     }
     if (status == LW_OK) {
         *info_out = info;

@@ -234,7 +234,7 @@ static lw_status run_chunk(lw_teacher *t, int64_t j, int64_t chunk, lw_error *er
         int64_t before = l->index.first_row[i] - l->index.first_row[first];
         LW_TRY(run_pass(t, j, i, count, t->rows + before * l->index.row_bytes, err));
         i += count;
-        lw_comm_alive(t->job->comm);
+        lw_comm_send_heartbeat(t->job->comm);
     }
     return lw_teacher_file_write(l->file, chunk, t->rows, err);
 }
@@ -256,7 +256,7 @@ static lw_status run_rounds(lw_teacher *t, int64_t j, int64_t count, lw_error *e
     const lw_teacher_index *l = &t->llms[j].index;
     lw_status status = LW_OK;
     for (int64_t round = 0; round < count && status == LW_OK; round += job->grid.data) {
-        lw_comm_phase(job->comm, "teacher of %s, chunk %lld of %lld", job->llms[j].name, (long long)round + 1,
+        lw_comm_doing(job->comm, "teacher of %s, chunk %lld of %lld", job->llms[j].name, (long long)round + 1,
                       (long long)count);
         if (lw_job_owns(job, j) && round + job->place.data < count) {
             status = run_chunk(t, j, t->missing[round + job->place.data], err);
@@ -283,7 +283,7 @@ static lw_status check_share(lw_teacher *t, int64_t j, lw_error *err)
         LW_TRY(lw_signal_check(LW_OK)); // a large file takes minutes
         LW_TRY(lw_teacher_file_check(l->file, c, err, &whole));
         t->missing[c] = !whole;
-        lw_comm_alive(t->job->comm);
+        lw_comm_send_heartbeat(t->job->comm);
     }
     return LW_OK;
 }
@@ -316,7 +316,7 @@ static lw_status load_all(lw_teacher *t, int64_t j, lw_error *err)
     LW_TRY(lw_teacher_file_open(l->path, &l->index, false, err, &l->file));
     for (int64_t c = 0; c < l->index.chunks; c++) {
         bool whole = false;
-        lw_comm_alive(t->job->comm);
+        lw_comm_send_heartbeat(t->job->comm);
         LW_TRY(lw_teacher_file_load(l->file, c, err, &whole));
         if (!whole) {
             return lw_fail(err, LW_ERR_IO,
@@ -364,7 +364,7 @@ static lw_status run_llm(lw_teacher *t, int64_t j, lw_error *err)
     teacher_llm *l = &t->llms[j];
     int64_t count = 0;
     double start_s = lw_now_s();
-    lw_comm_phase(job->comm, "reading the teacher's states of %s", job->llms[j].name);
+    lw_comm_doing(job->comm, "reading the teacher's states of %s", job->llms[j].name);
     lw_status status = job->rank == 0 ? lw_teacher_file_prepare(l->path, &l->index, err) : LW_OK;
     LW_TRY(lw_comm_agree(job->comm, status, err));
     status = lw_teacher_file_open(l->path, &l->index, true, err, &l->file);

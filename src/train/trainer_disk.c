@@ -12,7 +12,7 @@
 
 // While ranks wait for rank 0's disk it sends a heartbeat this often, and at least four times within the deadline of a
 // collective, so that a slow disk is not taken for a dead rank.
-static const double longest_beat_s = 5.0;
+static const double max_heartbeat_s = 5.0;
 static const double retry_pause_s = 0.2;
 static const double slow_disk_s = 30.0; // a longer wait is reported
 
@@ -25,7 +25,7 @@ static lw_flat_state flat_state(const lw_trainer *t)
                            .param = t->host,
                            .adam_m = t->host + n,
                            .adam_v = t->host + 2 * n,
-                           .beat = lw_comm_beat(t->job->comm)};
+                           .heartbeat = lw_comm_heartbeat(t->job->comm)};
 }
 
 lw_status lw_trainer_open_disk(lw_trainer *t, lw_error *err)
@@ -107,12 +107,12 @@ static lw_status settle(lw_trainer *t, lw_error *err)
 {
     enum { BUSY, DONE, FAILED };
     double timeout_s = t->job->config->comm.timeout_s;
-    double beat_s = timeout_s / 4.0 < longest_beat_s ? timeout_s / 4.0 : longest_beat_s;
+    double heartbeat_s = timeout_s / 4.0 < max_heartbeat_s ? timeout_s / 4.0 : max_heartbeat_s;
     double tell_s = lw_now_s() + slow_disk_s;
     int32_t state = BUSY;
     while (state == BUSY) {
         if (t->job->rank == 0) {
-            bool idle = lw_checkpoint_writer_wait(t->writer, beat_s);
+            bool idle = lw_checkpoint_writer_wait(t->writer, heartbeat_s);
             lw_trainer_poll_disk(t);
             state = !idle ? BUSY : t->disk_status == LW_OK ? DONE : FAILED;
             if (!idle && lw_now_s() > tell_s) {
@@ -155,7 +155,7 @@ lw_status lw_trainer_save(lw_trainer *t, bool wait, lw_error *err)
 {
     double start_s = lw_now_s();
     if (t->last_saved != t->state.step) {
-        lw_comm_phase(t->job->comm, "checkpoint of step %lld", (long long)t->state.step);
+        lw_comm_doing(t->job->comm, "checkpoint of step %lld", (long long)t->state.step);
         LW_TRY(settle(t, err));
         if (t->job->rank == 0) {
             lw_status status = copy_state(t, err);
@@ -199,7 +199,7 @@ lw_status lw_trainer_trial(lw_trainer *t, lw_error *err)
                             "shows when the first is written");
         return LW_OK;
     }
-    lw_comm_phase(t->job->comm, "trial write of a checkpoint");
+    lw_comm_doing(t->job->comm, "trial write of a checkpoint");
     if (t->job->rank == 0) {
         t->free_bytes = -1;
         lw_checkpoint_writer_start_trial(t->writer);
@@ -329,7 +329,7 @@ static lw_status load_newest(lw_trainer *t, lw_error *err, bool *found)
                (long long)t->schedule.total_steps);
     }
     free(path);
-    lw_comm_alive(job->comm);
+    lw_comm_send_heartbeat(job->comm);
     LW_TRY(lw_run_dir_resume_metrics(job->run, *found ? t->state.step : 0, err));
     return recall_losses(t, err);
 }
@@ -358,7 +358,7 @@ lw_status lw_trainer_resume(lw_trainer *t, lw_error *err)
     lw_params *p = &job->wire.params;
     int64_t bytes = p->elements * (int64_t)sizeof(float);
     bool found = false;
-    lw_comm_phase(job->comm, "loading a checkpoint");
+    lw_comm_doing(job->comm, "loading a checkpoint");
     lw_status status = job->rank == 0 ? load_newest(t, err, &found) : LW_OK;
     LW_TRY(lw_comm_agree(job->comm, status, err));
     LW_TRY(lw_comm_broadcast(job->comm, 0, &found, sizeof found, err));

@@ -207,7 +207,7 @@ lw_status lw_trainer_step(lw_trainer *t, lw_error *err, int64_t *rows)
     int64_t count;
     set_up_step(t);
     const lw_stage *stage = &t->schedule.stages[t->stage];
-    lw_comm_phase(job->comm, "step %lld", (long long)(t->state.step + 1));
+    lw_comm_doing(job->comm, "step %lld", (long long)(t->state.step + 1));
     lw_schedule_step(&stage->schedule, t->state.step - stage->first_step, &first, &count);
     count_tokens(t, first, count, answer_tokens, rows);
     job->dev->ops->zero(job->dev, (size_t)wire->reduce_elements * sizeof(float), wire->params.grad);

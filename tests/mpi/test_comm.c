@@ -340,13 +340,13 @@ static int run_group(fixture *f, bool hangs)
     lw_comm *group = NULL;
     int64_t value = 1;
     CHECK_OK(f, lw_comm_group(f->comm, f->rank / 2, &f->err, &group));
-    lw_comm_phase(f->comm, "step %d", 7);
+    lw_comm_doing(f->comm, "step %d", 7);
     if (f->rank == f->size - 1 && hangs) {
         sleep(60);
     }
     for (double start_s = lw_now_s(); f->rank == f->size - 1 && lw_now_s() - start_s < 5.0;) {
         usleep(1000);
-        lw_comm_alive(f->comm);
+        lw_comm_send_heartbeat(f->comm);
     }
     CHECK_OK(f, lw_comm_sum_i64(group, &value, 1, &f->err));
     CHECK_OK(f, lw_comm_barrier(f->comm, &f->err));
@@ -395,7 +395,7 @@ int main(int argc, char **argv)
     bool last = f.rank == f.size - 1;
     int result = 0;
     if (impatient) {
-        lw_comm_phase(f.comm, "step %d", 7);
+        lw_comm_doing(f.comm, "step %d", 7);
         if (last) {
             sleep(strcmp(mode, "hang") == 0 ? 60 : 1);
         }

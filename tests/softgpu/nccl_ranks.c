@@ -25,7 +25,7 @@ static bool one_sum(lw_comm *comm, lw_device *dev, float *buffer, float *host, i
         host[i] = value(rank, step, i);
     }
     dev->ops->upload(dev, host, ELEMENTS * sizeof *host, buffer);
-    lw_comm_phase(comm, "step %d", step);
+    lw_comm_doing(comm, "step %d", step);
     lw_status status = lw_comm_all_reduce(comm, buffer, ELEMENTS, err);
     if (status == LW_OK) {
         dev->ops->zero(dev, 0, buffer);
@@ -61,7 +61,7 @@ static lw_status run(lw_comm *comm, const lw_config *config, int steps, lw_error
     LW_TRY(lw_comm_agree(comm, status, err));
     lw_comm_bound_device(comm, dev);
     LW_TRY(lw_comm_agree(comm, dev->ops->alloc(dev, ELEMENTS * sizeof *host, err, &buffer), err));
-    lw_comm_phase(comm, "connecting devices");
+    lw_comm_doing(comm, "connecting devices");
     LW_TRY(lw_comm_attach_device(comm, dev, config->comm.backend, ELEMENTS, err));
     for (int step = 1; step <= steps; step++) {
         right += one_sum(comm, dev, buffer, host, step, err);
