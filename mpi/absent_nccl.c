@@ -1,4 +1,4 @@
-// absent_nccl.c: in place of the NCCL data plane in a build without CUDA.
+// absent_nccl.c: replaces the NCCL data plane in a build without CUDA.
 #include <stdio.h>
 
 #include "comm_nccl.h"

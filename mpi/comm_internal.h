@@ -37,7 +37,7 @@ typedef struct lw_peer { // the last notice from a rank
     double at_s;         // when it came; 0: never
     int64_t sequence;    // collectives that the rank had entered by then
     bool waits;          // the rank waits in one of them
-    bool calls;          // it asked for an answer and has not got one
+    bool asks;           // it asked for an answer and has not got one
     bool unanswered;     // this rank has sent nothing to it since
 } lw_peer;
 
@@ -45,19 +45,19 @@ struct lw_comm {
     MPI_Comm world;      // a duplicate of MPI_COMM_WORLD, for collectives and the point-to-point parts of them
     MPI_Comm watch;      // another duplicate, for the notices of watch.c
     lw_comm *parent;     // borrowed: the communicator that this one is a part of (lw_comm_first); NULL
-    int reported_signal; // the worst that a rank without a part in the work has reported (rank 0), or that this rank has
+    int reported_signal; // the worst that ranks without a part in the work have reported (rank 0), or this rank
     lw_comm *of;         // borrowed: the communicator that this one is a group of (lw_comm_group); NULL
     lw_comm *groups[LW_COMM_GROUPS]; // borrowed: this rank's groups of this communicator
     int group_count;
     int rank, size;
-    int *numbers; // (size) what the ranks are called in messages: their ranks in the whole job
+    int *numbers; // (size): how messages name the ranks: by their ranks in the whole job; NULL: by their own
     int local_rank, local_size;
     char (*hosts)[LW_HOST_BYTES]; // (size)
     lw_agree_record *records;     // (size): allocated at the start, so that agreeing on "out of memory" needs none
     double timeout_s;
-    double yield_s; // how long a wait gives up its core between tests before it starts to sleep
-    char doing[LW_DOING_BYTES];
-    int64_t sequence; // collectives entered so far: the same on all ranks that are at the same place
+    double yield_s;             // how long a wait gives up its core between tests before it starts to sleep
+    char doing[LW_DOING_BYTES]; // what this rank is doing now (lw_comm_doing)
+    int64_t sequence;           // collectives entered so far: the same on all ranks that are at the same place
     // The data plane, while a device is attached (data_plane.c):
     lw_device *dev;                 // borrowed
     void (*abandon)(lw_comm *comm); // gives the data plane up without the other ranks, in a few seconds; NULL
@@ -89,14 +89,15 @@ void lw_comm_abandon_device(lw_comm *comm);
 // MPI_Abort, with a guarantee that it returns to nobody.
 _Noreturn void lw_comm_kill(int exit_code);
 
-// What rank r is called in messages.
+// How messages name rank r.
 int lw_comm_number(const lw_comm *comm, int r);
-// Calls `visit` with every communicator that this rank has beside `comm`: the one that it is a group of, and its groups.
+// Calls `visit` with every communicator that this rank has beside `comm`: the one that it is a group of, and its
+// groups.
 void lw_comm_each_other(lw_comm *comm, void (*visit)(lw_comm *other));
 
 // --- watch.c
 
-// Answers those that wait for this rank in another communicator than the one in which it waits itself.
+// Answers ranks that wait for this one in another communicator than the one in which it waits itself.
 void lw_comm_answer_others(lw_comm *comm);
 
 // Reads and sends notices; a rank that waits calls it now and then. waited_s: since the wait began.

@@ -11,7 +11,7 @@ enum {
     TAG_GATHER = 11,
 };
 
-// Fifty looks a second cost nothing that could be measured, and end the wait soon enough for people.
+// Fifty tests a second have no measurable cost, and end the wait soon enough for people.
 lw_status lw_comm_rendezvous(lw_comm *comm, lw_status mine, bool last, lw_error *err)
 {
     int worst = (int)mine;
@@ -129,7 +129,7 @@ lw_status lw_comm_all_gather(lw_comm *comm, const void *host_data, int64_t bytes
 lw_status lw_comm_gather_v(lw_comm *comm, int root, const void *host_data, int64_t bytes, lw_error *err,
                            void **host_out, int64_t *counts_out)
 {
-    // Every rank learns the total from the root, so that all leave together when the root has no room for it.
+    // The root sends every rank the total, so that all leave together when it has no memory for it.
     bool is_root = comm->rank == root;
     LW_TRY(lw_comm_gather(comm, root, &bytes, sizeof bytes, err, counts_out));
     char *all = NULL;

@@ -1,4 +1,4 @@
-// comm_nccl.c: sums over the GPUs of a job by NCCL. MPI passes the unique id and tells who is missing.
+// comm_nccl.c: sums over the GPUs of a job by NCCL. The unique id and the heartbeats go through MPI.
 #include <cuda_runtime.h>
 #include <pthread.h>
 #include <stdatomic.h>
@@ -15,9 +15,9 @@
 #error "NCCL 2.18 or newer is needed (see INSTALL)"
 #endif
 
-#define ABORT_S 3.0     // for ncclCommAbort, which may hang where the network or a peer does
-#define FAREWELL_S 10.0 // for an orderly end, with nothing under way
-#define ANSWER_S 1.5    // for ranks to say that they are alive
+#define ABORT_S 3.0     // for ncclCommAbort, which may hang when the network or a peer does
+#define FINALIZE_S 10.0 // for an orderly end, with no operation running
+#define ANSWER_S 1.5    // for the answers of the other ranks
 
 struct lw_nccl {
     lw_nccl_functions call;
@@ -25,7 +25,7 @@ struct lw_nccl {
     lw_device *dev;
     ncclComm_t handle;
     cudaEvent_t before; // on the stream, in front of the all-reduce
-    bool arrived;       // `before` is done: this rank waits for the others, no longer for its own GPU
+    bool arrived;       // `before` is done: this rank now waits for the others and no longer for its own GPU
     atomic_bool aborted;
 };
 
@@ -55,7 +55,7 @@ void lw_nccl_abort(lw_nccl *n)
 {
     pthread_t thread;
     if (n->handle == NULL || pthread_create(&thread, NULL, run_abort, n) != 0) {
-        return; // the process ends in a moment, and its GPU work with it
+        return; // the process is about to end, and its GPU work with it
     }
     pthread_detach(thread);
     double start_s = lw_now_s();
@@ -64,7 +64,7 @@ void lw_nccl_abort(lw_nccl *n)
     }
 }
 
-// A rank that finds NCCL broken ends the job: the others would learn of it at their deadline at best.
+// A rank on which NCCL fails ends the job, as the others would notice at their deadline at the earliest.
 static _Noreturn void end_job(lw_nccl *n, const char *what, ncclResult_t code)
 {
     lw_comm *comm = n->comm;
@@ -81,7 +81,7 @@ static _Noreturn void end_job(lw_nccl *n, const char *what, ncclResult_t code)
     lw_comm_abort(comm, LW_ERR_COMM, &err);
 }
 
-// The state of the communicator; ncclInProgress while a call that was made is not through.
+// The state of the communicator; ncclInProgress while an earlier call is not complete.
 static ncclResult_t ask(const lw_nccl *n)
 {
     ncclResult_t state = ncclSuccess;
@@ -89,7 +89,7 @@ static ncclResult_t ask(const lw_nccl *n)
     return asked != ncclSuccess ? asked : state;
 }
 
-// Calls of a non-blocking communicator return before they are through; the next one may not be made until then.
+// Calls of a non-blocking communicator return before they are complete, and the next one must wait for that.
 static void settle(lw_nccl *n, const char *what, ncclResult_t code)
 {
     double start_s = lw_now_s();
@@ -171,10 +171,10 @@ static lw_status poll_reduce(void *context, double waited_s, lw_error *err)
     if (!n->arrived) {
         n->arrived = cudaEventQuery(n->before) == cudaSuccess;
         if (!n->arrived) {
-            (void)cudaGetLastError(); // "not ready" counts as an error there; a real one surfaces at the wait's end
+            (void)cudaGetLastError(); // clears "not ready"; a real error surfaces at the end of the wait
         }
     }
-    // While its own GPU is at work this rank does not wait for others, and does not tell them that it does.
+    // While its own GPU is at work this rank does not wait for others, and so sends no notice that it does.
     if (n->arrived && waited_s > n->comm->yield_s) {
         lw_comm_watch(n->comm, waited_s);
     }
@@ -211,12 +211,12 @@ lw_status lw_nccl_all_reduce(lw_nccl *n, float *buffer, int64_t elements, lw_err
 
 // --- end
 
-// Whether all ranks took leave.
-static bool farewell(lw_nccl *n)
+// Whether all ranks have ended the communicator in order.
+static bool finalize(lw_nccl *n)
 {
     double start_s = lw_now_s();
     ncclResult_t code = n->call.CommFinalize(n->handle);
-    while (code == ncclInProgress && lw_now_s() - start_s < FAREWELL_S) {
+    while (code == ncclInProgress && lw_now_s() - start_s < FINALIZE_S) {
         lw_comm_sleep(1e-3);
         code = ask(n);
     }
@@ -227,12 +227,12 @@ void lw_nccl_destroy(lw_nccl **nccl)
 {
     lw_nccl *n = *nccl;
     *nccl = NULL;
-    if (farewell(n)) {
+    if (finalize(n)) {
         n->call.CommDestroy(n->handle);
     } else {
         lw_nccl_abort(n);
         if (!atomic_load(&n->aborted)) {
-            return; // the thread that hangs in it still reads n
+            return; // the thread that hangs in ncclCommAbort still reads n
         }
     }
     discard(n);

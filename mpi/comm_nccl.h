@@ -9,9 +9,9 @@ typedef struct lw_comm lw_comm;
 typedef struct lw_nccl lw_nccl;
 
 // A NCCL communicator of the ranks of `comm`, each with a GPU of its own (job/rank_device.h refuses two ranks on one),
-// `dev` (both borrowed): the unique id goes by MPI. Non-blocking: every wait polls for asynchronous errors until
+// `dev` (both borrowed): the unique id is broadcast through MPI. Every wait polls for asynchronous errors until
 // comm.timeout_s. LW_ERR_COMM, LW_ERR_MEMORY, LW_ERR_UNSUPPORTED, agreed by all ranks. A failure after NCCL has begun
-// to connect the ranks ends the job, as no other rank could learn of it in time. Collective.
+// to connect the ranks ends the job, as the other ranks could not be informed in time. Collective.
 lw_status lw_nccl_create(lw_comm *comm, lw_device *dev, lw_error *err, lw_nccl **out);
 
 // Sums `buffer` (n) in device memory over all ranks, in place, in the order of the device's stream; returns when it is
@@ -19,11 +19,11 @@ lw_status lw_nccl_create(lw_comm *comm, lw_device *dev, lw_error *err, lw_nccl *
 // that passes, end the job with a message that names the ranks that are missing. Collective.
 lw_status lw_nccl_all_reduce(lw_nccl *nccl, float *buffer, int64_t n, lw_error *err);
 
-void lw_nccl_destroy(
-    lw_nccl **nccl); // an orderly end, or after some seconds without the other ranks an abort. Collective
+// Ends the communicator in order, or aborts it when the other ranks do not follow within some seconds. Collective.
+void lw_nccl_destroy(lw_nccl **nccl);
 
-// Tears the connections down without the other ranks, in a few seconds at most; the object is not to be used again, and
-// not freed: the job is about to end. Local.
+// Tears the connections down without the other ranks, in a few seconds at most. The object may not be used again and
+// is not freed, as the job is about to end. Local.
 void lw_nccl_abort(lw_nccl *nccl);
 
 void lw_nccl_version(char *out, size_t size); // "2.28.3", "not found here ...", "not in this build"

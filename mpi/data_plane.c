@@ -12,7 +12,7 @@ static bool is_device(const lw_device *dev, const char *kind)
 
 // --- attaching one
 
-// What this rank can say and allocate alone.
+// The checks and allocations that need no other rank.
 static lw_status prepare(lw_comm *comm, bool nccl, lw_comm_backend backend, int64_t max_elements, lw_error *err)
 {
     if (backend == LW_COMM_NCCL && !nccl) {
@@ -117,7 +117,7 @@ lw_status lw_comm_all_reduce(lw_comm *comm, float *buffer, int64_t n, lw_error *
         return lw_nccl_all_reduce(comm->nccl, buffer, n, err);
     }
     if (comm->staging == NULL) {
-        LW_TRY(dev->ops->sync(dev, err)); // what is enqueued may still write the buffer
+        LW_TRY(dev->ops->sync(dev, err)); // work that is enqueued may still write the buffer
         return lw_comm_ring_sum(comm, buffer, n, err);
     }
     if (n > comm->staging_elements) {

@@ -7,7 +7,7 @@
 #include "comm_internal.h"
 #include "guard.h"
 
-// What stands for this rank in messages before MPI has said it: "rank 3 on node07", "rank ? on node07".
+// How messages name this rank before MPI knows it: "rank 3 on node07", "rank ? on node07".
 static void name_self(char *out, size_t size)
 {
     char host[LW_HOST_BYTES] = "unknown";
@@ -53,7 +53,7 @@ static lw_status start_mpi(lw_error *err, bool *started)
         return lw_fail(err, LW_ERR_COMM, "MPI could not start; try `mpirun -np 1 hostname` to test the installation");
     }
     *started = true;
-    // Without this an MPI error ends the process inside the library and no check of ours would ever run.
+    // Without this an MPI error ends the process inside the library, and the checks of its return codes are dead code.
     MPI_Comm_set_errhandler(MPI_COMM_WORLD, MPI_ERRORS_RETURN);
     MPI_Comm_set_errhandler(MPI_COMM_SELF, MPI_ERRORS_RETURN);
     return LW_OK;
@@ -84,7 +84,7 @@ static lw_status set_up(lw_comm *comm, MPI_Comm from, lw_error *err)
     LW_TRY(duplicate(comm, from, &comm->world, err));
     LW_TRY(duplicate(comm, from, &comm->watch, err));
     LW_TRY(lw_comm_find_topology(comm, err));
-    // With more ranks than cores, a rank that keeps asking for its turn takes time from one that computes.
+    // With more ranks than cores, a rank that keeps testing takes time from one that computes.
     long cores = sysconf(_SC_NPROCESSORS_ONLN);
     comm->yield_s = comm->local_size > cores ? 0.2e-3 : 5e-3;
     return LW_OK;
@@ -110,7 +110,7 @@ static void tear_down(lw_comm *comm)
     if (comm->watch != MPI_COMM_NULL) {
         MPI_Comm_free(&comm->watch);
     }
-    if (comm->owns_mpi && MPI_Finalize() != MPI_SUCCESS) { // the launcher may take that for a crash
+    if (comm->owns_mpi && MPI_Finalize() != MPI_SUCCESS) { // the launcher may report that as a crash
         lw_comm_print("rank %d on %s: MPI_Finalize failed, after all work was done", comm->rank, lw_comm_host(comm));
     }
     free(comm->hosts);
@@ -135,7 +135,7 @@ lw_status lw_comm_create(const lw_comm_options *options, lw_error *err, lw_comm 
         status = set_up(comm, MPI_COMM_WORLD, err);
     }
     if (status == LW_ERR_MEMORY && comm->size > 1) {
-        lw_comm_abort(comm, status, err); // of this rank alone: the others are on their way
+        lw_comm_abort(comm, status, err); // only this rank failed, and the others will wait for it
     }
     if (status != LW_OK) {
         tear_down(comm);
@@ -146,7 +146,7 @@ lw_status lw_comm_create(const lw_comm_options *options, lw_error *err, lw_comm 
     return status;
 }
 
-// The ranks of `from` in their order, as messages about the part name them.
+// Fills `numbers`: messages about a part of the ranks name them as those about `from` do.
 static lw_status number(const lw_comm *from, lw_comm *comm, lw_error *err)
 {
     MPI_Group part = MPI_GROUP_NULL;
@@ -179,7 +179,7 @@ done:
     return status;
 }
 
-// All ranks of `from` have just met, so that a deadline without names is enough.
+// All ranks of `from` have just agreed, so that a deadline which names no ranks is enough.
 static lw_status split(lw_comm *from, int colour, lw_comm *comm, lw_error *err, bool *member)
 {
     MPI_Comm part = MPI_COMM_NULL;
@@ -196,7 +196,7 @@ static lw_status split(lw_comm *from, int colour, lw_comm *comm, lw_error *err, 
     return status;
 }
 
-// A communicator of those that bring the same colour; *out is NULL for ranks that bring MPI_UNDEFINED.
+// A communicator of the ranks that bring the same colour; *out is NULL for ranks that bring MPI_UNDEFINED.
 static lw_status divide(lw_comm *from, int colour, lw_error *err, lw_comm **out)
 {
     char text[512];
@@ -208,13 +208,14 @@ static lw_status divide(lw_comm *from, int colour, lw_error *err, lw_comm **out)
              "network is stuck, or a rank has just died",
              lw_comm_number(from, from->rank), lw_comm_host(from), from->timeout_s, from->doing);
     *out = NULL;
-    lw_status status = comm == NULL ? lw_fail(err, LW_ERR_MEMORY, "no memory for the communicator")
-                                    : lw_guard_begin(2.0 * from->timeout_s, text, err, &guard); // the agreement's too
+    lw_status status = comm == NULL
+                           ? lw_fail(err, LW_ERR_MEMORY, "no memory for the communicator")
+                           : lw_guard_begin(2.0 * from->timeout_s, text, err, &guard); // covers the agreement too
     status = lw_comm_agree(from, status, err);
     if (status == LW_OK) {
         status = split(from, colour, comm, err, &member);
         if (status != LW_OK) {
-            lw_comm_abort(from, status, err); // of this rank alone: the others are on their way
+            lw_comm_abort(from, status, err); // only this rank failed, and the others will wait for it
         }
     }
     if (status == LW_OK && member) {
@@ -247,7 +248,7 @@ lw_status lw_comm_group(lw_comm *all, int colour, lw_error *err, lw_comm **out)
     return LW_OK;
 }
 
-// A group that ends is nobody's group any more.
+// Removes a group that is being destroyed from the list of its communicator.
 static void leave(lw_comm *comm)
 {
     lw_comm *all = comm->of;
@@ -280,7 +281,7 @@ void lw_comm_destroy(lw_comm **comm)
              "rank %d on %s: MPI did not end within %.1f s (comm.timeout_s), after all work was done", c->rank,
              lw_comm_host(c), c->timeout_s);
     status = lw_guard_begin(c->timeout_s, text, &ignored, &guard);
-    (void)status; // without it, the launcher's time limit is what is left
+    (void)status; // without the guard only the time limit of the launcher ends the wait
     leave(c);
     tear_down(c);
     lw_guard_end(&guard);

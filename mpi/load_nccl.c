@@ -17,7 +17,7 @@ lw_status lw_nccl_load(lw_error *err, lw_nccl_functions *out)
 // NCCL's major version, which its file is named by, has been 2 since 2017.
 static const char library_name[] = "libnccl.so.2";
 
-// The folder of the library that was there at the build (LW_NCCL_DIR) stands in where the loader does not find one.
+// Where the loader finds no library, the folder of the one that was found at the build (LW_NCCL_DIR) is tried.
 static void *open_library(lw_error *err)
 {
     char path[1024];

@@ -25,8 +25,8 @@ typedef struct lw_nccl_functions {
 #undef LW_NCCL_FIELD
 } lw_nccl_functions;
 
-// The library stays loaded to the end of the process. LW_ERR_UNSUPPORTED says what is missing and where it was looked
-// for.
+// The library stays loaded to the end of the process. The text of LW_ERR_UNSUPPORTED names what is missing and where
+// it was searched.
 lw_status lw_nccl_load(lw_error *err, lw_nccl_functions *out);
 
 #endif

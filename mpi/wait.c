@@ -6,7 +6,7 @@
 #include "core/clock.h"
 #include "core/signals.h"
 
-enum { SPIN_TESTS = 200 }; // before the clock is looked at: ranks that run in step meet within these
+enum { SPIN_TESTS = 200 }; // tests before the first look at the clock: ranks in step meet within these
 
 lw_status lw_comm_check(lw_comm *comm, int code, const char *what, lw_error *err)
 {
@@ -42,8 +42,9 @@ void lw_comm_idle(lw_comm *comm, double waited_s, const char *what)
     }
 }
 
-// Three gears: spin (ranks in step meet within microseconds), give up the core between tests (which costs nothing
-// when it is free and lets another rank run when it is not), sleep (ranks that wait for a checkpoint burn nothing).
+// A wait goes through three stages: it spins (ranks in step meet within microseconds), then gives up the core between
+// tests (which costs nothing when the core is free and lets another rank run when it is not), then sleeps (ranks that
+// wait for a checkpoint use no processor time).
 lw_status lw_comm_wait(lw_comm *comm, int count, MPI_Request *requests, const char *what, lw_error *err)
 {
     int done = 0;

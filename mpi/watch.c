@@ -1,7 +1,9 @@
-// Who is missing? A rank that waits tells all others so, by notices, eight times within the deadline; a rank that works
-// answers those who wait for it, as long as it gets on with its work (lw_comm_send_heartbeat). The deadline counts from the last
-// sign of life: a rank that has been silent for so long is dead, stopped, or hangs. Where all give peers and nobody
-// gets anywhere, it is the network or a mistake of ours.
+// watch.c: heartbeats, and which rank is missing.
+//
+// A rank that waits sends notices to all others, eight times within the deadline; a rank that works answers those that
+// wait for it as long as its work advances (lw_comm_send_heartbeat). The deadline counts from the last notice of a
+// rank: one that has been silent for so long is dead, stopped, or hangs. Where all ranks send notices and none makes
+// progress, the cause is the network or a defect of the program.
 #include <math.h>
 #include <stdio.h>
 
@@ -10,8 +12,8 @@
 
 enum { TAG_NOTICE = 21 };
 
-static const double max_heartbeat_s = 5.0;  // so that a long deadline does not make for late news
-static const double read_interval_s = 0.05; // a rank that works looks for notices this often at most
+static const double max_heartbeat_s = 5.0;  // most seconds between notices, so that a long deadline does not delay them
+static const double read_interval_s = 0.05; // least seconds between two looks for notices by a rank that works
 
 static double heartbeat_interval_s(const lw_comm *comm)
 {
@@ -25,8 +27,8 @@ static void send(lw_comm *comm, int to, lw_notice_kind kind, int64_t sequence)
     MPI_Request request;
     lw_notice *notice = &comm->notices[kind];
     *notice = (lw_notice){.kind = kind, .sequence = sequence};
-    // So few bytes are sent eagerly: the buffer is free and the request complete when the call returns, in every MPI
-    // library in use; should one differ, what is sent from here stays valid as long as comm.
+    // MPI libraries send so few bytes eagerly: the request is complete when the call returns. Should one differ, the
+    // buffer stays valid as long as comm.
     if (MPI_Isend(notice, 2, MPI_INT64_T, to, TAG_NOTICE, comm->watch, &request) == MPI_SUCCESS) {
         MPI_Request_free(&request);
     }
@@ -66,7 +68,7 @@ static void take_notice(lw_comm *comm, int from, const lw_notice *notice, double
     s->at_s = now_s;
     s->waits = waits;
     s->sequence = notice->sequence;
-    s->calls = s->calls || notice->kind == LW_NOTICE_ASKING;
+    s->asks = s->asks || notice->kind == LW_NOTICE_ASKING;
     s->unanswered = waits;
 }
 
@@ -85,14 +87,14 @@ static void read_notices(lw_comm *comm, double now_s)
     }
 }
 
-// Whether somebody calls, or is heard to wait while this rank has not yet said that it waits too.
+// Whether some rank asks for an answer, or waits and has not yet been sent that this rank waits too.
 static bool is_asked(lw_comm *comm)
 {
     bool asked = false;
     for (int r = 0; r < comm->size; r++) {
         lw_peer *s = &comm->peers[r];
-        asked = asked || s->calls || (s->unanswered && !comm->announced);
-        s->calls = false;
+        asked = asked || s->asks || (s->unanswered && !comm->announced);
+        s->asks = false;
         s->unanswered = false;
     }
     return asked;
@@ -132,8 +134,8 @@ static void answer(lw_comm *comm)
     bool due = now_s - comm->sent_s > heartbeat_interval_s(comm) / 2.0;
     for (int r = 0; r < comm->size; r++) {
         lw_peer *s = &comm->peers[r];
-        if ((s->waits && due) || s->calls) {
-            s->calls = false;
+        if ((s->waits && due) || s->asks) {
+            s->asks = false;
             comm->sent_s = now_s;
             send_notice(comm, r, LW_NOTICE_WORKING);
         }
@@ -181,7 +183,7 @@ lw_heartbeat lw_comm_heartbeat(lw_comm *comm)
     return (lw_heartbeat){.report = send_heartbeat, .context = comm};
 }
 
-// --- who is silent
+// --- silent ranks
 
 bool lw_comm_is_overdue(const lw_comm *comm, double waited_s)
 {
@@ -195,7 +197,7 @@ bool lw_comm_is_overdue(const lw_comm *comm, double waited_s)
     return now_s - fmax(comm->progress_s, start_s) > comm->timeout_s;
 }
 
-// Those without a sign of life since then: "rank 1 on node07, rank 3 on node08 and 2 more". Returns their number.
+// Lists the ranks without a notice since then: "rank 1 on node07, rank 3 on node08 and 2 more". Returns their number.
 static int list_silent(const lw_comm *comm, double since_s, char *out, size_t size)
 {
     int silent = 0;
@@ -218,7 +220,8 @@ static int list_silent(const lw_comm *comm, double since_s, char *out, size_t si
     return silent;
 }
 
-// The lowest of those that wait speaks and ends the job; the rest are gone before they would say the same again.
+// The lowest of the waiting ranks prints the message and ends the job; the others give it time, so that they are gone
+// before they would print the same.
 static void let_lower_rank_print(const lw_comm *comm, double since_s)
 {
     for (int r = 0; r < comm->rank; r++) {
@@ -229,8 +232,8 @@ static void let_lower_rank_print(const lw_comm *comm, double since_s)
     }
 }
 
-// Asks all ranks for a sign of life, and gives them wait_s for it.
-static int call_all(lw_comm *comm, double wait_s, char *out, size_t size)
+// Asks all ranks to answer, and waits wait_s for that.
+static int ask_all(lw_comm *comm, double wait_s, char *out, size_t size)
 {
     double start_s = lw_now_s();
     double now_s = start_s;
@@ -252,20 +255,20 @@ static int call_all(lw_comm *comm, double wait_s, char *out, size_t size)
 int lw_comm_silent_ranks(lw_comm *comm, double wait_s, char *out, size_t size)
 {
     double start_s = lw_now_s();
-    int silent = call_all(comm, wait_s, out, size);
+    int silent = ask_all(comm, wait_s, out, size);
     let_lower_rank_print(comm, start_s);
     return silent;
 }
 
 void lw_comm_report_termination(lw_comm *comm, double waited_s, const char *what)
 {
-    static const double answer_s = 0.3; // a launcher that ends a job may leave a second between SIGTERM and SIGKILL
+    static const double answer_s = 0.3; // a launcher may leave one second between SIGTERM and SIGKILL
     char silent[512];
     if (comm->termination_reported) {
         return;
     }
     comm->termination_reported = true;
-    if (call_all(comm, answer_s, silent, sizeof silent) > 0 && !comm->another_ends_job) {
+    if (ask_all(comm, answer_s, silent, sizeof silent) > 0 && !comm->another_ends_job) {
         lw_comm_print(
             "rank %d on %s: SIGTERM after %.1f s of waiting in phase \"%s\" (%s) for %s, without a sign of life: "
             "it died, or is busy",
@@ -276,8 +279,8 @@ void lw_comm_report_termination(lw_comm *comm, double waited_s, const char *what
 void lw_comm_missed_deadline(lw_comm *comm, double waited_s, const char *what)
 {
     char missing[512];
-    // One that fell silent a little later than another is missing too. All this is as of now: a launcher that ends the
-    // job wakes stopped ranks.
+    // A rank that fell silent a little later than another is missing too. The list is made before anything is printed,
+    // as a launcher that ends the job wakes stopped ranks.
     double since_s = lw_now_s() - 0.75 * comm->timeout_s;
     int count = list_silent(comm, since_s, missing, sizeof missing);
     let_lower_rank_print(comm, since_s);

@@ -66,7 +66,7 @@ bool lw_key_suggest(const char *wrong, char *out, size_t size)
         consider(wrong, "models", strlen("models"), out, size, &nearest);
         consider(wrong, "phases", strlen("phases"), out, size, &nearest);
     }
-    // The right name in the wrong group ("epochs", "run.seed") says more than a word of similar letters.
+    // The right name in the wrong group ("epochs", "run.seed") is a better guess than a word of similar letters.
     for (int i = 0; i < lw_key_count() && (out[0] == '\0' || nearest > 1); i++) {
         if (strcmp(lw_key_last_part(wrong), lw_key_last_part(lw_key_at(i)->path)) == 0) {
             snprintf(out, size, "%s", lw_key_at(i)->path);

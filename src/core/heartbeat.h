@@ -1,7 +1,7 @@
-// heartbeat.h: a sign of life from work that may take long while others wait for it.
+// heartbeat.h: how work that may take long reports that it advances, while other ranks wait for it.
 //
-// Told at every bit of progress (a layer, a token, a block of a file), by the thread that works and by nothing that
-// goes on by itself, as a timer does: work that hangs falls silent.
+// A report is made at every bit of progress (a layer, a token, a block of a file), by the thread that does the work. It
+// never comes from something that runs by itself, as a timer does, so that work that hangs falls silent.
 #ifndef LW_HEARTBEAT_H
 #define LW_HEARTBEAT_H
 
