@@ -52,9 +52,10 @@ lw_status lw_dataset_parse_row(const char *where, const char *text, size_t bytes
 // Calls `row` for every line of a file that is not blank, until the data set is full.
 lw_status lw_dataset_read_lines(const char *path, lw_dataset_row *row, lw_dataset_builder *builder, lw_error *err);
 
-lw_status lw_dataset_read_jsonl(const char *path, lw_dataset_builder *builder, lw_error *err);
-lw_status lw_dataset_read_squad(const char *path, lw_dataset_builder *builder, lw_error *err);
-lw_status lw_dataset_read_hotpot(const char *path, lw_dataset_builder *builder, lw_error *err);
-lw_status lw_dataset_read_text(const char *path, lw_dataset_builder *builder, lw_error *err);
+// lw_dataset_read_jsonl and so on: the reader of each format.
+typedef lw_status lw_dataset_reader(const char *path, lw_dataset_builder *builder, lw_error *err);
+#define LW_DATASET_READER(constant, word) lw_dataset_reader lw_dataset_read_##word;
+LW_DATA_FORMATS(LW_DATASET_READER)
+#undef LW_DATASET_READER
 
 #endif

@@ -35,6 +35,9 @@ lw_data_source lw_data_source_of(const lw_config *config, const char *path, int6
                             .repeated = config->loss.reconstruct_share};
 }
 
+#define READER(constant, word) [constant] = lw_dataset_read_##word,
+static lw_dataset_reader *const readers[] = {LW_DATA_FORMATS(READER)};
+
 lw_status lw_dataset_read(const lw_data_source *source, lw_error *err, lw_dataset *out)
 {
     const char *path = source->path;
@@ -42,13 +45,7 @@ lw_status lw_dataset_read(const lw_data_source *source, lw_error *err, lw_datase
         return lw_fail(err, LW_ERR_CONFIG, "no data file: set data.train (and data.eval to evaluate)");
     }
     lw_dataset_builder builder = {.source = source, .set.heartbeat = source->heartbeat};
-    lw_status status = LW_ERR_INTERNAL;
-    switch (source->format) {
-    case LW_DATA_JSONL: status = lw_dataset_read_jsonl(path, &builder, err); break;
-    case LW_DATA_SQUAD: status = lw_dataset_read_squad(path, &builder, err); break;
-    case LW_DATA_HOTPOT: status = lw_dataset_read_hotpot(path, &builder, err); break;
-    case LW_DATA_TEXT: status = lw_dataset_read_text(path, &builder, err); break;
-    }
+    lw_status status = readers[source->format](path, &builder, err);
     if (status == LW_OK && builder.set.count == 0) {
         status = builder.set.bad_rows == 0
                      ? lw_fail(err, LW_ERR_CONFIG, "%s: no samples: is it the right file?", path)
