@@ -242,10 +242,19 @@ static lw_pass_limits limits_of(const receiver *r)
     return l;
 }
 
-static lw_status layout(receiver *r, reader *m, const lw_pass_limits *limits, lw_arena *arena, lw_error *err)
+typedef struct reader_place {
+    receiver *r;
+    reader *m;
+    const lw_pass_limits *limits;
+} reader_place;
+
+static lw_status layout(void *context, lw_arena *arena, lw_error *err)
 {
-    lw_job *job = &r->endpoint.job;
-    m->z = LW_TAKE(arena, limits->prefix_rows * r->wires.d_z, float);
+    const reader_place *p = context;
+    reader *m = p->m;
+    const lw_pass_limits *limits = p->limits;
+    const lw_job *job = &p->r->endpoint.job;
+    m->z = LW_TAKE(arena, limits->prefix_rows * p->r->wires.d_z, float);
     lw_adapter_layout(arena, &m->adapter, limits->prefix_rows, 0, &m->soft);
     return lw_generator_layout(arena, job->dev, &m->llm->config, limits, job->config->eval.max_new_tokens, err,
                                &m->generator);
@@ -255,7 +264,6 @@ static lw_status load_reader(receiver *r, reader *m, const lw_pass_limits *limit
 {
     lw_job *job = &r->endpoint.job;
     const lw_config *c = job->config;
-    lw_arena arena = lw_arena_measure();
     lw_decoder_options options = {.max_positions = limits->max_len};
     LW_TRY(lw_decoder_load(job->dev, m->llm->path, &options, err, &m->llm->decoder));
     m->llm->weights_hash = lw_decoder_fingerprint(m->llm->decoder);
@@ -268,10 +276,7 @@ static lw_status load_reader(receiver *r, reader *m, const lw_pass_limits *limit
     }
     m->adapter.scale = c->adapter.embedding_scale ? lw_decoder_embedding_rms(m->llm->decoder) : 1.0F;
     LW_TRY(lw_endpoint_load(&r->endpoint, &m->params, err, &m->params_memory));
-    LW_TRY(layout(r, m, limits, &arena, err));
-    LW_TRY(lw_arena_alloc(job->dev, &arena, "work space of a model", err, &m->memory));
-    arena = m->memory;
-    LW_TRY(layout(r, m, limits, &arena, err));
+    LW_TRY(lw_arena_place(job->dev, "work space of a model", layout, &(reader_place){r, m, limits}, err, &m->memory));
     return lw_generator_start(&m->generator, m->llm->decoder, err);
 }
 

@@ -248,7 +248,6 @@ static lw_status start(lw_bench *b, const lw_bench_samples *samples, lw_arena *m
     const lw_hf_config *own[LW_MAX_MODELS];
     lw_decoder *decoders[LW_MAX_MODELS];
     lw_step_limits limits;
-    lw_arena arena = lw_arena_measure();
     b->batch = calloc((size_t)b->share, sizeof *b->batch);
     if (b->batch == NULL) {
         return lw_fail(err, LW_ERR_MEMORY, "no memory for %lld samples", (long long)b->share);
@@ -259,10 +258,7 @@ static lw_status start(lw_bench *b, const lw_bench_samples *samples, lw_arena *m
     lw_job_decoders(job, decoders);
     LW_TRY(lw_step_limits_of(job->config, samples->list, samples->count, b->micro, 1, err, &limits));
     lw_job_own_configs(job, own);
-    LW_TRY(lw_step_layout(&arena, job->dev, &job->wire, own, &limits, err, &b->step));
-    LW_TRY(lw_arena_alloc(job->dev, &arena, "work space of a step", err, memory));
-    arena = *memory;
-    LW_TRY(lw_step_layout(&arena, job->dev, &job->wire, own, &limits, err, &b->step));
+    LW_TRY(lw_step_place(job->dev, "work space of a step", &job->wire, own, &limits, err, &b->step, memory));
     b->spec = lw_step_spec_of(job->config);
     b->spec.loss = (lw_step_loss){0};
     return lw_step_start(&b->step, &job->wire, decoders, err);

@@ -186,20 +186,29 @@ static lw_status load_encoder(sender *s, int64_t longest, lw_error *err)
     return lw_endpoint_load(&s->endpoint, &job->wire.params, err, &job->wire_memory);
 }
 
+typedef struct encoder_place {
+    sender *s;
+    const lw_encoder_limits *limits;
+} encoder_place;
+
+static lw_status layout(void *context, lw_arena *arena, lw_error *err)
+{
+    const encoder_place *p = context;
+    const lw_job *job = &p->s->endpoint.job;
+    lw_encoder_buffers_free(&p->s->buffers);
+    return lw_encoder_layout(arena, job->dev, &job->wire.params, &job->wire.encoder, LW_PASS_INFER, p->limits, err,
+                             &p->s->buffers);
+}
+
 static lw_status open_encoder(sender *s, lw_error *err)
 {
     lw_job *job = &s->endpoint.job;
-    const lw_encoder *e = &job->wire.encoder;
     s->chunk = job->config->eval.batch < s->lines.count ? job->config->eval.batch : s->lines.count;
     lw_encoder_limits limits = limits_of(s);
-    lw_arena arena = lw_arena_measure();
     LW_TRY(load_encoder(s, limits.max_tokens, err));
-    LW_TRY(lw_encoder_layout(&arena, job->dev, &job->wire.params, e, LW_PASS_INFER, &limits, err, &s->buffers));
-    lw_encoder_buffers_free(&s->buffers);
-    LW_TRY(lw_arena_alloc(job->dev, &arena, "work space of the encoder", err, &s->memory));
-    arena = s->memory;
-    LW_TRY(lw_encoder_layout(&arena, job->dev, &job->wire.params, e, LW_PASS_INFER, &limits, err, &s->buffers));
-    LW_TRY(lw_encoder_buffers_start(job->dev, e, &s->buffers, err));
+    LW_TRY(
+        lw_arena_place(job->dev, "work space of the encoder", layout, &(encoder_place){s, &limits}, err, &s->memory));
+    LW_TRY(lw_encoder_buffers_start(job->dev, &job->wire.encoder, &s->buffers, err));
     LW_TRY(lw_encoder_batch_create(&limits, &s->buffers.on, err, &s->batch));
     size_t rows = (size_t)s->out.z_start[s->out.count];
     s->z = malloc((size_t)(limits.latents * s->out.d_z) * sizeof *s->z);

@@ -101,15 +101,6 @@ static lw_status report(const lw_job *job, const lw_eval *eval, const lw_eval_re
     return show(job, result, &against, checkpoint, a, err);
 }
 
-static lw_status open_workspace(lw_job *job, lw_error *err, lw_eval **eval, lw_arena *out)
-{
-    lw_arena arena = lw_arena_measure();
-    LW_TRY(lw_eval_layout(&arena, job, err, eval));
-    LW_TRY(lw_arena_alloc(job->dev, &arena, "work space of an evaluation", err, out));
-    arena = *out;
-    return lw_eval_layout(&arena, job, err, eval);
-}
-
 static lw_status evaluate(lw_job *job, const arguments *a, lw_error *err)
 {
     lw_eval *eval = NULL;
@@ -126,7 +117,7 @@ static lw_status evaluate(lw_job *job, const arguments *a, lw_error *err)
     LW_TRY_GOTO(lw_grid_choice(job, err));
     LW_TRY_GOTO(lw_job_open(job, LW_JOB_EVAL, err));
     LW_TRY_GOTO(load(job, path, err));
-    status = open_workspace(job, err, &eval, &workspace);
+    status = lw_eval_place(job, err, &eval, &workspace);
     if (status == LW_OK && other != NULL) { // before hours of work that could not be compared
         status = lw_predictions_match(job, eval, other, err);
     }
@@ -209,7 +200,7 @@ static lw_status check_gates(lw_job *job, const arguments *a, lw_error *err)
     LW_TRY_GOTO(lw_grid_choice(job, err));
     LW_TRY_GOTO(lw_job_open(job, LW_JOB_EVAL | LW_JOB_TRAIN, err));
     LW_TRY_GOTO(load_newest(job, a, err, &path));
-    LW_TRY_GOTO(lw_comm_agree(job->comm, open_workspace(job, err, &eval, &workspace), err));
+    LW_TRY_GOTO(lw_comm_agree(job->comm, lw_eval_place(job, err, &eval, &workspace), err));
     LW_TRY_GOTO(lw_gates_run(job, eval, err, &gates));
     status = lw_comm_agree(job->comm, job->rank == 0 ? report_gates(&gates, a->json, err) : LW_OK, err);
 done:

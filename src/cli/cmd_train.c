@@ -78,30 +78,44 @@ static lw_status write_config(lw_job *job, lw_error *err)
     return status;
 }
 
-// Allocates all device memory besides weights and parameters. Training steps and evaluations use it in turn.
-static lw_status open_workspace(lw_job *job, lw_trainer *t, lw_eval **eval, lw_error *err, lw_arena *out)
+typedef struct workspace_place {
+    lw_job *job;
+    lw_trainer *trainer;
+    lw_eval **eval;
+} workspace_place;
+
+static void log_prediction(const lw_job *job, size_t workspace_bytes)
 {
-    lw_arena arena = lw_arena_measure();
-    lw_arena_mark start = lw_arena_save(&arena);
-    LW_TRY(lw_trainer_layout(&arena, t, err));
-    if (job->eval.count > 0) {
-        lw_arena_rewind(&arena, start);
-        LW_TRY(lw_eval_layout(&arena, job, err, eval));
-    }
-    size_t predicted = job->frozen_bytes + job->wire_memory.size_bytes + arena.high_water_bytes;
+    size_t predicted = job->frozen_bytes + job->wire_memory.size_bytes + workspace_bytes;
     lw_log(job->run,
            "predicted device memory per rank: %.1f MiB (frozen weights %.1f, trainables and optimizer %.1f, "
            "activations %.1f)",
            (double)predicted / LW_MIB, (double)job->frozen_bytes / LW_MIB, (double)job->wire_memory.size_bytes / LW_MIB,
-           (double)arena.high_water_bytes / LW_MIB);
-    LW_TRY(lw_arena_alloc(job->dev, &arena, "work space of a step", err, out));
-    lw_log(job->run, "allocated device memory per rank: %.1f MiB", (double)job->dev->allocated_bytes / LW_MIB);
-    arena = *out;
-    LW_TRY(lw_trainer_layout(&arena, t, err));
-    if (job->eval.count > 0) {
-        lw_arena_rewind(&arena, start);
-        LW_TRY(lw_eval_layout(&arena, job, err, eval));
+           (double)workspace_bytes / LW_MIB);
+}
+
+// Training steps and evaluations use the memory in turn.
+static lw_status layout(void *context, lw_arena *arena, lw_error *err)
+{
+    const workspace_place *p = context;
+    lw_arena_mark start = lw_arena_save(arena);
+    LW_TRY(lw_trainer_layout(arena, p->trainer, err));
+    if (p->job->eval.count > 0) {
+        lw_arena_rewind(arena, start);
+        LW_TRY(lw_eval_layout(arena, p->job, err, p->eval));
     }
+    if (arena->base == NULL) { // measured: the log says what was asked for before an allocation that may fail
+        log_prediction(p->job, arena->high_water_bytes);
+    }
+    return LW_OK;
+}
+
+// Allocates all device memory besides weights and parameters.
+static lw_status open_workspace(lw_job *job, lw_trainer *t, lw_eval **eval, lw_error *err, lw_arena *out)
+{
+    workspace_place p = {.job = job, .trainer = t, .eval = eval};
+    LW_TRY(lw_arena_place(job->dev, "work space of a step", layout, &p, err, out));
+    lw_log(job->run, "allocated device memory per rank: %.1f MiB", (double)job->dev->allocated_bytes / LW_MIB);
     return LW_OK;
 }
 

@@ -88,9 +88,16 @@ lw_status lw_endpoint_same_model(const lw_endpoint *e, const lw_checkpoint_model
     return lw_fail(err, LW_ERR_CONFIG, "the checkpoint was trained without a model \"%s\"", loaded->name);
 }
 
+static lw_status layout(void *context, lw_arena *arena, lw_error *err)
+{
+    (void)err;
+    lw_params *params = context;
+    params->param = LW_TAKE(arena, params->elements, float);
+    return LW_OK;
+}
+
 lw_status lw_endpoint_load(lw_endpoint *e, lw_params *params, lw_error *err, lw_arena *memory)
 {
-    lw_arena arena = lw_arena_measure();
     LW_TRY(lw_params_place(params, err));
     size_t bytes = (size_t)params->elements * sizeof(float);
     float *host = malloc(bytes);
@@ -99,12 +106,9 @@ lw_status lw_endpoint_load(lw_endpoint *e, lw_params *params, lw_error *err, lw_
     }
     lw_status status = lw_checkpoint_part_load(e->state, params, err, host);
     if (status == LW_OK) {
-        params->param = LW_TAKE(&arena, params->elements, float);
-        status = lw_arena_alloc(e->job.dev, &arena, "parameters", err, memory);
+        status = lw_arena_place(e->job.dev, "parameters", layout, params, err, memory);
     }
     if (status == LW_OK) {
-        arena = *memory;
-        params->param = LW_TAKE(&arena, params->elements, float);
         e->job.dev->ops->upload(e->job.dev, host, bytes, params->param);
         status = e->job.dev->ops->sync(e->job.dev, err);
     }

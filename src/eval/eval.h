@@ -67,6 +67,8 @@ bool lw_eval_in_training(const lw_config *config);
 // Takes the buffers of an evaluation of job->eval from the arena, which measures or places them. *eval is made at the
 // first call; the caller owns it.
 lw_status lw_eval_layout(lw_arena *arena, lw_job *job, lw_error *err, lw_eval **eval);
+// The same in device memory of its own: the caller frees *memory after the evaluation. Local.
+lw_status lw_eval_place(lw_job *job, lw_error *err, lw_eval **eval, lw_arena *memory);
 void lw_eval_destroy(lw_eval **eval);
 
 // Bytes in LLM j's part of the buffers: logits, and keys and values of generation. Local.

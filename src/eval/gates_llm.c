@@ -44,8 +44,9 @@ static lw_pass_limits limits_of(llm_check *l)
     return limits;
 }
 
-static lw_status layout(llm_check *l, lw_arena *arena, lw_error *err)
+static lw_status layout(void *context, lw_arena *arena, lw_error *err)
 {
+    llm_check *l = context;
     lw_job *job = l->job;
     const lw_hf_config *config = &l->config;
     lw_pass_limits limits = limits_of(l);
@@ -84,11 +85,7 @@ static lw_status open_check(lw_job *job, int64_t j, lw_error *err, llm_check *l)
     *l = (llm_check){.job = job, .j = j, .count = lw_min_i64(job->eval.count, MOST)};
     l->config = job->llms[j].config;
     l->config.eos_count = 0;
-    lw_arena arena = lw_arena_measure();
-    LW_TRY(layout(l, &arena, err));
-    LW_TRY(lw_arena_alloc(job->dev, &arena, "work space of a gate", err, &l->memory));
-    arena = l->memory;
-    LW_TRY(layout(l, &arena, err));
+    LW_TRY(lw_arena_place(job->dev, "work space of a gate", layout, l, err, &l->memory));
     LW_TRY(lw_generator_start(&l->g, job->llms[j].decoder, err));
     return embed_prompts(l, err);
 }

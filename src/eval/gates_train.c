@@ -25,19 +25,12 @@ typedef struct step_context {
     double nll[LW_MAX_MODELS]; // per answer token, of the last step
 } step_context;
 
-static lw_status layout(step_context *c, lw_arena *arena, lw_error *err)
-{
-    const lw_hf_config *configs[LW_MAX_MODELS];
-    lw_step_limits limits;
-    lw_job_own_configs(c->job, configs);
-    LW_TRY(lw_step_limits_of(c->job->config, c->samples, c->count, c->micro, 1, err, &limits));
-    return lw_step_layout(arena, c->job->dev, &c->job->wire, configs, &limits, err, &c->step);
-}
-
 static lw_status open_context(lw_job *job, const lw_corpus *corpus, lw_error *err, step_context *c)
 {
     const lw_config *config = job->config;
+    const lw_hf_config *configs[LW_MAX_MODELS];
     lw_decoder *decoders[LW_MAX_MODELS];
+    lw_step_limits limits;
     int64_t count = lw_min_i64(corpus->count, LW_GATE_ITEMS);
     int64_t share = config->batch.per_rank > 0 ? config->batch.per_rank : config->batch.global;
     int64_t micro = config->batch.micro > 0 ? config->batch.micro : share;
@@ -46,11 +39,10 @@ static lw_status open_context(lw_job *job, const lw_corpus *corpus, lw_error *er
         c->batch[i] = &corpus->samples[i];
     }
     lw_job_decoders(job, decoders);
-    lw_arena arena = lw_arena_measure();
-    LW_TRY(layout(c, &arena, err));
-    LW_TRY(lw_arena_alloc(job->dev, &arena, "work space of a gate's steps", err, &c->memory));
-    arena = c->memory;
-    LW_TRY(layout(c, &arena, err));
+    lw_job_own_configs(job, configs);
+    LW_TRY(lw_step_limits_of(config, c->samples, c->count, c->micro, 1, err, &limits));
+    LW_TRY(lw_step_place(job->dev, "work space of a gate's steps", &job->wire, configs, &limits, err, &c->step,
+                         &c->memory));
     c->spec = lw_step_spec_of(config);
     c->spec.loss = (lw_step_loss){0};
     return lw_step_start(&c->step, &job->wire, decoders, err);
@@ -221,19 +213,11 @@ static lw_status measure(lw_job *job, int64_t count, int64_t items, lw_error *er
     lw_corpus eval_data = job->eval;
     lw_eval *eval = NULL;
     lw_arena memory = {0};
-    lw_arena arena = lw_arena_measure();
     lw_signal signal = LW_SIGNAL_NONE;
     job->eval = *lw_job_answers(job);
     lw_eval_task task = {.samples = count, .systems = {{.mode = LW_EVAL_LATENT}}, .system_count = 1, .generate = true};
-    lw_status status = lw_eval_layout(&arena, job, err, &eval);
-    if (status == LW_OK) {
-        status = lw_arena_alloc(job->dev, &arena, "work space of an evaluation", err, &memory);
-    }
-    if (status == LW_OK) {
-        arena = memory;
-        status = lw_eval_layout(&arena, job, err, &eval);
-    }
-    LW_TRY_GOTO(lw_comm_agree(job->comm, status, err));
+    lw_status status = LW_OK;
+    LW_TRY_GOTO(lw_comm_agree(job->comm, lw_eval_place(job, err, &eval, &memory), err));
     status = lw_eval_run_task(job, eval, &task, err, &signal);
     LW_TRY_GOTO(lw_job_stopped(job, status, "during the overfit gate", err));
     *f1 = lowest_f1(job, eval, items);

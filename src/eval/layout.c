@@ -195,6 +195,22 @@ lw_status lw_eval_layout(lw_arena *arena, lw_job *job, lw_error *err, lw_eval **
     return LW_OK;
 }
 
+typedef struct eval_place {
+    lw_job *job;
+    lw_eval **eval;
+} eval_place;
+
+static lw_status layout(void *context, lw_arena *arena, lw_error *err)
+{
+    const eval_place *p = context;
+    return lw_eval_layout(arena, p->job, err, p->eval);
+}
+
+lw_status lw_eval_place(lw_job *job, lw_error *err, lw_eval **eval, lw_arena *memory)
+{
+    return lw_arena_place(job->dev, "work space of an evaluation", layout, &(eval_place){job, eval}, err, memory);
+}
+
 lw_eval_part lw_eval_part_bytes(const lw_eval *e, int64_t j)
 {
     const lw_generator *g = &e->generators[j];

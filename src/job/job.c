@@ -233,14 +233,17 @@ static lw_status share_facts(lw_job *job, lw_error *err)
     return LW_OK;
 }
 
+static lw_status layout_wire(void *wire, lw_arena *arena, lw_error *err)
+{
+    (void)err;
+    lw_wire_layout(arena, true, wire);
+    return LW_OK;
+}
+
 static lw_status open_wire(lw_job *job, lw_error *err)
 {
     const lw_config *c = job->config;
-    lw_arena arena = lw_arena_measure();
-    lw_wire_layout(&arena, true, &job->wire);
-    LW_TRY(lw_arena_alloc(job->dev, &arena, "trainable parameters", err, &job->wire_memory));
-    arena = job->wire_memory;
-    lw_wire_layout(&arena, true, &job->wire);
+    LW_TRY(lw_arena_place(job->dev, "trainable parameters", layout_wire, &job->wire, err, &job->wire_memory));
     for (int64_t j = 0; j < job->llm_count; j++) {
         lw_wire_set_embedding_rms(&job->wire, j, c->adapter.embedding_scale ? job->llms[j].embedding_rms : 1.0F);
     }

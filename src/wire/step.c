@@ -33,6 +33,27 @@ lw_status lw_step_layout(lw_arena *arena, lw_device *dev, const lw_wire *wire, c
     return LW_OK;
 }
 
+typedef struct step_place {
+    lw_device *dev;
+    const lw_wire *wire;
+    const lw_hf_config *const *configs;
+    const lw_step_limits *limits;
+    lw_step *step;
+} step_place;
+
+static lw_status layout(void *context, lw_arena *arena, lw_error *err)
+{
+    const step_place *p = context;
+    return lw_step_layout(arena, p->dev, p->wire, p->configs, p->limits, err, p->step);
+}
+
+lw_status lw_step_place(lw_device *dev, const char *what, const lw_wire *wire, const lw_hf_config *const *configs,
+                        const lw_step_limits *limits, lw_error *err, lw_step *step, lw_arena *memory)
+{
+    step_place p = {.dev = dev, .wire = wire, .configs = configs, .limits = limits, .step = step};
+    return lw_arena_place(dev, what, layout, &p, err, memory);
+}
+
 // Host memory for the most states that one upload takes.
 static lw_status make_staging(lw_step *step, lw_error *err)
 {

@@ -109,6 +109,9 @@ void lw_step_limits_join(lw_step_limits *into, const lw_step_limits *other);
 // weights. Frees what an earlier call left.
 lw_status lw_step_layout(lw_arena *arena, lw_device *dev, const lw_wire *wire, const lw_hf_config *const *configs,
                          const lw_step_limits *limits, lw_error *err, lw_step *step);
+// The same in device memory of its own, which `what` names in messages; the caller frees *memory after the step.
+lw_status lw_step_place(lw_device *dev, const char *what, const lw_wire *wire, const lw_hf_config *const *configs,
+                        const lw_step_limits *limits, lw_error *err, lw_step *step, lw_arena *memory);
 // Once the memory is there: decoders[j] are borrowed; NULL where configs[j] was.
 lw_status lw_step_start(lw_step *step, lw_wire *wire, lw_decoder *const *decoders, lw_error *err);
 // When other work has used the step's memory: puts back what a step expects to find there. Allocates nothing.
