@@ -24,7 +24,7 @@ typedef struct lw_bert_options {
 lw_status lw_bert_load(lw_device *dev, const char *dir, const lw_bert_options *options, lw_error *err, lw_bert **out);
 void lw_bert_destroy(lw_bert **bert);
 
-const lw_bert_config *lw_bert_shapes(const lw_bert *bert); // of the layers that were loaded
+const lw_bert_config *lw_bert_shapes(const lw_bert *bert); // of the layers that were loaded. For tests
 uint64_t lw_bert_fingerprint(const lw_bert *bert);         // XXH3 of the weights as they are in the files
 lw_frozen_figures lw_bert_load_figures(const lw_bert *bert);
 
