@@ -21,7 +21,7 @@
 lw_status lw_prompt_source(const lw_config *config, const lw_sample *sample, lw_error *err, char **out,
                            int64_t *out_bytes, bool *out_cut);
 
-// The full text prompt of the `text` mode: context part, question part, anchor. The caller frees *out.
+// The full text prompt of the `text` mode: context part, question part, anchor. The caller frees *out. For tests.
 lw_status lw_prompt_text(const lw_config *config, const lw_sample *sample, lw_error *err, char **out);
 
 // The same with only the first `context_bytes` bytes of the context. The caller frees *out.

@@ -17,7 +17,7 @@ typedef struct lw_score {
 } lw_score;
 
 // Normalised text, words with one space between them. Bytes that are not UTF-8 count as U+FFFD. malloc'd, with a NUL
-// after its *out_bytes bytes (it holds others only where the text did). LW_ERR_MEMORY.
+// after its *out_bytes bytes (it holds others only where the text did). LW_ERR_MEMORY. For tests.
 lw_status lw_score_normalize(const char *text, size_t bytes, lw_error *err, char **out, size_t *out_bytes);
 
 // `prediction` (bytes long) against answer_count gold answers. No gold answer scores 0.

@@ -258,7 +258,8 @@ static lw_status caseless_literal(lw_translation *t)
     return copy(t, 1);
 }
 
-lw_status lw_regex_translate(const char *where, const char *pattern, lw_error *err, lw_text_buffer *out)
+// Rewrites an Oniguruma pattern for PCRE2 with UTF, UCP and MULTILINE so that it matches the same text, or refuses it.
+static lw_status translate(const char *where, const char *pattern, lw_error *err, lw_text_buffer *out)
 {
     lw_translation t = {.where = where, .pattern = pattern, .len = strlen(pattern), .err = err, .out = out};
     if (t.len > MAX_PATTERN_BYTES) {
@@ -301,7 +302,7 @@ lw_status lw_regex_compile(const char *where, const char *pattern, bool literal,
     if (literal) {
         LW_TRY_GOTO(lw_text_append(&translated, pattern, strlen(pattern), err));
     } else {
-        LW_TRY_GOTO(lw_regex_translate(where, pattern, err, &translated));
+        LW_TRY_GOTO(translate(where, pattern, err, &translated));
     }
     LW_TRY_GOTO(lw_text_append(&translated, "", 1, err)); // for the message below
     translated.len--;

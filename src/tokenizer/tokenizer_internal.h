@@ -247,9 +247,6 @@ extern const char lw_gpt2_pattern[]; // what ByteLevel splits by with use_regex
 // Compiles a pattern of Oniguruma's (Ruby's) syntax, or a literal string. `where` begins the messages.
 lw_status lw_regex_compile(const char *where, const char *pattern, bool literal, lw_error *err, pcre2_code **out);
 
-// Rewrites an Oniguruma pattern for PCRE2 with UTF, UCP and MULTILINE so that it matches the same text, or refuses it.
-lw_status lw_regex_translate(const char *where, const char *pattern, lw_error *err, lw_text_buffer *out);
-
 // --- models
 
 struct lw_json;
