@@ -97,19 +97,19 @@ static void test_alarm(lw_collapse *c)
 {
     for (int64_t step = 5; step <= 30; step += 5) {
         lw_collapse_note_cosine(c, step, 0.95);
-        CHECK(!c->cosine.told); // above since step 15 counts, so not before step 35
+        CHECK(!c->cosine.reported); // above since step 15 counts, so not before step 35
     }
     lw_collapse_note_cosine(c, 32, 0.5); // a break
     for (int64_t step = 35; step <= 50; step += 5) {
         lw_collapse_note_cosine(c, step, 0.95);
-        CHECK(!c->cosine.told);
+        CHECK(!c->cosine.reported);
     }
     lw_collapse_note_cosine(c, 53, NAN); // a skipped step is a break too
     lw_collapse_note_cosine(c, 55, 0.95);
     lw_collapse_note_cosine(c, 74, 0.95);
-    CHECK(!c->cosine.told);
+    CHECK(!c->cosine.reported);
     lw_collapse_note_cosine(c, 75, 0.95);
-    CHECK(c->cosine.told);
+    CHECK(c->cosine.reported);
 }
 
 static void test_first_tokens(void)
