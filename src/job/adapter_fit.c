@@ -1,3 +1,4 @@
+// adapter_fit.c: fits the adapters to the embeddings of the LLMs by ridge regression.
 #include "job/adapter_fit.h"
 
 #include <math.h>
@@ -11,13 +12,13 @@
 #include "wire/step.h"
 
 enum { ROWS_OF_A_COLUMN = 50, EMBED_TOKENS = 256, BATCH = 64 };
-static const double penalty = 1e-3; // of what varies in the latents
+static const double penalty = 1e-3; // times the variance of the latents
 
-// How the tokens of one alphabet cover a text: token i from end[i - 1] to end[i], as a fraction of the whole.
-typedef struct cover {
+// Which part of a text each of its tokens stands for: token i from end[i - 1] to end[i], as fractions of the text.
+typedef struct spans {
     int64_t count;
     double *end; // owned
-} cover;
+} spans;
 
 typedef struct fit {
     lw_job *job;
@@ -29,23 +30,23 @@ typedef struct fit {
     float *ones, *target;               // device: (latent rows), (latent rows, widest d)
     int32_t *ids;                       // device: (EMBED_TOKENS)
     float *embedded;                    // device: (EMBED_TOKENS, widest d)
-    void *memory;                       // device, owned: the four above
+    void *memory;                       // device, owned: holds the four above
     float *host_target, *host_embedded; // owned
     lw_tokenizer_scratch *scratch[LW_MAX_MODELS];
 } fit;
 
-// --- which tokens stand for which piece of a text
+// --- which token stands for which part of a text
 
-static lw_status cover_tokens(const lw_tokenizer *tokenizer, lw_tokens tokens, lw_error *err, cover *out)
+static lw_status find_spans(const lw_tokenizer *tokenizer, lw_tokens tokens, lw_error *err, spans *out)
 {
     double total = 0.0;
-    *out = (cover){.count = tokens.count, .end = calloc((size_t)tokens.count + 1, sizeof *out->end)};
+    *out = (spans){.count = tokens.count, .end = calloc((size_t)tokens.count + 1, sizeof *out->end)};
     if (out->end == NULL) {
         return lw_fail(err, LW_ERR_MEMORY, "no memory for the places of %lld tokens", (long long)tokens.count);
     }
     for (int64_t i = 0; i < tokens.count; i++) {
         char *text = NULL;
-        size_t bytes = 1; // a byte encoder's
+        size_t bytes = 1; // a token of the byte encoder
         if (tokenizer != NULL) {
             LW_TRY(lw_tokenizer_decode(tokenizer, &tokens.ids[i], 1, false, err, &text, &bytes));
             free(text);
@@ -59,13 +60,14 @@ static lw_status cover_tokens(const lw_tokenizer *tokenizer, lw_tokens tokens, l
     return LW_OK;
 }
 
-static double begin_of(const cover *c, int64_t i)
+static double begin_of(const spans *c, int64_t i)
 {
     return i == 0 ? 0.0 : c->end[i - 1];
 }
 
-// out (d) += what the tokens of `c` from `from` to `to` give, each weighted by how much of it lies there.
-static void average(const cover *c, const float *embedded, int64_t d, double from, double to, float *out)
+// out (d) is the sum of the embeddings of the tokens between `from` and `to`, each weighted by the part of it that lies
+// there, scaled to an RMS of 1. out is zero before.
+static void average(const spans *c, const float *embedded, int64_t d, double from, double to, float *out)
 {
     double square = 0.0;
     for (int64_t i = 0; i < c->count && begin_of(c, i) < to; i++) {
@@ -73,7 +75,7 @@ static void average(const cover *c, const float *embedded, int64_t d, double fro
         if (overlap <= 0.0) {
             continue;
         }
-        double weight = overlap / (c->end[i] - begin_of(c, i)); // a token counts once, however long
+        double weight = overlap / (c->end[i] - begin_of(c, i)); // long and short tokens count alike
         for (int64_t k = 0; k < d; k++) {
             out[k] += (float)weight * embedded[i * d + k];
         }
@@ -81,7 +83,7 @@ static void average(const cover *c, const float *embedded, int64_t d, double fro
     for (int64_t k = 0; k < d; k++) {
         square += (double)out[k] * (double)out[k];
     }
-    float scale = square > 0.0 ? (float)sqrt((double)d / square) : 0.0F; // to an RMS of 1: its direction is what counts
+    float scale = square > 0.0 ? (float)sqrt((double)d / square) : 0.0F; // only the direction matters
     for (int64_t k = 0; k < d; k++) {
         out[k] *= scale;
     }
@@ -89,7 +91,7 @@ static void average(const cover *c, const float *embedded, int64_t d, double fro
 
 // --- one text
 
-// The embeddings of LLM j's tokens, (tokens, d), on the host.
+// Leaves the embeddings of LLM j's tokens, (tokens, d), in f->host_embedded.
 static lw_status embed(fit *f, int64_t j, const lw_ids *ids, lw_error *err)
 {
     lw_device *dev = f->job->dev;
@@ -109,8 +111,8 @@ static lw_status embed(fit *f, int64_t j, const lw_ids *ids, lw_error *err)
     return LW_OK;
 }
 
-// LLM j's targets for the latents of sample s, the batch's i-th text.
-static lw_status aim(fit *f, int64_t j, int64_t s, int64_t i, lw_error *err)
+// Computes LLM j's targets for the latents of sample s, which is the i-th text of the batch.
+static lw_status set_targets(fit *f, int64_t j, int64_t s, int64_t i, lw_error *err)
 {
     const lw_job *job = f->job;
     const lw_encoder_indices *at = &f->step->batch.at;
@@ -119,14 +121,14 @@ static lw_status aim(fit *f, int64_t j, int64_t s, int64_t i, lw_error *err)
     int64_t bytes;
     bool cut;
     lw_ids ids = {0};
-    cover read = {0};
-    cover own = {0};
+    spans read = {0};
+    spans own = {0};
     lw_status status = LW_OK;
     LW_TRY_GOTO(lw_corpus_source(f->spec.config, &f->corpus->data.samples[s], tokenizer, f->scratch[j], err, &ids,
                                  &bytes, &cut));
     LW_TRY_GOTO(embed(f, j, &ids, err));
-    LW_TRY_GOTO(cover_tokens(tokenizer, (lw_tokens){ids.data, (int64_t)ids.len}, err, &own));
-    LW_TRY_GOTO(cover_tokens(job->encoder.tokenizer, f->corpus->samples[s].source, err, &read));
+    LW_TRY_GOTO(find_spans(tokenizer, (lw_tokens){ids.data, (int64_t)ids.len}, err, &own));
+    LW_TRY_GOTO(find_spans(job->encoder.tokenizer, f->corpus->samples[s].source, err, &read));
     for (int64_t z = at->z_start[i]; z < at->z_start[i + 1]; z++) {
         float *out = f->host_target + z * d;
         memset(out, 0, (size_t)d * sizeof *out);
@@ -162,7 +164,7 @@ static lw_status add_batch(fit *f, const batch *b, lw_error *err)
             continue;
         }
         for (int64_t i = 0; i < b->count; i++) {
-            LW_TRY(aim(f, j, b->index[i], i, err));
+            LW_TRY(set_targets(f, j, b->index[i], i, err));
         }
         dev->ops->upload(dev, f->host_target, (size_t)(rows * a->d) * sizeof(float), f->target);
         lw_layernorm_forward(dev, &job->wire.params, &a->norm, rows, step->encoder.z, norm);
@@ -171,23 +173,23 @@ static lw_status add_batch(fit *f, const batch *b, lw_error *err)
     return dev->ops->sync(dev, err);
 }
 
-static int64_t place_of(const fit *f, int64_t i)
+static int64_t sample_at(const fit *f, int64_t i)
 {
     return lw_order_index((uint64_t)f->job->config->seed, 0, i, f->corpus->count);
 }
 
-// How many texts give enough latents: the same at any number of ranks.
+// How many texts give enough latents. The number does not depend on the number of ranks.
 static int64_t texts_wanted(const fit *f)
 {
     int64_t wanted = ROWS_OF_A_COLUMN * (f->job->wire.encoder.d_z + 1);
     int64_t texts = 0;
     for (int64_t rows = 0; texts < f->corpus->count && rows < wanted; texts++) {
-        rows += lw_config_latents(f->spec.config, f->corpus->samples[place_of(f, texts)].source.count);
+        rows += lw_config_latents(f->spec.config, f->corpus->samples[sample_at(f, texts)].source.count);
     }
     return texts;
 }
 
-// The ranks that have the same LLMs take batches in turn.
+// The ranks that have the same LLMs take one batch each, in turn.
 static lw_status add_texts(fit *f, int64_t texts, lw_error *err)
 {
     const lw_job *job = f->job;
@@ -196,7 +198,7 @@ static lw_status add_texts(fit *f, int64_t texts, lw_error *err)
     for (int64_t done = job->place.data * most; done < texts; done += job->grid.data * most) {
         batch b = {.count = texts - done < most ? texts - done : most};
         for (int64_t i = 0; i < b.count; i++) {
-            b.index[i] = place_of(f, done + i);
+            b.index[i] = sample_at(f, done + i);
             b.samples[i] = &f->corpus->samples[b.index[i]];
         }
         lw_comm_send_heartbeat(job->comm);
@@ -205,7 +207,7 @@ static lw_status add_texts(fit *f, int64_t texts, lw_error *err)
     return LW_OK;
 }
 
-// --- the whole
+// --- the fit
 
 static int64_t widest(const lw_wire *wire)
 {
@@ -260,7 +262,7 @@ static void leave(fit *f)
     free(f->host_embedded);
 }
 
-// Sums of all ranks, in pieces that the communicator is ready for.
+// Adds the sums over the ranks, in pieces as large as the communicator has buffers for.
 static lw_status add_ranks(fit *f, lw_error *err)
 {
     int64_t most = f->job->wire.reduce_elements;
@@ -275,7 +277,7 @@ static lw_status add_ranks(fit *f, lw_error *err)
     return LW_OK;
 }
 
-// Rank 0 solves, so that all have the same bits.
+// One rank solves and sends the solution, so that all ranks have the same bits.
 static lw_status set_adapter(fit *f, int64_t j, lw_error *err, double *explained)
 {
     lw_job *job = f->job;
@@ -289,7 +291,7 @@ static lw_status set_adapter(fit *f, int64_t j, lw_error *err, double *explained
         status = lw_fail(err, LW_ERR_MEMORY, "no memory for the fit of the adapters");
     } else if (job->rank == 0) {
         status = lw_ridge_solve(dev, &f->ridge[j], penalty, err, solution, solution + weights, explained);
-        if (status == LW_ERR_NUMERIC) { // a single number has no LayerNorm, and a text or two no spread
+        if (status == LW_ERR_NUMERIC) { // one number has no LayerNorm, and one or two texts have no variance
             status = lw_fail_in(err, status,
                                 "adapter.start = \"embeddings\" needs more data or a larger wire.d_z, or "
                                 "set it to \"random\": model %s",

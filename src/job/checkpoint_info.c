@@ -13,7 +13,7 @@ void lw_llm_note(const lw_llm *m, lw_checkpoint_model *out)
     out->tokenizer_hash = lw_tokenizer_fingerprint(m->tokenizer);
 }
 
-// What a held-out loss is a figure of: the samples, and how many of them.
+// A hash of what a held-out loss depends on: the samples, and how many of them are used.
 static uint64_t hash_evaluation(const lw_job *job)
 {
     int64_t wanted = job->config->eval.loss_samples;
@@ -22,7 +22,7 @@ static uint64_t hash_evaluation(const lw_job *job)
     return count > 0 ? lw_xxh64(numbers, sizeof numbers, 0) : 0;
 }
 
-// Of all phases' data; of one phase it is the data's own.
+// A hash of the data of all phases; with one phase it is the fingerprint of its data.
 static uint64_t data_hash(const lw_job *job)
 {
     uint64_t hash = job->train[0].data.fingerprint;

@@ -65,13 +65,13 @@ static void describe_corpus(lw_job *job, const char *what, const lw_corpus *c)
     }
 }
 
-typedef struct lw_place {
+typedef struct lw_rank_row {
     char host[64];
     int threads;
     char device[128];
-} lw_place;
+} lw_rank_row;
 
-// What moves the data between the ranks, and which libraries do the arithmetic.
+// Logs what moves the data between the ranks, and which libraries do the arithmetic.
 static void describe_backend(lw_job *job)
 {
     char plane[128];
@@ -92,7 +92,7 @@ static void describe_backend(lw_job *job)
     }
 }
 
-// " with llama, qwen": where not every rank has all LLMs.
+// Names the LLMs of a rank, " with llama, qwen", if not every rank has all of them.
 static void describe_owned(const lw_job *job, int rank, char *out, size_t size)
 {
     size_t used = 0;
@@ -105,12 +105,12 @@ static void describe_owned(const lw_job *job, int rank, char *out, size_t size)
     }
 }
 
-static lw_status describe_places(lw_job *job, lw_error *err)
+static lw_status describe_ranks(lw_job *job, lw_error *err)
 {
-    lw_place mine = {.threads = job->threads};
+    lw_rank_row mine = {.threads = job->threads};
     snprintf(mine.host, sizeof mine.host, "%s", lw_comm_host(job->comm));
     snprintf(mine.device, sizeof mine.device, "%s", job->dev->description);
-    lw_place *all = job->rank == 0 ? calloc((size_t)job->ranks, sizeof *all) : NULL;
+    lw_rank_row *all = job->rank == 0 ? calloc((size_t)job->ranks, sizeof *all) : NULL;
     lw_status status = LW_OK;
     if (job->rank == 0 && all == NULL) {
         status = lw_fail(err, LW_ERR_MEMORY, "no memory for a table of %d ranks", job->ranks);
@@ -160,5 +160,5 @@ lw_status lw_job_describe(lw_job *job, lw_error *err)
         describe_corpus(job, "evaluation data", &job->eval);
         describe_backend(job);
     }
-    return describe_places(job, err);
+    return describe_ranks(job, err);
 }

@@ -8,7 +8,7 @@ static bool is_shared(const lw_job *job)
     return job->encoder.backbone.shared != NULL;
 }
 
-// A rank that does not own the LLM that the encoder shares has the layers that it reads with as a copy of its own.
+// A rank that does not own the LLM that the encoder shares loads a copy of the layers that the encoder reads with.
 static bool borrows(const lw_job *job)
 {
     return is_shared(job) && lw_job_owns(job, job->encoder.share);
@@ -21,12 +21,12 @@ static int32_t mark(const lw_tokenizer *tokenizer, int32_t own, const char *name
     return own >= 0 || name == NULL ? own : lw_tokenizer_token_id(tokenizer, name);
 }
 
-// The tokens around a window, as the tokenizer has them, whatever prompt.bos says of the models' prompts.
+// Finds the tokens around a window in the tokenizer. prompt.bos has no influence: it is about the models' prompts.
 static lw_status find_marks(lw_job_encoder *e, lw_error *err)
 {
     lw_backbone *b = &e->backbone;
     const lw_backbone_ops *ops = b->ops;
-    // Without a tokenizer, token 0 stands for those that every window has: windows of the same sizes.
+    // Without a tokenizer, token 0 stands for the tokens around a window, so that windows have the same sizes.
     b->first = b->last = ops->first != NULL ? 0 : -1;
     if (e->tokenizer == NULL) {
         return LW_OK;
@@ -154,7 +154,7 @@ void lw_job_close_encoder(lw_job *job)
     *e = (lw_job_encoder){0};
 }
 
-// --- what is said of it
+// --- the log
 
 bool lw_job_note_encoder(const lw_job *job, lw_checkpoint_model *out)
 {

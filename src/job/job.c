@@ -11,7 +11,7 @@
 
 // --- samples
 
-// config: the job's, or that of a phase.
+// config: that of the job or of a phase.
 static lw_status read_corpus(lw_job *job, const lw_config *config, const char *key, const char *path, int64_t limit,
                              lw_error *err, lw_corpus *out)
 {
@@ -211,7 +211,7 @@ static lw_status open_models(lw_job *job, int what, lw_error *err)
     return lw_job_load_encoder(job, what, err);
 }
 
-// What a rank needs to know of LLMs that are on other ranks. Collective.
+// Exchanges what a rank needs to know of the LLMs that are on other ranks. Collective.
 static lw_status share_facts(lw_job *job, lw_error *err)
 {
     for (int64_t j = 0; j < job->llm_count; j++) {
@@ -264,7 +264,7 @@ static lw_status open_job(lw_job *job, int what, lw_error *err)
     lw_comm_set_timeout(job->comm, job->config->comm.timeout_s);
     LW_TRY(choose_threads(job, err));
     LW_TRY(lw_rank_device_choose(job->config, job->comm, err, &job->device));
-    // One rank of a node writes the token cache, the others then find it.
+    // One rank of each node writes the token cache first, so that the others find it.
     lw_status status = LW_OK;
     lw_comm_doing(job->comm, "reading tokenizers and data");
     if (lw_comm_local_rank(job->comm) == 0) {

@@ -1,3 +1,4 @@
+// rank_device.c: chooses CPU or GPU for the job, and a GPU for each rank.
 #include "job/rank_device.h"
 
 #include <stdio.h>
@@ -45,17 +46,17 @@ lw_status lw_rank_device_kind(const lw_config *config, lw_comm *comm, lw_error *
 
 // --- which GPU
 
-typedef struct lw_seat { // of one rank
+typedef struct lw_rank_gpu { // the GPU of one rank
     char host[64];
     char name[96];
     char uuid[48];
     int local_rank, index, visible;
-} lw_seat;
+} lw_rank_gpu;
 
-static lw_status find_seat(lw_comm *comm, lw_error *err, lw_seat *out)
+static lw_status find_gpu(lw_comm *comm, lw_error *err, lw_rank_gpu *out)
 {
     lw_cuda_info info;
-    lw_seat s = {.local_rank = lw_comm_local_rank(comm), .visible = lw_cuda_device_count()};
+    lw_rank_gpu s = {.local_rank = lw_comm_local_rank(comm), .visible = lw_cuda_device_count()};
     s.index = s.local_rank % s.visible;
     LW_TRY(lw_cuda_info_of(s.index, err, &info));
     snprintf(s.host, sizeof s.host, "%s", lw_comm_host(comm));
@@ -65,12 +66,12 @@ static lw_status find_seat(lw_comm *comm, lw_error *err, lw_seat *out)
     return LW_OK;
 }
 
-static bool same_gpu(const lw_seat *a, const lw_seat *b)
+static bool same_gpu(const lw_rank_gpu *a, const lw_rank_gpu *b)
 {
     return strcmp(a->host, b->host) == 0 && strcmp(a->uuid, b->uuid) == 0;
 }
 
-static bool find_shared(const lw_seat *all, int ranks, int *first, int *second)
+static bool find_shared(const lw_rank_gpu *all, int ranks, int *first, int *second)
 {
     for (int r = 1; r < ranks; r++) {
         for (int q = 0; q < r; q++) {
@@ -84,7 +85,7 @@ static bool find_shared(const lw_seat *all, int ranks, int *first, int *second)
     return false;
 }
 
-static void print_table(const lw_seat *all, int ranks)
+static void print_table(const lw_rank_gpu *all, int ranks)
 {
     enum { MOST = 64 };
     fprintf(stderr, "%-6s %-24s %-10s %-10s %-42s %s\n", "rank", "host", "local rank", "GPU", "UUID", "name");
@@ -99,7 +100,7 @@ static void print_table(const lw_seat *all, int ranks)
     }
 }
 
-static lw_status refuse_shared(const lw_config *config, lw_comm *comm, const lw_seat *all, lw_error *err)
+static lw_status refuse_shared(const lw_config *config, lw_comm *comm, const lw_rank_gpu *all, lw_error *err)
 {
     int first;
     int second;
@@ -117,15 +118,15 @@ static lw_status refuse_shared(const lw_config *config, lw_comm *comm, const lw_
                    first, second, all[second].host, all[second].name, all[second].visible, second);
 }
 
-// Every rank learns where all sit, so that all say the same of it.
+// Every rank learns the GPUs of all, so that all come to the same verdict.
 static lw_status choose_index(const lw_config *config, lw_comm *comm, lw_error *err, int *out)
 {
-    lw_seat mine;
+    lw_rank_gpu mine;
     memset(&mine, 0, sizeof mine);
     int ranks = lw_comm_size(comm);
-    lw_seat *all = calloc((size_t)ranks, sizeof *all);
+    lw_rank_gpu *all = calloc((size_t)ranks, sizeof *all);
     lw_status status = all == NULL ? lw_fail(err, LW_ERR_MEMORY, "no memory for the GPUs of %d ranks", ranks)
-                                   : find_seat(comm, err, &mine);
+                                   : find_gpu(comm, err, &mine);
     LW_TRY_GOTO(lw_comm_agree(comm, status, err));
     LW_TRY_GOTO(lw_comm_all_gather(comm, &mine, sizeof mine, err, all));
     LW_TRY_GOTO(lw_comm_agree(comm, refuse_shared(config, comm, all, err), err));

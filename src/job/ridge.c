@@ -1,3 +1,4 @@
+// ridge.c: sums, inverse and solution of the ridge regression.
 #include "job/ridge.h"
 
 #include <math.h>
@@ -49,8 +50,8 @@ void lw_ridge_add(lw_device *dev, lw_ridge *r, int64_t rows, const float *x, con
     r->rows += rows;
 }
 
-// Replaces the symmetric positive definite a (n, n) by its inverse: Gauss-Jordan, which needs no pivoting there. False
-// where a is not positive definite.
+// Replaces the symmetric positive definite a (n, n) by its inverse, by Gauss-Jordan elimination, which needs no
+// pivoting for such a matrix. Returns false if a is not positive definite.
 static bool invert(int64_t n, double *a)
 {
     for (int64_t k = 0; k < n; k++) {
@@ -78,7 +79,7 @@ static bool invert(int64_t n, double *a)
     return true;
 }
 
-// h: the sums on the host. xx becomes the inverse of  sum (x - mean)(x - mean)^T + lambda I,  and xt
+// h holds the sums on the host. xx becomes the inverse of  sum (x - mean)(x - mean)^T + lambda I,  and xt
 // sum (x - mean)(t - mean)^T.
 static lw_status center(const lw_ridge *h, double penalty, lw_error *err)
 {
@@ -138,13 +139,13 @@ lw_status lw_ridge_solve(lw_device *dev, lw_ridge *r, double penalty, lw_error *
         return lw_fail(err, LW_ERR_MEMORY, "no memory for a fit of %lld numbers to %lld", (long long)r->p,
                        (long long)r->q);
     }
-    lw_ridge_place(&h, host); // but for `weight`, which it has no room for
+    lw_ridge_place(&h, host); // the host copy has no room for `weight`
     dev->ops->download(dev, r->xx, bytes, host);
     lw_status status = dev->ops->sync(dev, err);
     if (status == LW_OK) {
         status = center(&h, penalty, err);
     }
-    if (status == LW_OK) { // the product on the device: W^T = inverse xt
+    if (status == LW_OK) { // the product W^T = inverse xt runs on the device
         dev->ops->upload(dev, host, bytes, r->xx);
         dev->ops->gemm(dev, &(lw_gemm){.trans_a = true,
                                        .m = r->q,

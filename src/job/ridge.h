@@ -1,6 +1,7 @@
 // ridge.h: linear regression with an intercept and a penalty (Hoerl & Kennard 1970), from sums over the rows. Local.
 //
-// Rows x (p), t (q): minimises  sum |W x + b - t|^2 + lambda |W|^2  over W (q, p), b (q), by the normal equations.
+// From rows x (p) and t (q) it minimises  sum |W x + b - t|^2 + lambda |W|^2  over W (q, p) and b (q), by the normal
+// equations.
 #ifndef LW_RIDGE_H
 #define LW_RIDGE_H
 
@@ -14,17 +15,17 @@ typedef struct lw_ridge {
     float *weight;  // device (q, p)
 } lw_ridge;
 
-// Floats of the sums, which lie behind one another in this order, and of room for the solution.
+// Floats of the sums, which lie one after another in the order of the structure, and of these and the solution.
 int64_t lw_ridge_sums(int64_t p, int64_t q);
 int64_t lw_ridge_elements(int64_t p, int64_t q);
-void lw_ridge_place(lw_ridge *r, float *memory); // p and q are set; the memory is zeroed by the caller
+void lw_ridge_place(lw_ridge *r, float *memory); // p and q are set; the caller has zeroed the memory
 
 // Enqueues the sums of further rows: x (rows, p), t (rows, q), ones (rows), all on the device.
 void lw_ridge_add(lw_device *dev, lw_ridge *r, int64_t rows, const float *x, const float *t, const float *ones);
 
-// lambda = `penalty` times the mean variance of x, times the rows. weight (q, p) and bias (q): on the host, the
-// caller's. The sums are used up. *explained: share of the variance of t. LW_ERR_NUMERIC where
-// x is not finite or never varies, or t never does.
+// lambda is `penalty` times the mean variance of x, times the number of rows. weight (q, p) and bias (q) are the
+// caller's memory on the host. The sums are overwritten. *explained: the share of the variance of t that the solution
+// explains. Returns LW_ERR_NUMERIC when x is not finite, or x or t does not vary.
 lw_status lw_ridge_solve(lw_device *dev, lw_ridge *r, double penalty, lw_error *err, float *weight, float *bias,
                          double *explained);
 

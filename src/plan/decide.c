@@ -6,7 +6,7 @@
 
 double lw_plan_safety(void)
 {
-    return 0.8; // start, loading, evaluation, checkpoints, and what a prediction is wrong by
+    return 0.8; // the rest is for start, loading, evaluation, checkpoints, and the error of the prediction
 }
 
 const lw_plan_option *lw_plan_find(const lw_plan *plan, int64_t gpus)
@@ -42,7 +42,7 @@ static bool meets(const lw_plan *plan, const lw_plan_option *l)
     return usable(l) && l->total_s <= lw_plan_safety() * plan->deadline_s;
 }
 
-// Samples per second that each further GPU adds, against those of one GPU of the smallest count.
+// Samples per second that each further GPU adds, relative to one GPU of the smallest count.
 static double marginal_efficiency(const lw_plan_option *options, int i)
 {
     const lw_plan_option *first = NULL;
@@ -93,7 +93,7 @@ static void say_no_fit(const lw_plan *plan, const lw_plan_option *options, int c
                  count > 0 ? options[0].why_not : "none was asked for");
         return;
     }
-    if (plan->cpu != NULL) { // whose weights are f32: a GPU's need would be another
+    if (plan->cpu != NULL) { // the CPU holds weights in f32, so its need says nothing about GPUs
         snprintf(devices, sizeof devices, "a machine with %.0f GB for each rank",
                  1e-9 * (double)least->memory.total / lw_device_memory_margin());
     }

@@ -1,3 +1,4 @@
+// forecast.c: predicts a run when it starts, and compares the prediction with what it took.
 #include "plan/forecast.h"
 
 #include <stdio.h>
@@ -8,7 +9,7 @@
 #include "kernels/devices.h"
 #include "run/run_dir.h"
 
-// Steps below which start-up and other accidents would be most of what was measured.
+// A run of fewer steps leaves no record: start-up would be too large a part of what was measured.
 enum { LW_RECORD_STEPS = 20 };
 
 lw_status lw_forecast_rates(const lw_job *job, lw_error *err, lw_device_rates *out, bool *known)
@@ -18,23 +19,23 @@ lw_status lw_forecast_rates(const lw_job *job, lw_error *err, lw_device_rates *o
         *known = lw_device_table_row(lw_device_table_match(job->dev->description), out);
         return LW_OK;
     }
-    lw_device *dev = NULL; // one of its own: the job's counts what the job allocates
+    lw_device *dev = NULL; // a second device, since the job's counts what the job allocates
     LW_TRY(lw_device_open("cpu", 0, job->threads, err, &dev));
     lw_status status = lw_device_rates_cpu(dev, job->threads, err, out);
     lw_device_close(&dev);
-    // A launcher may have bound this rank to a few cores; the others have their own.
+    // A launcher may have bound this rank to a few cores, and the other ranks to other cores.
     int64_t cores = (int64_t)job->threads * job->ranks;
     out->cores = status == LW_OK && cores > out->cores ? cores : out->cores;
     return status;
 }
 
-static lw_workload workload(int64_t phase, lw_forecast *f)
+static lw_workload workload(int64_t stage, lw_forecast *f)
 {
     const lw_job *job = f->job;
     lw_job_own_configs(job, f->configs);
     return (lw_workload){.wire = &job->wire,
                          .configs = f->configs,
-                         .shape = lw_corpus_shape(f->schedule->stages[phase].config, &job->train[phase]),
+                         .shape = lw_corpus_shape(f->schedule->stages[stage].config, &job->train[stage]),
                          .share = (f->schedule->global + job->grid.data - 1) / job->grid.data,
                          .micro = f->schedule->micro,
                          .ranks = job->ranks};
@@ -60,7 +61,7 @@ lw_status lw_forecast_step(const lw_device_rates *rates, const lw_workload *w, c
     return LW_OK;
 }
 
-// Of steps from .. to of the run.
+// Predicted seconds of the run's steps from .. to.
 static double steps_s(const lw_forecast *f, int64_t from, int64_t to)
 {
     double s = 0.0;
@@ -70,7 +71,7 @@ static double steps_s(const lw_forecast *f, int64_t from, int64_t to)
     return s;
 }
 
-// A step of each phase; `measured` and `source` are of the last one.
+// Predicts a step of each stage; `measured` and `source` are of the last one.
 static lw_status forecast_stages(const lw_device_rates *rates, lw_error *err, lw_forecast *out)
 {
     for (int64_t i = 0; i < out->schedule->count; i++) {
@@ -156,7 +157,7 @@ void lw_forecast_leave_record(lw_forecast *f, const lw_checkpoint_info *state)
 {
     lw_error err;
     int64_t steps = steps_done(f, state);
-    if (!f->known || steps < LW_RECORD_STEPS || f->schedule->count > 1) { // phases mixed are no shape
+    if (!f->known || steps < LW_RECORD_STEPS || f->schedule->count > 1) { // a mean over stages is the time of no shape
         return;
     }
     f->record.step_s = seconds(f, state) / (double)steps;

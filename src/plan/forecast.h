@@ -1,5 +1,5 @@
-// forecast.h: what a training run was expected to take, beside what it took; and the calibration record that it leaves.
-// Rank 0. Local.
+// forecast.h: what a training run is expected to take, compared with what it took, and the calibration record that it
+// leaves. Rank 0. Local.
 #ifndef LW_FORECAST_H
 #define LW_FORECAST_H
 
@@ -16,16 +16,16 @@ typedef struct lw_forecast {
     bool known;                      // false: this device has no rates (a GPU that the table does not list)
     const lw_hf_config *configs[LW_MAX_MODELS];
     lw_calibration_record record;       // of this run; measurements to come
-    double stage_step_s[LW_MAX_PHASES]; // of each phase
+    double stage_step_s[LW_MAX_PHASES]; // of each stage
     double step_s, samples_per_s;       // of the steps that are left
     bool measured;                      // the prediction is an earlier measurement of this very job
     char source[160];                   // calibration record that the prediction was corrected by; "" for none
     size_t device_bytes;
-    int64_t first_step; // of this process, which may continue an earlier one
+    int64_t first_step; // of this process, which may have resumed an earlier one
     double first_train_s;
 } lw_forecast;
 
-// Of the steps after `state`, where the run begins or goes on. device_bytes: predicted. Logs what is expected.
+// Predicts the steps after `state`, from which the run begins or resumes. device_bytes: predicted. Logs the prediction.
 lw_status lw_forecast_make(const lw_job *job, const lw_run_schedule *schedule, const lw_checkpoint_info *state,
                            size_t device_bytes, lw_error *err, lw_forecast *out);
 
@@ -33,16 +33,16 @@ lw_status lw_forecast_make(const lw_job *job, const lw_run_schedule *schedule, c
 // `state`. Adds nothing if no step was done.
 void lw_forecast_summary(const lw_forecast *f, const lw_checkpoint_info *state, json_t *summary);
 
-// Leaves a calibration record, where the run was long enough to be one. What fails is a warning in the log.
+// Writes a calibration record if the run was long enough. A failure is a warning in the log.
 void lw_forecast_leave_record(lw_forecast *f, const lw_checkpoint_info *state);
 
-// The step's time by the roofline, corrected by the nearest record of the calibration folder. `record` describes the
-// workload (lw_calibration_describe with these rates). source: that record's file, "" for none; *measured: it is of
-// this very shape.
+// Predicts the time of a step by the roofline, corrected by the nearest record of the calibration folder. `record`
+// describes the workload (lw_calibration_describe with these rates). source: the file of the nearest record, "" for
+// none. *measured: that record is of this very shape.
 lw_status lw_forecast_step(const lw_device_rates *rates, const lw_workload *work, const lw_calibration_record *record,
                            lw_error *err, double *step_s, char source[160], bool *measured);
 
-// Rates of the device that a job runs on: measured on a CPU, looked up for a GPU; false where nobody knows.
+// Rates of the device that a job runs on: measured on a CPU, looked up for a GPU. *known: the device has rates.
 lw_status lw_forecast_rates(const lw_job *job, lw_error *err, lw_device_rates *out, bool *known);
 
 #endif

@@ -1,4 +1,4 @@
-// inputs.c: what a plan stands on: shapes, samples, device, calibration, deadline.
+// inputs.c: the inputs of a plan: shapes, samples, device, calibration, deadline.
 #include <sched.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -15,7 +15,7 @@
 #include "kernels/devices.h"
 #include "plan/plan_internal.h"
 
-// Guesses where no data tells: stated in the plan's note and changed with --answer and --source.
+// A guess for plans without data. The plan's note states it, and --answer and --source change it.
 enum { GUESSED_ANSWER_TOKENS = 8 }; // a short answer and its end token
 
 __attribute__((format(printf, 2, 3))) static void add_note(lw_plan *plan, const char *format, ...)
@@ -31,7 +31,7 @@ __attribute__((format(printf, 2, 3))) static void add_note(lw_plan *plan, const 
     va_end(args);
 }
 
-// Tokens of byte-level BPE are at least a byte long: a text has no more of them than bytes. One more for BOS.
+// A token of byte-level BPE is at least one byte long, so a text has no more tokens than bytes. BOS adds one.
 static int64_t suffix_limit(const lw_config *c)
 {
     int64_t anchor = (int64_t)strlen(c->prompt.anchor) + 1;
@@ -50,7 +50,7 @@ lw_plan_most lw_plan_most_of(const lw_config *c)
                               .answer = c->data.target_tokens,
                               .prompt = c->prompt.max_prompt_tokens};
     }
-    return (lw_plan_most){.source = c->prompt.max_source_bytes, // of any alphabet no more tokens than bytes
+    return (lw_plan_most){.source = c->prompt.max_source_bytes, // in any alphabet a text has no more tokens than bytes
                           .latents = lw_config_latents(c, c->prompt.max_source_bytes),
                           .suffix = suffix_limit(c),
                           .answer = c->prompt.max_answer_tokens,
@@ -68,7 +68,7 @@ static bool in_model(const char *dir, const char *name)
     return found;
 }
 
-// The first thing that is missing to know the samples' sizes; NULL: nothing is.
+// Names the first thing that is missing for the sizes of the samples; NULL: nothing is missing.
 static const char *missing_text(const lw_config *c)
 {
     if (c->data.train[0] == '\0') {
@@ -89,7 +89,7 @@ static const char *missing_text(const lw_config *c)
     return NULL;
 }
 
-// c: of a phase.
+// c: the configuration of a phase.
 static lw_status count_samples(const lw_config *c, lw_error *err, int64_t *out)
 {
     lw_dataset data = {0};
@@ -110,7 +110,7 @@ static lw_status count_samples(const lw_config *c, lw_error *err, int64_t *out)
     return LW_OK;
 }
 
-// job->eval as the largest samples that the configuration admits, one chunk of them: sizes without content.
+// Fills job->eval with one chunk of the largest samples that the configuration admits. They have sizes and no content.
 static lw_status guess_eval(lw_plan *plan, lw_error *err)
 {
     lw_job *job = &plan->job;
@@ -151,11 +151,11 @@ static void guess_mean(lw_plan *plan, int64_t phase)
     lw_sample_shape *mean = &plan->mean[phase];
     const lw_plan_request *o = &plan->request;
     lw_plan_most most = lw_plan_most_of(c);
-    bool text = most.task > 0; // windows and what follows them are mostly as long as may be
+    bool text = most.task > 0; // windows and their targets mostly have the maximal length
     int64_t answer = o->answer_tokens > 0 ? o->answer_tokens : text ? most.answer : GUESSED_ANSWER_TOKENS;
     double source = o->source_bytes > 0 ? (double)o->source_bytes : (double)most.source / (text ? 1.0 : 2.0);
     answer = answer < most.answer ? answer : most.answer;
-    // Anchors of a few words: four bytes to a token.
+    // The anchors are a few words, at four bytes a token.
     double suffix = 1.0 + (double)strlen(c->prompt.anchor) / 4.0;
     if (text) {
         suffix = 1.0; // the task token
@@ -186,7 +186,7 @@ static void guess_mean(lw_plan *plan, int64_t phase)
         name, name[0] != '\0' ? ": " : "", (long long)answer, source);
 }
 
-// What is missing in any phase.
+// Names what is missing in any phase; NULL: nothing is.
 static const char *missing_in_phases(const lw_config *c)
 {
     const char *missing = NULL;
@@ -216,7 +216,7 @@ static lw_status guess_phases(lw_plan *plan, lw_error *err)
     return LW_OK;
 }
 
-// What the data of a phase tells.
+// Reads the sizes of a phase's samples from its data.
 static lw_status measure_phase(lw_plan *plan, int64_t i, lw_error *err)
 {
     const lw_job *job = &plan->job;
@@ -264,12 +264,12 @@ int64_t lw_plan_threads(const lw_plan *plan, int64_t ranks)
         return plan->config->threads;
     }
     int64_t share = plan->rates.cores / (ranks > 0 ? ranks : 1);
-    int64_t most = processors(); // a launcher may have bound this rank to a few
+    int64_t most = processors(); // a launcher may have bound this process to a few cores
     share = share < most ? share : most;
     return share > 1 ? share : 1;
 }
 
-// The rates of the GPU that this process sees first.
+// Rates of the first GPU that this process sees.
 static lw_status find_gpu_here(lw_error *err, lw_device_rates *out)
 {
     char why[1024];
@@ -320,7 +320,7 @@ static lw_status open_device(lw_plan *plan, lw_error *err)
 
 // --- deadline
 
-// Seconds until Slurm ends this job; -1 where there is none or nobody knows.
+// Seconds until Slurm ends this job; -1: not in a Slurm job, or the end is unknown.
 static double slurm_left_s(void)
 {
     const char *job = getenv("SLURM_JOB_ID");
@@ -355,7 +355,7 @@ double lw_plan_deadline_s(const lw_config *config, char *text, size_t size)
     return wanted_s;
 }
 
-// --- all of it
+// --- opening and closing
 
 static lw_status declare_wire(lw_plan *plan, lw_error *err)
 {
@@ -381,7 +381,7 @@ lw_status lw_plan_open(lw_plan *plan, lw_error *err)
 
 void lw_plan_close(lw_plan *plan)
 {
-    if (!plan->from_data) { // guessed samples own no text
+    if (!plan->from_data) { // guessed samples own no text, and closing the job must not free any
         free(plan->job.eval.samples);
         free(plan->job.eval.data.samples);
         plan->job.eval = (lw_corpus){0};

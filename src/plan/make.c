@@ -12,8 +12,8 @@ static const lw_plan_change changes[LW_PLAN_WHAT_IFS] = {
     {"latents x2", 1, 1, 1, 2, 1}, {"answer length x2", 1, 1, 1, 1, 2},
 };
 
-// A grid with more groups is better only where it is clearly faster: the prediction of a CPU varies from start to
-// start, and the choice must not.
+// A grid with more groups is better only if it is clearly faster. The rates of a CPU are measured at every start and
+// vary a little, and the choice must not vary with them.
 static bool is_better(const lw_plan_option *a, const lw_plan_option *than)
 {
     static const double clearly = 1.05;
@@ -23,7 +23,7 @@ static bool is_better(const lw_plan_option *a, const lw_plan_option *than)
     return a->fits ? a->samples_per_s > clearly * than->samples_per_s : a->memory.total < than->memory.total;
 }
 
-// All grids of one count, from the one with the fewest groups on. Returns where the best of them is.
+// Makes the options of all grids of one count, beginning with the fewest groups, and marks the best of them.
 static lw_status make_grids(const lw_plan *plan, const lw_plan_change *change, int64_t gpus, lw_error *err,
                             lw_plan_option *out, int *count)
 {
@@ -37,12 +37,12 @@ static lw_status make_grids(const lw_plan *plan, const lw_plan_change *change, i
         }
         lw_plan_option *l = &out[*count];
         LW_TRY(lw_plan_option_make(plan, change, gpus, model, err, l));
-        if (l->why_not[0] == '\0') { // others are grids that nobody asked for
+        if (l->why_not[0] == '\0') { // a grid that is not possible was not asked for
             (*count)++;
             best = is_better(l, best) ? l : best;
         }
     }
-    if (best == NULL && *count < LW_PLAN_OPTIONS) { // the row then says why
+    if (best == NULL && *count < LW_PLAN_OPTIONS) { // the option then says why
         best = &out[(*count)++];
         LW_TRY(lw_plan_option_make(plan, change, gpus, fixed > 0 ? fixed : 1, err, best));
     }
@@ -52,7 +52,7 @@ static lw_status make_grids(const lw_plan *plan, const lw_plan_change *change, i
     return LW_OK;
 }
 
-// The best of each count.
+// Copies the best option of each count; returns how many.
 static int pick_best(const lw_plan_option *all, int count, lw_plan_option *out)
 {
     int n = 0;
@@ -77,7 +77,7 @@ static lw_status make_options(const lw_plan *plan, const lw_plan_change *change,
     }
     for (int i = 0; i < *count && first != NULL; i++) {
         if (out[i].why_not[0] == '\0') {
-            // Against one GPU; where one was not asked for, against each GPU of the smallest count.
+            // Relative to one GPU, or to each GPU of the smallest count if one GPU was not asked for.
             out[i].efficiency =
                 out[i].samples_per_s / (double)out[i].gpus / (first->samples_per_s / (double)first->gpus);
         }
@@ -85,7 +85,7 @@ static lw_status make_options(const lw_plan *plan, const lw_plan_change *change,
     return LW_OK;
 }
 
-// The decision among the best grids of all counts.
+// Decides among the best grids of all counts.
 static void decide(const lw_plan *plan, const lw_plan_option *options, int count, lw_plan_decision *out)
 {
     lw_plan_option best[LW_PLAN_COUNTS];

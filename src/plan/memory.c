@@ -5,7 +5,7 @@
 #include "train/schedule.h"
 #include "wire/step.h"
 
-// Where data does not tell: every sample as large as the configuration admits.
+// Limits for plans without data: every sample is as large as the configuration admits.
 static void guess_limits(const lw_config *c, int64_t llm_count, int64_t micro, lw_step_limits *out)
 {
     lw_plan_most most = lw_plan_most_of(c);
@@ -27,13 +27,13 @@ static void guess_limits(const lw_config *c, int64_t llm_count, int64_t micro, l
     }
 }
 
-// Of phase `phase`.
-static lw_status phase_limits(const lw_plan *plan, const lw_job *job, int64_t phase, int64_t answer_factor,
+// The limits of stage `stage`.
+static lw_status stage_limits(const lw_plan *plan, const lw_job *job, int64_t stage, int64_t answer_factor,
                               int64_t micro, lw_error *err, lw_step_limits *out)
 {
-    const lw_config *config = lw_config_phase(job->config, phase);
+    const lw_config *config = lw_config_phase(job->config, stage);
     if (plan->from_data) {
-        const lw_corpus *data = &job->train[phase];
+        const lw_corpus *data = &job->train[stage];
         LW_TRY(lw_step_limits_of(config, data->samples, data->view_count, micro,
                                  lw_schedule_occurrences(data->count, micro, config->train.epochs), err, out));
     } else {
@@ -57,7 +57,7 @@ static lw_status step_limits(const lw_plan *plan, const lw_job *job, int64_t ans
     *out = (lw_step_limits){0};
     for (int64_t i = 0; i < lw_config_phase_count(job->config); i++) {
         lw_step_limits limits;
-        LW_TRY(phase_limits(plan, job, i, answer_factor, micro, err, &limits));
+        LW_TRY(stage_limits(plan, job, i, answer_factor, micro, err, &limits));
         lw_step_limits_join(out, &limits);
     }
     return LW_OK;
@@ -70,7 +70,7 @@ static size_t logits_bytes(const lw_job *job, int64_t j, const lw_pass_limits *l
     return row * ((size_t)limits->supervised * (sizeof(float) + operand) + (size_t)limits->teachers * sizeof(float));
 }
 
-// Work space of a training step; *logits: of the LLM with most of them.
+// Bytes of work space of a training step. *logits: those of the LLM with the largest.
 static lw_status measure_step(const lw_plan *plan, lw_job *job, int64_t answer_factor, int64_t micro, lw_error *err,
                               size_t *bytes, size_t *logits)
 {
@@ -101,7 +101,7 @@ static lw_status measure_step(const lw_plan *plan, lw_job *job, int64_t answer_f
     return LW_OK;
 }
 
-// Work space of the evaluation at the end; all 0 where there is none.
+// Bytes of work space of the evaluation at the end; all 0 if there is none.
 static lw_status measure_eval(lw_job *job, lw_error *err, lw_plan_memory *out, size_t *logits, size_t *caches)
 {
     lw_eval *eval = NULL;
@@ -130,21 +130,21 @@ static lw_status measure_eval(lw_job *job, lw_error *err, lw_plan_memory *out, s
     return status;
 }
 
-// Work space of the teachers' passes before the first step; 0 where there is no distillation.
+// Bytes of work space of the teachers' passes before the first step; 0 without distillation.
 static lw_status measure_teacher(const lw_plan *plan, lw_job *job, lw_error *err, size_t *bytes)
 {
     *bytes = 0;
     for (int64_t i = 0; i < lw_config_phase_count(job->config) * job->llm_count; i++) {
-        int64_t phase = i / job->llm_count;
+        int64_t stage = i / job->llm_count;
         int64_t j = i % job->llm_count;
         lw_arena arena = lw_arena_measure();
         lw_decoder_buffers buffers = {0};
         void *indices;
-        if (!lw_job_owns(job, j) || !lw_teacher_wanted(lw_config_phase(job->config, phase))) {
+        if (!lw_job_owns(job, j) || !lw_teacher_wanted(lw_config_phase(job->config, stage))) {
             continue;
         }
         lw_status status = lw_teacher_pass_layout(&arena, job->dev, &job->llms[j].config,
-                                                  &plan->teacher[phase][j].limits, err, &indices, &buffers);
+                                                  &plan->teacher[stage][j].limits, err, &indices, &buffers);
         lw_decoder_buffers_free(&buffers);
         LW_TRY(status);
         *bytes = arena.high_water_bytes > *bytes ? arena.high_water_bytes : *bytes;
@@ -206,7 +206,7 @@ lw_status lw_plan_memory_measure(const lw_plan *plan, lw_job *job, int64_t answe
     bool step_needs_most = !teacher_needs_most && m.step >= m.evaluation;
     m.logits = teacher_needs_most ? 0 : step_needs_most ? step_logits : eval_logits;
     m.caches = teacher_needs_most || step_needs_most ? 0 : eval_caches;
-    if (m.logits + m.caches > workspace) { // of an LLM that does not set the mark
+    if (m.logits + m.caches > workspace) { // they may be of an LLM that does not need the most work space
         m.logits = workspace - m.caches;
     }
     m.activations = workspace - m.logits - m.caches;

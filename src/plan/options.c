@@ -5,15 +5,15 @@
 #include "train/schedule.h"
 #include "wire/step.h"
 
-// The job as it is after a change; the arena and the schedule see it as if it had been configured so.
+// The job after a change. Arena and schedule treat it as if it had been configured that way.
 typedef struct changed_job {
     lw_config config;
-    lw_config views[LW_MAX_PHASES]; // its phases, changed likewise
+    lw_config views[LW_MAX_PHASES]; // its phases with the same change
     lw_phase_config phases[LW_MAX_PHASES];
     lw_job job; // the plan's, with this configuration and a wire of its own
 } changed_job;
 
-// wire.ratio for `factor` times the latents; 0: their number is fixed.
+// wire.ratio for `factor` times as many latents; 0: their number is fixed.
 static int64_t fewer_tokens(int64_t ratio, int64_t factor)
 {
     return ratio > 0 && ratio < factor ? 1 : ratio / factor;
@@ -47,7 +47,7 @@ static lw_status change_job(const lw_plan *plan, const lw_plan_change *change, l
     }
     out->config.phases = out->phases;
     out->job.config = &out->config;
-    if (!plan->from_data) { // data are measured with the changed configuration
+    if (!plan->from_data) { // sizes of data are measured with the changed configuration
         out->job.min_positions += lw_plan_most_of(&out->config).latents - lw_plan_most_of(plan->config).latents;
     }
     for (int64_t j = 0; j < plan->job.llm_count; j++) {
@@ -56,7 +56,7 @@ static lw_status change_job(const lw_plan *plan, const lw_plan_change *change, l
     return lw_wire_declare(&out->config, d, &out->job.encoder.backbone, err, &out->job.wire);
 }
 
-// A step of phase i.
+// The workload of a step of stage i.
 static lw_workload workload(const lw_plan *plan, const changed_job *changed, const lw_plan_change *change,
                             const lw_run_schedule *schedule, int64_t i)
 {
@@ -77,18 +77,18 @@ static lw_workload workload(const lw_plan *plan, const changed_job *changed, con
     return w;
 }
 
-// The time of a step of a phase, and of its teachers, on a rank with the LLMs of `w`, from the nearest record where
-// there is one. samples: of the phase's data.
-static void time_rank(const lw_plan *plan, int64_t phase, const lw_workload *w, double samples, lw_plan_option *l)
+// Predicts the time of a step of a stage, and of its teachers, on a rank with the LLMs of `w`, from the nearest record
+// if there is one. samples: number of samples in the data of the stage.
+static void time_rank(const lw_plan *plan, int64_t stage, const lw_workload *w, double samples, lw_plan_option *l)
 {
-    double read = samples / (double)plan->samples[phase];
+    double read = samples / (double)plan->samples[stage];
     lw_calibration_record target;
     lw_device_rates rates = plan->rates;
     bool exact = false;
     lw_calibration_describe(&plan->rates, w, l->threads, &target);
     const lw_calibration_record *record = lw_calibration_nearest(&plan->calibration, &target, &exact);
     if (record != NULL) {
-        rates = record->rates; // what its predictions were made with
+        rates = record->rates; // its predictions were made with these rates
         rates.per_node = plan->rates.per_node;
         rates.cores = plan->rates.cores;
     }
@@ -97,7 +97,7 @@ static void time_rank(const lw_plan *plan, int64_t phase, const lw_workload *w, 
     l->teacher_s = 0.0;
     for (int64_t j = 0; j < plan->job.llm_count; j++) {
         if (w->configs[j] != NULL) {
-            l->teacher_s += lw_predict_teacher(&shared, w->configs[j], samples, read * plan->teacher[phase][j].tokens,
+            l->teacher_s += lw_predict_teacher(&shared, w->configs[j], samples, read * plan->teacher[stage][j].tokens,
                                                LW_TEACHER_PASS_ROWS, LW_TEACHER_CHUNK_SAMPLES, l->grid.data);
         }
     }
@@ -105,15 +105,16 @@ static void time_rank(const lw_plan *plan, int64_t phase, const lw_workload *w, 
         double predicted_s = l->step.total_s;
         l->step = lw_calibration_apply(record, &l->step);
         l->step.total_s = exact ? record->step_s : l->step.total_s;
-        l->teacher_s *= l->step.total_s / predicted_s; // the passes are of the same kind
+        // The passes of a teacher are like those of a step, and get the same correction.
+        l->teacher_s *= l->step.total_s / predicted_s;
         l->measured = exact;
         l->calibrated = !exact;
         snprintf(l->record, sizeof l->record, "%s", record->file);
     }
 }
 
-// The same of the slowest rank, for which the others wait.
-static void time_step(const lw_plan *plan, changed_job *changed, int64_t phase, lw_workload *w, double samples,
+// The same for the slowest rank, for which the others wait.
+static void time_step(const lw_plan *plan, changed_job *changed, int64_t stage, lw_workload *w, double samples,
                       lw_plan_option *l)
 {
     const lw_hf_config *configs[LW_MAX_MODELS];
@@ -124,7 +125,7 @@ static void time_step(const lw_plan *plan, changed_job *changed, int64_t phase, 
         lw_plan_option one = *l;
         changed->job.place.model = m;
         lw_job_own_configs(&changed->job, configs);
-        time_rank(plan, phase, w, samples, &one);
+        time_rank(plan, stage, w, samples, &one);
         teacher_s = one.teacher_s > teacher_s ? one.teacher_s : teacher_s;
         if (m == 0 || one.step.total_s > slowest.step.total_s) {
             slowest = one;
@@ -143,7 +144,7 @@ static double rows_of(const lw_workload *w)
     return rows;
 }
 
-// The mean of the run's steps, out of the sums over them.
+// Computes the mean of the run's steps from the sums over them.
 static void mean_step(const lw_step_time *sum, double steps, lw_step_time *out)
 {
     for (int p = 0; p < LW_PHASE_COUNT; p++) {
@@ -172,17 +173,17 @@ static void fill_times(const lw_plan *plan, changed_job *changed, const lw_plan_
         epoch_steps += (double)schedule->stages[i].schedule.samples / (double)schedule->global * l->step.total_s;
     }
     l->steps = schedule->total_steps;
-    if (schedule->count > 1) { // else it is the step of the only phase
+    if (schedule->count > 1) { // else it is the step of the only stage already
         mean_step(&sum, (double)l->steps, &l->step);
     }
     l->samples_per_s = (double)schedule->global / l->step.total_s;
     l->tokens_per_s = row_steps / (double)l->steps * l->samples_per_s;
-    l->epoch_s = epoch_steps; // once through the data of every phase
+    l->epoch_s = epoch_steps; // once through the data of every stage
     l->total_s = (double)l->steps * l->step.total_s + l->teacher_s;
     l->gpu_hours = l->total_s / 3600.0 * (double)l->gpus;
 }
 
-// Memory of the fullest rank.
+// Measures the memory of the rank that needs most.
 static lw_status measure_memory(const lw_plan *plan, changed_job *changed, const lw_plan_change *change, int64_t micro,
                                 lw_error *err, lw_plan_option *l)
 {
@@ -218,7 +219,7 @@ lw_status lw_plan_option_make(const lw_plan *plan, const lw_plan_change *change,
     }
     lw_job_set_place(&changed.job, l.grid, 0);
     status = measure_memory(plan, &changed, change, schedule.micro, err, &l);
-    if (status == LW_ERR_CONFIG && !is_same(change)) { // longer than the models can take
+    if (status == LW_ERR_CONFIG && !is_same(change)) { // its samples are longer than the models can take
         snprintf(l.why_not, sizeof l.why_not, "%.255s", err->text);
         *out = l;
         status = LW_OK;
@@ -226,7 +227,7 @@ lw_status lw_plan_option_make(const lw_plan *plan, const lw_plan_change *change,
     }
     LW_TRY_GOTO(status);
     fill_times(plan, &changed, change, &schedule, &l);
-    double sharers = plan->cpu != NULL ? (double)gpus : 1.0; // ranks of a machine share its memory
+    double sharers = plan->cpu != NULL ? (double)gpus : 1.0; // the ranks of a machine share its memory
     l.fits = (double)l.memory.total * sharers <= plan->rates.memory_bytes * lw_device_memory_margin();
     *out = l;
 done:

@@ -5,19 +5,21 @@
 #include "plan/plan.h"
 
 // --- inputs.c
-// Models' shapes, samples or their guessed sizes, device and rates, wire, calibration, deadline.
+// Reads shapes of the models and samples or guesses their sizes; opens device and rates, declares the wire, reads
+// calibration and deadline.
 lw_status lw_plan_open(lw_plan *plan, lw_error *err);
 void lw_plan_close(lw_plan *plan);
 
-// Sizes of the largest sample that a configuration admits, in tokens; task: those that tell a window of text's task.
+// Sizes of the largest sample that a configuration admits, in tokens. task: the token that names the task of a window
+// of text.
 typedef struct lw_plan_most {
     int64_t source, latents, task, suffix, answer, prompt;
 } lw_plan_most;
 lw_plan_most lw_plan_most_of(const lw_config *config);
-// CPU threads of each of `ranks` ranks.
+// The CPU threads of each of `ranks` ranks.
 int64_t lw_plan_threads(const lw_plan *plan, int64_t ranks);
 
-// "40.1 s", "12.3 min", "3.20 h"
+// A time for people: "40.1 s", "12.3 min", "3.20 h".
 typedef struct lw_plan_time {
     char text[32];
 } lw_plan_time;

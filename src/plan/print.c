@@ -19,7 +19,7 @@ static json_t *memory_json(const lw_plan *plan, const lw_plan_memory *m)
     lw_json_put_i64(o, "caches", (int64_t)m->caches);
     lw_json_put_i64(o, "runtime", (int64_t)m->runtime);
     lw_json_put_i64(o, "total", (int64_t)m->total);
-    json_t *items = json_object(); // parts of the above
+    json_t *items = json_object(); // parts of the numbers above
     for (int64_t j = 0; j < plan->job.llm_count; j++) {
         char key[96];
         snprintf(key, sizeof key, "frozen_%s", plan->job.llms[j].name);
@@ -37,7 +37,7 @@ static json_t *memory_json(const lw_plan *plan, const lw_plan_memory *m)
     return o;
 }
 
-// Their times add up to that of the run.
+// The stages, whose times add up to that of the run.
 static json_t *phases_json(const lw_plan *plan, const lw_plan_option *l)
 {
     json_t *list = json_array();
@@ -118,7 +118,7 @@ static json_t *what_if_json(const lw_plan *plan, const lw_plan_what_if *w)
     return o;
 }
 
-// Of all phases and LLMs; false without distillation.
+// Adds up the teachers of all stages and LLMs; false without distillation.
 static bool teacher_totals(const lw_plan *plan, int64_t *rows, int64_t *file_bytes)
 {
     bool any = false;
@@ -134,7 +134,7 @@ static bool teacher_totals(const lw_plan *plan, int64_t *rows, int64_t *file_byt
     return any;
 }
 
-// States of all LLMs; null without distillation.
+// The states of all LLMs; null without distillation.
 static json_t *teacher_json(const lw_plan *plan)
 {
     int64_t rows;
@@ -214,7 +214,7 @@ static double gb(size_t bytes)
     return 1e-9 * (double)bytes;
 }
 
-// "0.034" GB of a tiny job is as readable as "33.61" of a large one.
+// Prints GB so that "0.034" of a tiny job is as readable as "33.61" of a large one.
 static const char *size_text(size_t bytes, char out[16])
 {
     snprintf(out, 16, gb(bytes) < 1.0 ? "%.4f" : "%.2f", gb(bytes));
@@ -251,7 +251,7 @@ static void print_job(const printer *p, const lw_plan *plan)
     }
 }
 
-// "2x1": data x model; the best grid of a count is marked where it has several.
+// A grid as data x model, "2x1". The best grid of a count is marked if there are several.
 static const char *grid_text(const lw_plan *plan, const lw_plan_option *l, char out[32])
 {
     bool only = true;

@@ -1,3 +1,4 @@
+// rank_choice.c: decides how many ranks train and how they divide the LLMs, from the configuration or a plan.
 #include "plan/rank_choice.h"
 
 #include <stdlib.h>
@@ -12,7 +13,7 @@ static void log_line(void *run, const char *line)
     lw_log(run, "%s", line);
 }
 
-// 1, 2, 4 ... and all of them.
+// Lists the counts 1, 2, 4 ... and `ranks`.
 static void list_counts(int ranks, lw_plan_request *out)
 {
     for (int64_t n = 1; n < ranks && out->count < LW_PLAN_COUNTS - 1; n *= 2) {
@@ -21,7 +22,7 @@ static void list_counts(int ranks, lw_plan_request *out)
     out->counts[out->count++] = ranks;
 }
 
-// What a plan has decided; sent from rank 0.
+// What a plan has decided; rank 0 sends it.
 typedef struct choice {
     int ranks, model;
 } choice;
@@ -49,16 +50,16 @@ static lw_status decide(lw_job *job, const lw_plan_request *request, int ranks, 
     return status;
 }
 
-// What a plan has to know of these ranks. Collective.
+// Finds what a plan has to know about these ranks. Collective.
 static lw_status look_at_ranks(lw_job *job, lw_comm *comm, lw_error *err, lw_plan_request *out)
 {
     int threads = 1;
     *out = (lw_plan_request){.caches = true};
     LW_TRY(lw_threads_auto(comm, err, &threads));
-    // Ranks on other nodes bring their own cores: those of one node are shared by its ranks alone.
+    // Ranks on other nodes bring cores of their own; only the ranks of one node share its cores.
     out->cores = (int64_t)threads * lw_comm_size(comm);
     LW_TRY(lw_rank_device_kind(job->config, comm, err, &out->device));
-    if (strcmp(out->device, "cuda") == 0) { // nodes are as they were filled: one rank a GPU
+    if (strcmp(out->device, "cuda") == 0) { // one rank drives one GPU, so a node has as many GPUs as ranks
         double per_node = lw_comm_local_size(comm);
         LW_TRY(lw_comm_max_f64(comm, &per_node, 1, err));
         out->per_node = (int64_t)per_node;
@@ -84,15 +85,15 @@ static lw_status choose_auto(lw_job *job, lw_comm *world, lw_error *err, int *ou
 
 // --- the grid of all ranks
 
-// On a CPU a rank reads its weights from its caches and multiplies for most of a step, so that nothing is gained by
-// dividing the LLMs unless the memory is short.
+// Whether every rank has the memory for all LLMs. On a CPU most of a step is arithmetic, so dividing the LLMs among
+// ranks gains nothing unless memory is short.
 static bool fits_whole(const lw_job *job, int local_ranks)
 {
     double bytes = 0.0;
     double memory = (double)sysconf(_SC_PHYS_PAGES) * (double)sysconf(_SC_PAGESIZE);
     for (int64_t j = 0; j < job->config->model_count; j++) {
         lw_hf_config config;
-        lw_error ignored; // opening the job will say what is wrong with it
+        lw_error ignored; // opening the job will report what is wrong
         if (lw_hf_config_read(job->config->models[j].path, &ignored, &config) == LW_OK) {
             bytes += (double)lw_hf_config_counts(&config).total * sizeof(float);
         }
@@ -136,7 +137,7 @@ lw_status lw_grid_choice(lw_job *job, lw_error *err)
     return lw_comm_broadcast(job->comm, 0, &job->grid.model, sizeof job->grid.model, err);
 }
 
-// Under mpirun the number of ranks is the user's; that it is not the allocation's may be an oversight.
+// Under mpirun the user chooses the number of ranks. Another number than that of the allocation may be an oversight.
 static void warn_of_tasks(lw_job *job, int ranks)
 {
     const char *text = getenv("SLURM_NTASKS");

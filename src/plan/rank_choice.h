@@ -4,14 +4,14 @@
 
 #include "job/job.h"
 
-// By `gpus`: all ranks, the first N, or as many of the first as rank 0 finds the job worth, before a model is loaded or
-// a GPU touched; it logs the plan then. On success job->comm holds the ranks that train, `world` itself where that is
-// all of them; it is NULL on a rank that only waits. The caller destroys a communicator other than `world`.
-// LW_ERR_CONFIG where `gpus` is more than there are ranks, or where the job fits no count.
+// The key `gpus` asks for all ranks, for the first N, or ("auto") for as many as rank 0 recommends, before a model is
+// loaded or a GPU is touched; rank 0 then logs the plan. On success job->comm holds the ranks that train. It is `world`
+// itself if these are all ranks, and NULL on a rank that only waits. The caller destroys a communicator other than
+// `world`. Returns LW_ERR_CONFIG if `gpus` is more than there are ranks, or if the job fits no count.
 lw_status lw_rank_choice(lw_job *job, lw_comm *world, lw_error *err);
 
-// Chooses how these ranks divide the LLMs where grid.model is "auto": as a plan finds it fastest among what fits. Sets
-// job->grid.model, before lw_job_open. Nothing where it is known already. Collective over job->comm.
+// Chooses how these ranks divide the LLMs if grid.model is "auto": the fastest way that fits, by a plan. Sets
+// job->grid.model and is called before lw_job_open. Does nothing if job->grid.model is set. Collective over job->comm.
 lw_status lw_grid_choice(lw_job *job, lw_error *err);
 
 #endif
