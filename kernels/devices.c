@@ -1,3 +1,4 @@
+// devices.c: the registry of devices: which name opens which.
 #include "kernels/devices.h"
 
 #include <string.h>

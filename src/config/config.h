@@ -242,6 +242,7 @@ lw_status lw_config_load(const char *path, int64_t override_count, const char *c
                          lw_config **out);
 
 // The same from text already read; `path` serves messages, name and dir.
+// For tests, and fuzzing.
 lw_status lw_config_parse(const char *text, size_t text_bytes, const char *path, int64_t override_count,
                           const char *const *overrides, lw_error *err, lw_config **out);
 
@@ -249,6 +250,7 @@ void lw_config_destroy(lw_config **config); // NULL is fine
 
 // libconfig text of every key with its resolved value, paths made absolute. Parsing it gives an equal config and the
 // same text again. malloc'd.
+// For tests.
 lw_status lw_config_text(const lw_config *config, lw_error *err, char **out);
 
 // Writes lw_config_text to `file` under a comment with the hash. LW_ERR_IO.

@@ -75,6 +75,7 @@ extern const char *const lw_model_init_words[];
 void lw_key_describe(const lw_key *key, char *out, size_t size);
 
 // Shortest decimal that reads back as the same double, always with '.' or an exponent.
+// For tests.
 void lw_format_double(double value, char *out, size_t size);
 
 lw_status lw_config_set_defaults(lw_config *config, lw_error *err);

@@ -14,7 +14,7 @@ const char *lw_calibration_folder(void)
     return folder != NULL && folder[0] != '\0' ? folder : "runs/calibration";
 }
 
-// --- what a record is about
+// --- describing a workload
 
 static uint64_t hash_i64(uint64_t seed, const int64_t *values, size_t count)
 {
@@ -36,13 +36,13 @@ static uint64_t hash_models(const lw_workload *w)
     return hash;
 }
 
-// Means are compared to a hundredth of a token.
+// Rounds to a hundredth of a token: means that differ by less are the same shape.
 static int64_t rounded(double value)
 {
     return (int64_t)llround(100.0 * value);
 }
 
-// The frozen layers that the encoder reads with.
+// Hashes the frozen layers that the encoder reads with.
 static uint64_t hash_reader(uint64_t hash, const lw_reader_work *r)
 {
     if (r->llm != NULL) {
@@ -101,15 +101,15 @@ void lw_calibration_describe(const lw_device_rates *rates, const lw_workload *wo
     memcpy(out->model_s, time.phase_s, sizeof out->model_s);
 }
 
-// --- use
+// --- correcting predictions
 
 static double ratio(double a, double b)
 {
     return fabs(log(a / b));
 }
 
-// How far apart two measurements are: sizes by their ratio; another count of ranks or threads twice that; other models
-// as a factor of e^3.
+// How far apart two measurements are: the log ratio of their sizes, plus twice that of their ranks and threads.
+// Different models count as much as a factor of e^3 in size.
 static double distance(const lw_calibration_record *a, const lw_calibration_record *b)
 {
     double d = ratio(a->step_flop, b->step_flop) + 2.0 * ratio((double)a->ranks, (double)b->ranks);
@@ -151,10 +151,10 @@ lw_step_time lw_calibration_apply(const lw_calibration_record *r, const lw_step_
     double whole = model_s > 0.0 ? r->step_s / model_s : 1.0;
     for (int p = 0; p < LW_PHASE_COUNT; p++) {
         bool timed = measured_s > 0.0 && r->model_s[p] > 0.0 && r->measured_s[p] > 0.0;
-        // Phases timed one by one are a little slower than the step as a whole: scaled to it.
+        // Phases that were timed one by one take a little longer than the whole step, so they are scaled to it.
         double factor = timed ? r->measured_s[p] / r->model_s[p] * (r->step_s / measured_s) : whole;
         if (r->model_s[p] <= 0.0) {
-            factor = 1.0; // a phase that the record did not have: the all-reduce of one rank
+            factor = 1.0; // the record did not have this phase, such as the all-reduce of one rank
         }
         out.phase_s[p] = time->phase_s[p] * factor;
         out.total_s += out.phase_s[p];

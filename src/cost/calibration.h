@@ -1,7 +1,7 @@
 // calibration.h: records of measured steps, small JSON files that correct the planner's predictions. Local.
 //
 // A record holds the device, the rates that the cost functions were given, their prediction of each phase of a step,
-// and what the clock said. The ratio of the two corrects predictions of other shapes on the same device.
+// and the measured times. The ratio of the two corrects predictions of other shapes on the same device.
 #ifndef LW_CALIBRATION_H
 #define LW_CALIBRATION_H
 
@@ -14,7 +14,7 @@ typedef struct lw_calibration_record {
     char file[128];
     char source[16]; // "bench", "train"
     char date[32];
-    lw_device_rates rates; // base rates that model_s was computed from; rates.name says which device
+    lw_device_rates rates; // the rates that model_s was computed from; rates.name names the device
     int64_t ranks, threads;
     uint64_t models_hash; // of the LLMs' shapes
     uint64_t shape_hash;  // of everything that determines the step's time
@@ -34,23 +34,24 @@ typedef struct lw_calibration {
 void lw_calibration_describe(const lw_device_rates *rates, const lw_workload *work, int64_t threads,
                              lw_calibration_record *out);
 
-// Folder of the records: $LWMPI_CALIBRATION, or runs/calibration, beside the default run directories. Static or the
-// environment's.
+// The folder of the records: $LWMPI_CALIBRATION, or runs/calibration beside the default run directories. The string is
+// static or the environment's.
 const char *lw_calibration_folder(void);
 
-// Replaces the record of the same device, shape, ranks and source in `folder`, which is made where missing.
+// Writes a record to `folder`, which is made if it is missing. Replaces the record of the same device, shape, ranks and
+// source.
 lw_status lw_calibration_write(const char *folder, const lw_calibration_record *record, lw_error *err);
 
-// All records of `folder` made by this build type and cost version; a damaged file, or one of another
-// user, is passed over. A missing folder is an empty list.
+// Reads all records of `folder` that this build type and cost version made. A damaged file, or one of another user, is
+// skipped. A missing folder gives an empty list.
 lw_status lw_calibration_read(const char *folder, lw_error *err, lw_calibration *out);
 void lw_calibration_free(lw_calibration *calibration);
 
-// The record of this device nearest to `target`, or NULL. *exact: the same shape, ranks and threads.
+// The record of this device that is nearest to `target`, or NULL. *exact: shape, ranks and threads are the same.
 const lw_calibration_record *lw_calibration_nearest(const lw_calibration *calibration,
                                                     const lw_calibration_record *target, bool *exact);
 
-// `time` corrected by what `record` measured against its own prediction.
+// Corrects `time` by the ratio of what `record` measured to what it predicted.
 lw_step_time lw_calibration_apply(const lw_calibration_record *record, const lw_step_time *time);
 
 #endif

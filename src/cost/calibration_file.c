@@ -1,4 +1,4 @@
-// calibration_file.c: records of calibration as files: written, and read as what anybody may have put there.
+// calibration_file.c: writes calibration records to files, and reads files, which anybody may have put there.
 #include <dirent.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -25,7 +25,7 @@ static const char *phase_key(int phase)
     return keys[phase];
 }
 
-// Numbers of lw_device_rates under one name each, for writing and reading.
+// The numbers of lw_device_rates and their names, for writing and reading.
 #define RATE_FIELDS(X)     \
     X(memory_bytes)        \
     X(runtime_bytes)       \
@@ -150,7 +150,7 @@ static lw_status read_text(const lw_json *at, const char *key, lw_error *err, ch
     return LW_OK;
 }
 
-// Records of other cost functions or of another build compare with nothing.
+// Whether the record is of these cost functions and of this build; others cannot be compared.
 static lw_status check_version(const lw_json *at, lw_error *err)
 {
     int64_t version;
@@ -192,7 +192,7 @@ static lw_status read_record(const lw_json *at, lw_error *err, lw_calibration_re
     return read_text(at, "device", err, r->rates.name, sizeof r->rates.name);
 }
 
-// One file; a damaged one, or one of another build, leaves the list as it is.
+// Adds the record of one file. A damaged file, or one of another build, leaves the list as it is.
 static void read_file(const char *folder, const char *name, lw_calibration *c)
 {
     lw_error ignored;
@@ -235,7 +235,8 @@ lw_status lw_calibration_read(const char *folder, lw_error *err, lw_calibration 
     if (dir != NULL) {
         closedir(dir);
     }
-    qsort(c.list, (size_t)c.count, sizeof *c.list, compare_files); // the same choice on every file system
+    qsort(c.list, (size_t)c.count, sizeof *c.list,
+          compare_files); // so that the choice does not depend on the file system
     *out = c;
     return LW_OK;
 }

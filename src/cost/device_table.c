@@ -1,4 +1,4 @@
-// device_table.c: datasheet rates of GPUs, measured rates of this CPU, and a device for layouts alone.
+// device_table.c: datasheet rates of GPUs, measured rates of this CPU, and a device that only measures layouts.
 #include "cost/device_table.h"
 
 #include <ctype.h>
@@ -46,23 +46,24 @@ static const row rows[] = {
 
 enum { ROWS = sizeof rows / sizeof rows[0] };
 
-// What products and memory reach of their peaks: DESIGN's measurement of an H200, 790 of 989 TFLOP/s and 4.3 of
-// 4.8 TB/s. Taken for every GPU until `lwmpi bench` has measured the one at hand.
+// The share of their peaks that products and memory reach, as measured on an H200: 790 of 989 TFLOP/s and 4.3 of
+// 4.8 TB/s. It is assumed for every GPU until `lwmpi bench` has measured the one at hand.
 static const double MATRIX_SHARE = 790.0 / 989.5;
 static const double MEMORY_SHARE = 4.3 / 4.8;
-// nccl-tests on DGX A100 and H100: bus bandwidth of a large all-reduce against one direction of NVLink.
+// nccl-tests on DGX A100 and H100: the bus bandwidth of a large all-reduce relative to one direction of NVLink.
 static const double LINK_SHARE = 0.75;
-// Between two kernels of one stream, launched one by one: NVIDIA, "Getting Started with CUDA Graphs" (2019): 3.8 us.
+// The time between two kernels of one stream that are launched one by one. NVIDIA, "Getting Started with CUDA Graphs"
+// (2019): 3.8 us.
 static const double GPU_LAUNCH_S = 3.8e-6;
-// One HDR InfiniBand port per GPU pair is usual; per GPU: 200 Gbit/s / 2 (Mellanox ConnectX-6 product brief).
+// One HDR InfiniBand port for two GPUs is usual, so a GPU has 200 Gbit/s / 2 (Mellanox ConnectX-6 product brief).
 static const double NETWORK_BYTES_PER_S = 12.5e9;
-// Latency of a ring's step, inside a node and between nodes: allowances in the range of the base latencies that NCCL
-// itself assumes (src/graph/tuning.cc).
+// Latencies of a ring's step inside a node and between nodes. They are allowances in the range of the base latencies
+// that NCCL itself assumes (src/graph/tuning.cc).
 static const double NODE_LATENCY_S = 7e-6;
 static const double NETWORK_LATENCY_S = 15e-6;
-// A CUDA context with the kernels of lwmpi and cuBLAS (about 0.5 GB on a Hopper GPU), cuBLAS's work space and the
-// staging of transfers (about 0.1 GB); NCCL's channel buffers for a ring in both directions (16 x 4 MiB x 2, and what
-// it keeps for each peer). Allowances: the driver's version moves them.
+// Memory taken by a CUDA context with the kernels of lwmpi and cuBLAS (about 0.5 GB on a Hopper GPU), by cuBLAS's work
+// space and the staging of transfers (about 0.1 GB), and by NCCL's channel buffers for a ring in both directions
+// (16 x 4 MiB x 2, and what it keeps for each peer). These are allowances, which vary with the version of the driver.
 static const double GPU_RUNTIME_BYTES = 0.6e9;
 static const double NCCL_BYTES = 0.4e9;
 
@@ -73,7 +74,7 @@ double lw_device_runtime_bytes(const lw_device_rates *rates, int64_t ranks)
 
 double lw_device_memory_margin(void)
 {
-    return 0.92; // fragmentation and other users of the display or driver
+    return 0.92; // the rest is for fragmentation and for other users of the GPU
 }
 
 static lw_device_rates from_row(const row *r)
@@ -197,7 +198,7 @@ lw_status lw_device_rates_cpu(lw_device *dev, int threads, lw_error *err, lw_dev
     r.cores = r.cores > 0 ? r.cores : 1;
     r.cores_per_rank = threads < r.cores ? threads : (double)r.cores;
     r.memory_bytes = (double)sysconf(_SC_PHYS_PAGES) * (double)sysconf(_SC_PAGE_SIZE);
-    // Ranks of a machine pass messages through its memory: written once, read once, on one core at each end.
+    // Ranks of one machine pass messages through its memory: one core writes them, another reads them.
     r.node = (lw_link){r.bytes_per_s / (4.0 * r.cores_per_rank), 5e-6};
     r.network = r.node;
     snprintf(r.name, sizeof r.name, "cpu: %s", dev->description + strcspn(dev->description, ",") + 2);
@@ -227,7 +228,7 @@ lw_device_rates lw_device_rates_shared(const lw_device_rates *rates, int64_t ran
 
 // --- layouts alone
 
-// Only GPUs are planned without being there.
+// Only GPUs can be planned for without having one.
 static size_t attention_work_bytes(lw_device *dev, const lw_attention *a)
 {
     (void)dev;

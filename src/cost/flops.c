@@ -3,7 +3,7 @@
 
 lw_sample_shape lw_sample_shape_of(const lw_config *config, const lw_token_sample *samples, int64_t count)
 {
-    lw_sample_shape s = {.turns = config->train.schedule == LW_SCHEDULE_ALTERNATE ? config->model_count : 0};
+    lw_sample_shape s = {.alternating_llms = config->train.schedule == LW_SCHEDULE_ALTERNATE ? config->model_count : 0};
     const lw_step_loss loss = lw_step_loss_of(config);
     for (int64_t i = 0; i < count; i++) {
         int64_t latents = lw_config_latents(config, samples[i].source.count);
@@ -34,7 +34,7 @@ static double layers(const lw_transformer *stack, double q_rows, double k_rows)
     return flop;
 }
 
-// Of the matrices of all layers.
+// The number of weights in the matrices of all layers.
 static double layer_weights(const lw_hf_config *c)
 {
     double weights = 0.0;
@@ -50,7 +50,7 @@ static double bert_weights(const lw_bert_config *c)
     return (double)(c->layers * c->d) * (double)(4 * c->d + 2 * c->ffn);
 }
 
-// Of the reader, for so many tokens.
+// Operations of the reader for so many tokens.
 static double reader(const lw_reader_work *r, double tokens)
 {
     double flop = 0.0;
@@ -114,7 +114,7 @@ double lw_step_weight_bytes(const lw_wire *wire, const lw_hf_config *const *conf
 lw_sample_shape lw_corpus_shape(const lw_config *config, const lw_corpus *c)
 {
     lw_sample_shape shape = lw_sample_shape_of(config, c->samples, c->count);
-    if (c->view_count > c->count) { // the others are the same windows, to be repeated
+    if (c->view_count > c->count) { // the other views are the same windows, which the model has to repeat
         lw_sample_shape repeated = lw_sample_shape_of(config, c->samples + c->count, c->count);
         for (int64_t j = 0; j < c->llm_count; j++) {
             shape.rows[j] += c->data.repeated * (repeated.rows[j] - shape.rows[j]);

@@ -1,3 +1,4 @@
+// rates.c: times products and copies on a device.
 #include "cost/rates.h"
 
 #include <stdlib.h>
@@ -17,14 +18,14 @@ static int compare_doubles(const void *a, const void *b)
     return (x > y) - (x < y);
 }
 
-// Seconds of one call: rounds of so many calls that waiting for the end does not count.
+// Measures the seconds of one call, in rounds of so many calls that the wait for the end does not matter.
 static lw_status time_calls(lw_device *dev, enqueue *call, const void *what, lw_error *err, call_times *out)
 {
     enum { ROUNDS = 5 };
     static const double round_s = 5e-3;
     int64_t calls = 1;
     double each_s[ROUNDS];
-    call(dev, what); // whatever is made at the first call is made now
+    call(dev, what); // the first call may set things up, so it is not timed
     LW_TRY(dev->ops->sync(dev, err));
     lw_heartbeat_report(&dev->heartbeat); // rank 0 measures alone, for its forecast
     for (int round = 0; round < ROUNDS;) {
@@ -62,7 +63,7 @@ lw_status lw_product_rates(lw_device *dev, const lw_gemm *g, lw_error *err, doub
     call_times times;
     double flop = 2.0 * (double)g->m * (double)g->n * (double)g->k;
     int64_t rows = g->trans_a ? g->k : g->m;
-    // The pointer is to const for the operator; the memory is the caller's to give.
+    // The operator takes a pointer to const, but the caller has given the memory to be overwritten.
     void *a = (void *)(uintptr_t)g->a;
     fill(dev, rows * g->lda, 1, g->ab_type, a);
     LW_TRY(time_calls(dev, enqueue_gemm, g, err, &times));
@@ -104,7 +105,7 @@ static lw_status square_rate(lw_device *dev, int64_t n, lw_error *err, double *o
 
 lw_status lw_gemm_rate(lw_device *dev, lw_error *err, double *out)
 {
-    // Large enough for the device's full rate, and no larger.
+    // A product that takes this long reaches the device's full rate.
     static const double enough_s = 0.5e-3;
     double each_s = 0.0;
     for (int64_t n = 512; n <= 8192 && each_s < enough_s; n *= 4) {
@@ -131,7 +132,7 @@ static lw_status time_copy(lw_device *dev, size_t bytes, lw_error *err, double *
     void *block = NULL;
     LW_TRY(dev->ops->alloc(dev, 2 * bytes, err, &block));
     unsigned char *memory = block;
-    dev->ops->zero(dev, 2 * bytes, memory); // pages of its own
+    dev->ops->zero(dev, 2 * bytes, memory); // so that every buffer gets pages of its own
     const copy c = {memory, memory + bytes, bytes};
     call_times times;
     lw_status status = time_calls(dev, enqueue_copy, &c, err, &times);
@@ -144,7 +145,7 @@ static lw_status time_copy(lw_device *dev, size_t bytes, lw_error *err, double *
 
 lw_status lw_copy_rate(lw_device *dev, lw_error *err, double *out)
 {
-    // Larger than the last-level cache of a processor; a GPU copies that in microseconds, and from its cache.
+    // A copy that takes this long does not fit in a cache. What suffices for a CPU, a GPU copies in microseconds.
     static const double enough_s = 100e-6;
     double each_s = 0.0;
     for (size_t bytes = (size_t)32 << 20; bytes <= (size_t)512 << 20 && each_s < enough_s; bytes *= 4) {

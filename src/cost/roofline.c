@@ -1,7 +1,7 @@
 // roofline.c: the time of a step, operator by operator, from shapes and rates.
 #include "cost/roofline.h"
 
-// Adds up the time of one phase.
+// The time of one phase, summed over its operators.
 typedef struct clock {
     const lw_device_rates *rates;
     double s;
@@ -18,7 +18,7 @@ static void spend(clock *t, double flop, double flop_per_s, double bytes)
     t->s += longest(flop / flop_per_s, bytes / t->rates->bytes_per_s, t->rates->launch_s);
 }
 
-// rows x in x out; `accumulate` reads the result too.
+// Adds a product of rows x in x out; `accumulate`: it reads the result too.
 static void frozen_product(clock *t, double rows, double in, double out, double out_bytes, bool accumulate)
 {
     double operand = (double)lw_dtype_bytes(t->rates->frozen_type);
@@ -31,13 +31,13 @@ static void f32_product(clock *t, double rows, double in, double out)
     spend(t, 2.0 * rows * in * out, t->rates->f32_flop_per_s, 4.0 * (in * out + rows * (in + out)));
 }
 
-// An operator that only moves `values` bytes.
+// Adds an operator that only moves `values` bytes.
 static void move(clock *t, double bytes)
 {
     spend(t, 0.0, 1.0, bytes);
 }
 
-// Scores and weighted values: `passes` products of q_rows x k_rows x width each, and the operands' traffic.
+// Adds scores and weighted values: `passes` products of q_rows x k_rows x width each, and the traffic of the operands.
 static void attention(clock *t, double q_rows, double k_len, double width, double bytes, double passes,
                       double flop_rate)
 {
@@ -91,14 +91,15 @@ static double llm_head(const lw_device_rates *rates, const llm_shape *m)
     double o = m->operand;
     move(&t, m->scored * m->d * 12.0); // scored rows and their norm
     frozen_product(&t, m->scored + m->taught, m->d, m->vocab, 4.0, false);
-    move(&t, 3.0 * 4.0 * m->scored * m->vocab); // two reads, one write
-    move(&t, 4.0 * 4.0 * m->taught * m->vocab); // three reads of the teacher's, one more of the rows that have one
+    move(&t, 3.0 * 4.0 * m->scored * m->vocab); // two reads and one write
+    move(&t, 4.0 * 4.0 * m->taught *
+                 m->vocab); // three reads of the teacher's rows, one more read of the rows that have a teacher
     if (rates->frozen_type != LW_F32) {
-        move(&t, m->scored * m->vocab * (4.0 + o)); // the gradient as an operand
+        move(&t, m->scored * m->vocab * (4.0 + o)); // writes the gradient as an operand
     }
     frozen_product(&t, m->scored, m->vocab, m->d, 4.0, false);
     move(&t, 16.0 * m->scored * m->d);
-    move(&t, 4.0 * m->rows * m->d); // all other rows' gradients are 0
+    move(&t, 4.0 * m->rows * m->d); // zeroes the gradients of all other rows
     return t.s;
 }
 
@@ -108,7 +109,7 @@ static double llm_backward(const lw_device_rates *rates, const llm_shape *m)
     double r = m->rows;
     double o = m->operand;
     if (rates->frozen_type != LW_F32) {
-        move(&t, 2.0 * r * m->d * o); // the norms write the gradient of the stream once more, as an operand
+        move(&t, 2.0 * r * m->d * o); // the norms write the gradient of the residual stream again, as an operand
     }
     frozen_product(&t, r, m->d, m->ffn, o, false);
     move(&t, 5.0 * r * m->ffn * o); // swiglu_backward
@@ -169,7 +170,7 @@ static void transformer_layer(clock *t, const lw_transformer_layer *l, double q_
 
 // --- encoder
 
-// Both products of every low-rank update; backward twice as many.
+// Adds both products of every low-rank update; the backward pass has twice as many.
 static double updates(const lw_device_rates *rates, const lw_reader_work *r, double rows, bool backward)
 {
     clock t = {.rates = rates};
@@ -188,7 +189,7 @@ static double window_of(const lw_reader_work *r, double tokens)
     return tokens < (double)r->window ? tokens : (double)r->window;
 }
 
-// Layers of an LLM that the encoder reads with.
+// Adds the layers of an LLM that the encoder reads with.
 static double reader_llm(const lw_device_rates *rates, const lw_reader_work *r, double samples, double tokens,
                          bool backward)
 {
@@ -201,7 +202,8 @@ static double reader_llm(const lw_device_rates *rates, const lw_reader_work *r, 
     return backward ? 0.0 : llm_forward(rates, &m);
 }
 
-// Layers of a BERT that the encoder reads with: forward alone, as nothing in front of them is trained.
+// Adds the layers of a BERT that the encoder reads with. They only run forward, since nothing in front of them is
+// trained.
 static double reader_bert(const lw_device_rates *rates, const lw_reader_work *r, double rows, double tokens)
 {
     clock t = {.rates = rates};
@@ -280,7 +282,7 @@ static double adapter(const lw_device_rates *rates, const lw_adapter *a, double 
 
 // --- a step
 
-// One pass of `samples` samples, added to the phases.
+// Adds one pass of `samples` samples to the phases.
 static void add_pass(const lw_device_rates *rates, const lw_workload *w, double samples, lw_step_time *out)
 {
     double *p = out->phase_s;
@@ -333,7 +335,7 @@ lw_step_time lw_predict_step(const lw_device_rates *rates, const lw_workload *w)
     for (int64_t done = 0; done < w->share; done += w->micro) {
         int64_t n = w->share - done < w->micro ? w->share - done : w->micro;
         int64_t whole = (w->share - done) / w->micro;
-        if (whole > 1) { // equal passes: once, times their number
+        if (whole > 1) { // equal passes are computed once and multiplied
             lw_step_time pass = {0};
             add_pass(rates, w, (double)n, &pass);
             for (int p = 0; p < LW_PHASE_COUNT; p++) {

@@ -1,8 +1,8 @@
 // roofline.h: how long a training step takes, from shapes and rates alone: a roofline, operator by operator. Local.
 //
-// An operator takes the longest of: its arithmetic at the device's rate, its memory traffic at the device's bandwidth,
-// and one launch. Operators of a step follow one another. The all-reduce is a ring: 2 (n-1)/n of the bytes over the
-// slowest link, and 2 (n-1) latencies.
+// An operator takes the longest of three times: its arithmetic at the device's rate, its memory traffic at the device's
+// bandwidth, and one launch. The operators of a step run one after another. The all-reduce is a ring: 2 (n-1)/n of the
+// bytes over the slowest link, and 2 (n-1) latencies.
 #ifndef LW_PLAN_COST_H
 #define LW_PLAN_COST_H
 
@@ -11,7 +11,7 @@
 #include "wire/step.h"
 #include "wire/wire.h"
 
-// Raised when the cost functions change: older calibration records no longer compare.
+// To be raised when the cost functions change, since older calibration records can then not be compared any more.
 enum { LW_COST_VERSION = 3 };
 
 typedef struct lw_workload {
@@ -28,12 +28,12 @@ typedef struct lw_step_time {
     double total_s;
 } lw_step_time;
 
-// Once before the first step: one LLM's forward pass over `samples` text prompts, `tokens` in all, shared by the ranks
-// and run in passes of at most `pass_rows` tokens and `pass_samples` samples.
+// Seconds of one LLM's forward pass over `samples` text prompts, `tokens` in all, before the first step. The ranks
+// share it, and run it in passes of at most `pass_rows` tokens and `pass_samples` samples.
 double lw_predict_teacher(const lw_device_rates *rates, const lw_hf_config *config, double samples, double tokens,
                           int64_t pass_rows, int64_t pass_samples, int64_t ranks);
 
-// Encoder, adapters and LLMs of the busiest rank, the reduction, the update.
+// Predicts a step: encoder, adapters and LLMs of the busiest rank, the reduction, the update.
 lw_step_time lw_predict_step(const lw_device_rates *rates, const lw_workload *work);
 
 #endif

@@ -25,6 +25,7 @@ lw_arena lw_arena_measure(void);
 lw_arena lw_arena_over(void *memory, size_t size_bytes);
 
 // Allocates what a measured layout needs; `what` names it in the message when memory runs out.
+// For tests; everything else calls lw_arena_place.
 lw_status lw_arena_alloc(lw_device *dev, const lw_arena *measured, const char *what, lw_error *err, lw_arena *out);
 void lw_arena_free(lw_device *dev, lw_arena *arena);
 

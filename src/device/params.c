@@ -1,3 +1,4 @@
+// params.c: declares the trainable tensors, places them in the flat buffer and gives them initial values.
 #include "device/params.h"
 
 #include <stdlib.h>

@@ -28,6 +28,7 @@ lw_status lw_write_file_atomic(const char *path, const void *data, size_t bytes,
 lw_status lw_rename_durable(const char *from, const char *to, lw_error *err);
 
 // Makes the entries of a directory durable.
+// For tests.
 lw_status lw_fsync_dir(const char *path, lw_error *err);
 
 #endif

@@ -168,7 +168,7 @@ static void guess_mean(lw_plan *plan, int64_t phase)
     double read = lw_config_encoder_uses(c, LW_USES_PATH) ? source / 4.0 : source; // the model's tokens, or bytes
     *mean = (lw_sample_shape){.source = read,
                               .latents = (double)lw_config_latents(c, (int64_t)read),
-                              .turns = c->train.schedule == LW_SCHEDULE_ALTERNATE ? c->model_count : 0};
+                              .alternating_llms = c->train.schedule == LW_SCHEDULE_ALTERNATE ? c->model_count : 0};
     for (int64_t j = 0; j < plan->job.llm_count; j++) {
         mean->rows[j] = mean->latents + suffix + (double)answer - 1.0;
         mean->answer[j] = (double)answer;

@@ -131,6 +131,7 @@ lw_status lw_plan_option_make(const lw_plan *plan, const lw_plan_change *change,
 void lw_plan_decide(const lw_plan *plan, const lw_plan_option *options, int count, lw_plan_decision *out);
 
 // The deadline in seconds, of plan.deadline_h or of Slurm, whichever is sooner, and its source in words.
+// For tests.
 double lw_plan_deadline_s(const lw_config *config, char *text, size_t size);
 
 // The fraction of the deadline that a predicted run may take.

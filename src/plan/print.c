@@ -233,7 +233,7 @@ static void print_phase(const printer *p, const lw_plan *plan, int64_t i)
     }
     say(p, "%s%s%lld samples, %s, %.4g latents x %lld%s", name, name[0] != '\0' ? ": " : "",
         (long long)plan->samples[i], length, plan->mean[i].latents, (long long)c->wire.d_z,
-        plan->mean[i].turns > 0 ? ", one model a step in turn: times are of the mean step" : "");
+        plan->mean[i].alternating_llms > 0 ? ", one model a step in turn: times are of the mean step" : "");
 }
 
 static void print_job(const printer *p, const lw_plan *plan)

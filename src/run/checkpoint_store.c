@@ -42,7 +42,7 @@ static int64_t parse_name(const char *name, const char **suffix)
     return (int64_t)strtoll(digits, NULL, 10);
 }
 
-bool lw_checkpoint_is_name(const char *name)
+static bool is_name(const char *name)
 {
     const char *suffix = "";
     return parse_name(name, &suffix) >= 0 && suffix[0] == '\0';
@@ -58,7 +58,7 @@ void lw_checkpoint_read_mark(const char *run_dir, const char *mark, char out[40]
     if (lw_path_join(run_dir, mark, &ignored, &path) == LW_OK &&
         lw_read_file(path, MARK_BYTES, &ignored, &text, &bytes) == LW_OK) {
         text[strcspn(text, "\n")] = '\0';
-        if (strlen(text) < 40 && lw_checkpoint_is_name(text)) {
+        if (strlen(text) < 40 && is_name(text)) {
             memcpy(out, text, strlen(text) + 1);
         }
     }

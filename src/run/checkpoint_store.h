@@ -19,7 +19,6 @@ typedef struct lw_checkpoint_entry {
 } lw_checkpoint_entry;
 
 void lw_checkpoint_name(int64_t step, char out[40]); // "step-000120"
-bool lw_checkpoint_is_name(const char *name);        // of a finished checkpoint
 
 // The finished checkpoints, newest first, and of one step the newer first; none when the directory is absent. The
 // caller frees *out. LW_ERR_IO, LW_ERR_MEMORY.

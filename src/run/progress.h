@@ -34,10 +34,12 @@ void lw_progress_destroy(lw_progress **progress); // ends the live line
 // Cheap enough for every step: draws only when due. done == total draws in any case.
 void lw_progress_update(lw_progress *progress, const lw_progress_state *state);
 // Ends the live line, leaving its last text in view; the next update starts afresh.
+// For tests.
 void lw_progress_finish(lw_progress *progress);
 // One message on stderr, in one write; the live line is cleared first and drawn again below it.
 __attribute__((format(printf, 2, 3))) void lw_progress_message(lw_progress *progress, const char *format, ...);
 
+// For tests.
 bool lw_progress_is_live(const lw_progress *progress);
 double lw_progress_interval_s(const lw_progress *progress); // between plain lines; the default for NULL
 // state->left_s, or the estimate that `update` shows; < 0 where there is none.

@@ -160,8 +160,8 @@ static lw_status append_char(lw_text_buffer *text, int32_t c, bool lowercase, lw
     return LW_OK;
 }
 
-lw_status lw_bert_normalise(const lw_bert_normalizer *bert, lw_nfc *nfc, const char *text, size_t len, lw_error *err,
-                            const char **out, size_t *out_len)
+static lw_status bert_normalise(const lw_bert_normalizer *bert, lw_nfc *nfc, const char *text, size_t len,
+                                lw_error *err, const char **out, size_t *out_len)
 {
     if (bert->clean || bert->space_ideographs) {
         LW_TRY(clean(bert, nfc, text, len, err));
@@ -194,7 +194,7 @@ lw_status lw_normalise(const lw_tokenizer *tokenizer, lw_nfc *nfc, const char *t
 {
     switch (tokenizer->normalizer) {
     case LW_NORMALIZER_NFC: return lw_nfc_apply(nfc, text, len, err, out, out_len);
-    case LW_NORMALIZER_BERT: return lw_bert_normalise(&tokenizer->bert, nfc, text, len, err, out, out_len);
+    case LW_NORMALIZER_BERT: return bert_normalise(&tokenizer->bert, nfc, text, len, err, out, out_len);
     case LW_NORMALIZER_NONE: break;
     }
     *out = text;

@@ -93,10 +93,6 @@ typedef struct lw_bert_normalizer {
     bool lowercase;
 } lw_bert_normalizer;
 
-// *out, *out_len as for lw_nfc_apply.
-lw_status lw_bert_normalise(const lw_bert_normalizer *bert, lw_nfc *nfc, const char *text, size_t len, lw_error *err,
-                            const char **out, size_t *out_len);
-
 bool lw_bert_is_punctuation(int32_t code_point);
 
 // --- vocabulary and merges (vocab.c)

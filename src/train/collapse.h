@@ -42,6 +42,7 @@ void lw_collapse_note_cosine(lw_collapse *c, int64_t step, double cosine);
 void lw_collapse_note_first_tokens(lw_collapse *c, int64_t step, const lw_eval_sums *sums); // (LLMs)
 
 // Whether all samples begin with the same token while most of the gold answers begin with another. Local.
+// For tests.
 bool lw_collapse_same_first(const lw_eval_sums *sums);
 // Warns of that after the evaluation at the end, unless it was reported before. Local.
 void lw_collapse_check_result(lw_collapse *c, const lw_eval_result *result);

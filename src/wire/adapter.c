@@ -3,7 +3,7 @@
 
 #include <stdio.h>
 
-// Added to the mean square before the root; soft tokens are far larger.
+// Added to the mean square before the root. The mean square of soft tokens is far larger.
 static const float LW_ADAPTER_EPS = 1e-6F;
 
 lw_adapter lw_adapter_declare(lw_params *params, const char *name, int64_t d_z, int64_t hidden, int64_t d)

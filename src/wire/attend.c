@@ -1,10 +1,10 @@
-// attend.c: attention over packed rows, with learned places, forward and backward.
+// attend.c: attention over packed rows whose heads start with local attention, forward and backward.
 #include "wire/attend.h"
 
 #include <math.h>
 #include <stdio.h>
 
-// Strength of the initial local attention: the height of the score's peak over its mean, in units of the logit.
+// Strength of the initial local attention: how far the peak of the score is above its mean, in units of the logit.
 static const double LW_LOCAL_STRENGTH = 4.0;
 
 double lw_attend_frequency(int64_t i, int64_t half)
@@ -12,8 +12,8 @@ double lw_attend_frequency(int64_t i, int64_t half)
     return pow(LW_ENCODER_ROPE_THETA, -(double)i / (double)half);
 }
 
-// Bias of the keys: every head's first half constant, second half 0, so that the rotated key at position p is
-// amplitude (cos f_i p, sin f_i p). group: head_dim.
+// Initial bias of the keys. In every head the first half is constant and the second half 0, so that the rotated key at
+// position p is amplitude (cos f_i p, sin f_i p). group: head_dim.
 static float init_local_key(const lw_param *param, uint64_t seed, uint64_t stream, int64_t j)
 {
     (void)seed;
@@ -22,8 +22,8 @@ static float init_local_key(const lw_param *param, uint64_t seed, uint64_t strea
     return j % param->group < half ? (float)param->scale : 0.0F;
 }
 
-// Bias of the queries: the key's constant, turned ahead by the head's offset. The score of key p for query q is then
-// amplitude^2 sum_i cos(f_i (q + offset - p)), largest at p = q + offset.
+// Initial bias of the queries: the constant of the keys, rotated by the head's offset. The score of key p for query q
+// is then amplitude^2 sum_i cos(f_i (q + offset - p)), largest at p = q + offset.
 static float init_local_query(const lw_param *param, uint64_t seed, uint64_t stream, int64_t j)
 {
     (void)seed;

@@ -7,10 +7,11 @@
 
 #include "wire/linear.h"
 
-// Base of the rotary frequencies of encoder and pooler. Theirs are short-range: neighbouring bytes must differ.
+// Base of the rotary frequencies of encoder and pooler. It is small, since positions of neighbouring bytes have to
+// differ.
 #define LW_ENCODER_ROPE_THETA 100.0
 
-// Angle per state of the i-th of `half` rotary pairs.
+// The angle per state of the i-th of `half` rotary pairs.
 double lw_attend_frequency(int64_t i, int64_t half);
 
 typedef struct lw_attend {
@@ -20,7 +21,7 @@ typedef struct lw_attend {
     lw_linear q, k, v, o;
 } lw_attend;
 
-// Descriptor of the packed rows; device pointers.
+// The packed rows; all pointers are to the device.
 typedef struct lw_attend_rows {
     int64_t sequences, q_rows, k_rows, max_q, max_k;
     const int32_t *q_start, *k_start, *k_len; // as in lw_attention
@@ -37,13 +38,13 @@ typedef struct lw_attend_buffers {
     void *work;
 } lw_attend_buffers;
 
-// Most rows of a pass, for sizes.
+// The most rows of a pass, by which buffers are sized.
 typedef struct lw_attend_limits {
     int64_t sequences, q_rows, k_rows, max_q, max_k;
 } lw_attend_limits;
 
-// `offsets`: head h starts out looking at the state `offsets[h % 4]` places from its own position. The biases of its
-// query and key make the rotary score peak there, so that alignment need not be discovered.
+// Before training, head h looks at the state that is offsets[h % 4] states from its own position: the biases of its
+// query and key make the rotary score peak there. Training need not discover the alignment.
 lw_attend lw_attend_declare(lw_params *params, const char *name, int64_t d, int64_t d_states, int64_t heads, bool self,
                             const double offsets[4]);
 void lw_attend_layout(lw_arena *arena, lw_device *dev, const lw_attend *a, const lw_attend_limits *limits,

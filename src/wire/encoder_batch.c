@@ -66,7 +66,8 @@ int64_t lw_encoder_batch_add(lw_encoder_batch *batch, lw_tokens text, int64_t la
         at->position[first + i] = (int32_t)(i * LW_POSITION_STEPS);
     }
     for (int64_t m = 0; m < latents; m++) {
-        // The middle of the latent's share of the text, in LW_POSITION_STEPS: ((m + 1/2) n / M - 1/2) steps.
+        // A latent's position is the middle of its share of the text, in LW_POSITION_STEPS: ((m + 1/2) n / M - 1/2)
+        // steps.
         int64_t middle = ((2 * m + 1) * n - latents) * LW_POSITION_STEPS / (2 * latents);
         at->z_index[first_z + m] = (int32_t)m;
         at->z_position[first_z + m] = (int32_t)(middle > 0 ? middle : 0);

@@ -5,7 +5,7 @@
 #include <stdio.h>
 #include <string.h>
 
-// transformers' default for LayerNorm and that of the paper's implementations.
+// The default of Hugging Face's transformers for LayerNorm.
 static const float LW_LAYERNORM_EPS = 1e-5F;
 
 static lw_param named(const char *name, const char *suffix, lw_param declaration)

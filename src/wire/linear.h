@@ -1,6 +1,6 @@
-// linear.h: the trainable building blocks that the encoder, the pooler and the adapters share: linear layer, LayerNorm,
-// feed-forward. Each forward pass stands beside its backward pass. Gradients of parameters accumulate in the flat
-// gradient buffer. All f32. Local.
+// linear.h: trainable building blocks that encoder, pooler and adapters share: linear layer, LayerNorm and
+// feed-forward, each with its backward pass. Gradients of parameters accumulate in the flat gradient buffer. All are
+// f32. Local.
 #ifndef LW_LINEAR_H
 #define LW_LINEAR_H
 
@@ -17,7 +17,7 @@ typedef struct lw_linear {
 lw_linear lw_linear_declare(lw_params *params, const char *name, int64_t in, int64_t out);
 void lw_linear_forward(lw_device *dev, const lw_params *params, const lw_linear *l, int64_t rows, const float *x,
                        bool accumulate, float *y);
-// dx is overwritten, or accumulates; NULL: not wanted.
+// dx is overwritten, or added to if `accumulate`; NULL: not computed.
 void lw_linear_backward(lw_device *dev, const lw_params *params, const lw_linear *l, int64_t rows, const float *x,
                         const float *dy, bool accumulate, float *dx);
 
@@ -36,7 +36,7 @@ lw_layernorm lw_layernorm_declare(lw_params *params, const char *name, int64_t d
 void lw_layernorm_layout(lw_arena *arena, int64_t rows, int64_t d, lw_layernorm_buffers *out);
 void lw_layernorm_forward(lw_device *dev, const lw_params *params, const lw_layernorm *l, int64_t rows, const float *x,
                           lw_layernorm_buffers *b);
-// dx accumulates; NULL: not wanted.
+// dx accumulates; NULL: not computed.
 void lw_layernorm_backward(lw_device *dev, const lw_params *params, const lw_layernorm *l, int64_t rows, const float *x,
                            const lw_layernorm_buffers *b, const float *dy, float *dx);
 

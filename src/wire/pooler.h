@@ -1,9 +1,8 @@
-// pooler.h: a text's states -> its latents: one table of functions for each pooler.kind, in pooler.c.
+// pooler.h: turns the states of a text into its latents. Each pooler.kind is a table of functions; pooler.c lists them.
 //
 // Kind `queries` (pooler_queries.c): learned queries attend to the states, in layers of cross-attention and
-// feed-forward. Kind `mean` (pooler_mean.c): contiguous spans of states averaged, then a linear layer. All end in a
-// LayerNorm.
-// Trainable, f32. Local.
+// feed-forward. Kind `mean` (pooler_mean.c): the means of contiguous spans of states, then a linear layer. Both end in
+// a LayerNorm. Trainable, f32. Local.
 #ifndef LW_POOLER_H
 #define LW_POOLER_H
 
@@ -28,7 +27,7 @@ typedef struct lw_pooler_buffers {
     float *dz_mid;          // (z rows, d_z)
 } lw_pooler_buffers;
 
-// What a pass consists of beside the LayerNorm, for counting its arithmetic and time. NULL: not there.
+// The parts of a pass beside the LayerNorm, for counting its arithmetic and time. NULL: there is no such part.
 typedef struct lw_pooler_work {
     const lw_transformer *stack; // a row for each latent, which sees the states of its text
     const lw_linear *linear;     // of the means of spans, a row for each latent
@@ -41,13 +40,14 @@ struct lw_pooler_ops {
     lw_status (*declare)(const lw_config *config, lw_params *params, lw_error *err, lw_pooler *out);
     lw_status (*layout)(lw_arena *arena, lw_device *dev, const lw_pooler *p, const lw_encoder_limits *limits,
                         lw_error *err, lw_pooler_buffers *out);
-    // Tables, once the memory is there and again when others have used it. Only the first call allocates. May be NULL.
+    // Fills tables once the memory is there, and again when others have used it. Only the first call allocates. May be
+    // NULL.
     lw_status (*start)(lw_device *dev, const lw_pooler *p, lw_error *err, lw_pooler_buffers *b);
     void (*free)(lw_pooler_buffers *b); // what layout and start allocated, but not *b; may be NULL
-    // From states to b->z_mid.
+    // Computes b->z_mid from the states.
     void (*forward)(lw_device *dev, const lw_params *params, const lw_pooler *p, const lw_encoder_batch *batch,
                     const float *states, lw_pooler_buffers *b);
-    // From b->dz_mid to d_states, which is 0 before. Gradients of the parameters accumulate.
+    // Computes d_states, which is 0 before, from b->dz_mid. Gradients of the parameters accumulate.
     void (*backward)(lw_device *dev, const lw_params *params, const lw_pooler *p, const lw_encoder_batch *batch,
                      const float *states, lw_pooler_buffers *b, float *d_states);
     void (*work)(const lw_pooler *p, lw_pooler_work *out); // *out is all 0 before
@@ -55,7 +55,7 @@ struct lw_pooler_ops {
 
 extern const lw_pooler_ops lw_pooler_queries, lw_pooler_mean;
 
-// The caller frees *out. NULL after a failure.
+// The caller frees *out, which is NULL after a failure.
 lw_status lw_pooler_declare(const lw_config *config, int64_t d_states, lw_params *params, lw_error *err,
                             lw_pooler **out);
 // The host block of *out is allocated at each call: free it with lw_pooler_buffers_free.
@@ -63,10 +63,10 @@ lw_status lw_pooler_layout(lw_arena *arena, lw_device *dev, const lw_pooler *p, 
                            lw_error *err, lw_pooler_buffers **out);
 lw_status lw_pooler_start(lw_device *dev, const lw_pooler *p, lw_pooler_buffers *b, lw_error *err);
 void lw_pooler_buffers_free(lw_pooler_buffers **b); // NULL is fine
-// states (tokens, d_states) of the uploaded batch; leaves the latents in b->z.y.
+// Turns the states (tokens, d_states) of the uploaded batch into latents, in b->z.y.
 void lw_pooler_forward(lw_device *dev, const lw_params *params, const lw_pooler *p, const lw_encoder_batch *batch,
                        const float *states, lw_pooler_buffers *b);
-// From dz (z rows, d_z). d_states (tokens, d_states) is overwritten.
+// Computes d_states (tokens, d_states), which is overwritten, from dz (z rows, d_z).
 void lw_pooler_backward(lw_device *dev, const lw_params *params, const lw_pooler *p, const lw_encoder_batch *batch,
                         const float *states, lw_pooler_buffers *b, const float *dz, float *d_states);
 

@@ -1,7 +1,7 @@
 // pooler_queries.c: pooler.kind `queries`: learned queries attend to the states of a text.
 #include "wire/pooler.h"
 
-// Places that the four kinds of heads look at before training, in states from the latent's own place.
+// Where the four kinds of heads look before training, in states from the latent's own position.
 static const double POOL_OFFSETS[4] = {-2.0, -1.0, 0.0, 1.0};
 
 typedef struct pooler {

@@ -42,7 +42,8 @@ static int32_t largest_code(int64_t bits)
     return (1 << (bits - 1)) - 1;
 }
 
-// The smallest binary16 that is not below x >= 0; infinity beyond 65504. Bits of positive halves are in their order.
+// The smallest binary16 that is not below x >= 0; infinity beyond 65504. The bits of positive binary16 numbers have the
+// order of the numbers, so the next one is one more.
 static uint16_t half_not_below(float x)
 {
     uint16_t half = lw_f32_to_f16(x);
@@ -70,7 +71,7 @@ static bool encode_group(int64_t bits, int64_t n, const float *x, unsigned char 
     memset(out, 0, (size_t)code_bytes(bits, n));
     for (int64_t i = 0; i < n; i++) {
         int32_t code = scale > 0.0F ? (int32_t)lrintf(x[i] / scale) : 0;
-        code = code > q ? q : code < -q ? -q : code; // the quotient itself is rounded
+        code = code > q ? q : code < -q ? -q : code; // the quotient is rounded and may exceed q
         uint32_t field = ((uint32_t)code & ((1U << bits) - 1U)) << (i * bits % 8);
         out[i * bits / 8] |= (unsigned char)(field & 0xffU);
         if (field > 0xffU) {

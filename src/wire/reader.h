@@ -23,7 +23,7 @@ typedef struct lw_backbone {
     union {
         lw_hf_config llm;
         lw_bert_config bert;
-    } shapes;            // of the whole model; which of them, `ops` knows
+    } shapes;            // of the whole model; `ops` knows which of them is set
     int64_t vocab;       // tokens are from 0 to this, excluded
     int32_t first, last; // tokens in front of a window and behind it; -1: none
     const char *shared;  // the name of the LLM of the job that it is; NULL: a model of its own
@@ -41,12 +41,12 @@ typedef struct lw_reader {
 // The buffers of every kind begin with this structure.
 typedef struct lw_reader_buffers {
     const lw_reader_ops *ops;
-    const lw_packing *windows; // what the uploaded batch was cut into; NULL: it is read as it is
+    const lw_packing *windows; // the windows of the uploaded batch; NULL: texts are read whole
 } lw_reader_buffers;
 
-// What a pass consists of, in this order, for counting its arithmetic, bytes and time. NULL: not there.
+// The parts of a pass, in this order, for counting its arithmetic, bytes and time. NULL: there is no such part.
 typedef struct lw_reader_work {
-    const lw_hf_config *llm;     // frozen layers of an LLM, as far as they are read, and
+    const lw_hf_config *llm;     // frozen layers of an LLM, those that are read, and
     const lw_lora *lora;         // their trained updates; rank 0: none, and nothing goes back through the layers
     const lw_bert_config *bert;  // frozen layers of a BERT; nothing goes back through them
     int64_t window;              // positions of a window of the frozen layers at most
@@ -61,15 +61,15 @@ typedef struct lw_backbone_options {
     uint64_t seed;      // of the random weights
 } lw_backbone_options;
 
-// A family of frozen models, as a reader reads with it. The reader is declared; it may take the first layers alone.
+// A family of frozen models that a reader reads with. The reader is declared, and may use the first layers alone.
 struct lw_backbone_ops {
-    // Names of the tokens that stand around every window, where the tokenizer's template names none. Both NULL: the
-    // begin-of-text token where the tokenizer has one, and nothing behind.
+    // Names of the tokens around every window, for tokenizers whose template names none. Both NULL: the begin-of-text
+    // token if the tokenizer has one, and nothing behind.
     const char *first, *last;
     lw_status (*read)(const char *dir, lw_error *err, lw_backbone *out); // shapes and vocab, from DIR/config.json
-    // Positions that a window of a text of `max_tokens` takes.
+    // The positions that a window of a text of `max_tokens` takes.
     int64_t (*positions)(const lw_reader *r, int64_t max_tokens);
-    // Device bytes of what `load` loads, without reading any. SIZE_MAX: too many.
+    // Device bytes of what `load` loads, computed without reading. SIZE_MAX: too many.
     size_t (*weight_bytes)(const lw_reader *r, lw_dtype type, int64_t max_tokens);
     lw_status (*load)(lw_device *dev, const char *dir, const lw_reader *r, const lw_backbone_options *options,
                       lw_error *err, lw_backbone *out); // sets out->model
@@ -88,21 +88,22 @@ struct lw_reader_ops {
     // params: placed. mode LW_PASS_INFER: no backward pass follows.
     lw_status (*layout)(lw_arena *arena, lw_device *dev, const lw_params *params, const lw_reader *r, lw_pass_mode mode,
                         const lw_encoder_limits *limits, lw_error *err, lw_reader_buffers *out);
-    // Tables, once the memory is there and again when others have used it. Only the first call allocates. May be NULL.
+    // Fills tables once the memory is there, and again when others have used it. Only the first call allocates. May be
+    // NULL.
     lw_status (*start)(lw_device *dev, const lw_reader *r, lw_error *err, lw_reader_buffers *b);
     void (*free)(lw_reader_buffers *b); // what layout and start allocated, but not *b; may be NULL
-    // Enqueues the upload of what the reader needs of the batch beside the batch itself. May be NULL.
+    // Enqueues the upload of what the reader derives from the batch. May be NULL.
     lw_status (*upload)(lw_device *dev, const lw_reader *r, const lw_encoder_batch *batch, lw_error *err,
                         lw_reader_buffers *b);
-    // x_out (tokens, width) of the uploaded batch.
+    // Computes x_out (tokens, width) of the uploaded batch.
     void (*forward)(lw_device *dev, const lw_params *params, const lw_reader *r, const lw_encoder_batch *batch,
                     lw_reader_buffers *b, float *x_out);
-    // dx (tokens, width): the gradient of x_out, used up. Gradients of the parameters accumulate.
+    // dx (tokens, width) is the gradient of x_out and is overwritten. Gradients of the parameters accumulate.
     void (*backward)(lw_device *dev, const lw_params *params, const lw_reader *r, const lw_encoder_batch *batch,
                      lw_reader_buffers *b, float *dx);
 
     void (*work)(const lw_reader *r, lw_reader_work *out); // *out is all 0 before
-    // A few words about the reader for the log. backbone: loaded.
+    // Writes a few words about the reader for the log. backbone: loaded.
     void (*describe)(const lw_reader *r, const lw_backbone *backbone, char *out, size_t size);
     const lw_backbone_ops *backbone; // NULL: it reads the bytes of the text, without a frozen model
 };

@@ -99,7 +99,7 @@ static void backward(lw_device *dev, const lw_params *params, const lw_reader *b
                        false, NULL);
 }
 
-// --- what others ask
+// --- queries
 
 static void work(const lw_reader *base, lw_reader_work *out)
 {
@@ -135,7 +135,7 @@ static int64_t positions(const lw_reader *base, int64_t max_tokens)
     return lw_windows_positions(&((const reader *)base)->windows, max_tokens);
 }
 
-// The positions are a table among the weights, whatever the texts need of it.
+// The positions are a table among the weights, whose size does not depend on the texts.
 static size_t weight_bytes(const lw_reader *base, lw_dtype type, int64_t max_tokens)
 {
     (void)max_tokens;

@@ -5,7 +5,7 @@
 
 enum { BYTE_VALUES = 256 };
 
-// Places that the four kinds of heads look at before training, in bytes from their own position.
+// Where the four kinds of heads look before training, in bytes from their own position.
 static const double SELF_OFFSETS[4] = {-2.0, -1.0, 1.0, 2.0};
 
 typedef struct reader {
@@ -104,7 +104,7 @@ static void backward(lw_device *dev, const lw_params *params, const lw_reader *b
                           lw_grad_at(params, r->embedding));
 }
 
-// --- what others ask
+// --- queries
 
 static void work(const lw_reader *base, lw_reader_work *out)
 {

@@ -100,7 +100,7 @@ static void backward(lw_device *dev, const lw_params *params, const lw_reader *b
     }
 }
 
-// --- what others ask
+// --- queries
 
 static void work(const lw_reader *base, lw_reader_work *out)
 {

@@ -21,7 +21,7 @@ lw_status lw_step_layout(lw_arena *arena, lw_device *dev, const lw_wire *wire, c
                              &step->encoder));
     lw_arena_mark mark = lw_arena_save(arena);
     for (int64_t j = 0; j < wire->llm_count; j++) {
-        // The LLMs take turns: each has the same memory for its pass, adapter included.
+        // LLMs run one after another, so their passes, adapters included, use the same memory.
         lw_arena_rewind(arena, mark);
         if (configs[j] == NULL) {
             continue;
@@ -55,6 +55,7 @@ lw_status lw_step_place(lw_device *dev, const char *what, const lw_wire *wire, c
 }
 
 // Host memory for the most states that one upload takes.
+// Allocates host memory for the most states of one upload.
 static lw_status make_staging(lw_step *step, lw_error *err)
 {
     size_t most = 0;
@@ -66,7 +67,7 @@ static lw_status make_staging(lw_step *step, lw_error *err)
         size_t bytes = (size_t)step->limits.llm[j].teachers * row;
         most = bytes > most ? bytes : most;
     }
-    free(step->staging); // of an earlier start
+    free(step->staging); // from an earlier start
     step->staging = most > 0 ? malloc(most) : NULL;
     if (most > 0 && step->staging == NULL) {
         return lw_fail(err, LW_ERR_MEMORY, "no memory for the teacher's states of a pass (%zu bytes)", most);
@@ -119,7 +120,7 @@ static double token_weight(const lw_step_loss *loss, int64_t t)
     return 1.0 + (t == 0 ? loss->first_weight : 0.0) + (t < loss->k ? loss->k_weight : 0.0);
 }
 
-// How many of a sample's latents may be used: all, or the first n, 2 n, 4 n, ...
+// How many of a sample's latents may be used: the first n, 2 n, 4 n, ..., or all, drawn for each position.
 static int64_t nested(const lw_step_spec *spec, int64_t i, int64_t latents)
 {
     int64_t from = spec->config->train.nested_from;
@@ -138,7 +139,7 @@ static bool has_latent(const lw_step_spec *spec, int64_t i, int64_t k, int64_t k
     return k == kept || lw_random_uniform(spec->seed, stream, (uint64_t)k) >= spec->config->train.latent_dropout;
 }
 
-// The sequence's latents, the same for all LLMs. False beyond the limits.
+// Packs the latents of a sequence, which are the same for all LLMs. Returns false beyond the limits.
 static bool pack_latents(lw_step *step, const lw_step_spec *spec, lw_packing *p, int64_t i)
 {
     const int32_t *z_start = step->batch.at.z_start;
@@ -163,8 +164,8 @@ static bool pack_latents(lw_step *step, const lw_step_spec *spec, lw_packing *p,
     return true;
 }
 
-// [latents | task token | suffix | answer but for its last token]: the row of the first answer token, or -1 beyond the
-// limits.
+// Packs [latents | task token | suffix | answer without its last token]. Returns the row of the first answer token, or
+// -1 beyond the limits.
 static int64_t pack_sequence(lw_step *step, const lw_step_spec *spec, int64_t j, const lw_token_sample *s, int64_t i)
 {
     lw_packing *p = &step->packing[j];
@@ -210,7 +211,7 @@ static lw_status pack(lw_step *step, const lw_step_spec *spec, int64_t j, const 
     return LW_OK;
 }
 
-// The teacher's states of a packed micro-batch, to where the product with lm_head finds them.
+// Uploads the teacher's states of a packed micro-batch to where the product with lm_head reads them.
 static lw_status upload_states(lw_step *step, const lw_step_spec *spec, int64_t j,
                                const lw_token_sample *const *samples, int64_t count, lw_error *err)
 {
@@ -254,7 +255,7 @@ static void report(const lw_step_spec *spec, lw_step_phase phase, int64_t llm)
     }
 }
 
-// The parts of a step between two uploads, each recorded by the device under its shapes.
+// The parts of a step between two uploads. The device records each of them under its shapes.
 
 typedef struct part {
     lw_step *step;
@@ -302,7 +303,7 @@ static void llm_pass(void *context)
         dev->ops->dot(dev, p->supervised, p->on.kl_weight, step->llm[j].kl, wire->stats + LW_STAT_KL + j);
     }
     report(spec, LW_PHASE_HEAD, j);
-    if (p->prefix_rows < step->batch.z_rows + step->task_rows) { // rows that no sequence has get no gradient
+    if (p->prefix_rows < step->batch.z_rows + step->task_rows) { // rows that no sequence uses would get no gradient
         dev->ops->zero(dev, (size_t)((step->batch.z_rows + step->task_rows) * d) * sizeof(float), adapter->d_soft);
     }
     lw_decoder_backward(step->decoders[j], p, &step->llm[j], adapter->d_soft);
@@ -324,14 +325,14 @@ static void encoder_backward(void *context)
     report(spec, LW_PHASE_ENCODER_BACKWARD, -1);
 }
 
-// Runs `enqueue`, or the record of it. shapes: all that its work depends on beside the layout of the step.
+// Runs `enqueue` or replays its record. shapes: everything that the work depends on beside the layout of the step.
 static void replay(lw_step *step, const lw_step_spec *spec, void (*enqueue)(void *context), int64_t llm,
                    const int64_t *shapes, size_t count)
 {
     part p = {.step = step, .spec = spec, .llm = llm};
-    const uint64_t layout[] = {(uint64_t)(uintptr_t)step->dz, (uint64_t)llm,
-                               lw_xxh64(&step->limits, sizeof step->limits, 0),
-                               lw_xxh64(&spec->loss.kd_tau, sizeof spec->loss.kd_tau, 0)}; // an argument of the loss
+    const uint64_t layout[] = {
+        (uint64_t)(uintptr_t)step->dz, (uint64_t)llm, lw_xxh64(&step->limits, sizeof step->limits, 0),
+        lw_xxh64(&spec->loss.kd_tau, sizeof spec->loss.kd_tau, 0)}; // kd_tau is an argument of the loss
     if (spec->after != NULL) {
         enqueue(&p); // a recorded part could not report its phases
         return;

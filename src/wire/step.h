@@ -4,10 +4,11 @@
 // are those of  sum over LLMs j, samples, answer positions t of  weight_j(t) nll + kl_weight_j(t) kd_tau^2 kl,
 //   weight_j(t)    = (1 + first_weight [t = 0] + k_weight [t < k]) / (tokens_j * LLMs)
 //   kl_weight_j(t) = kd_weight [t < k] / (tokens_j * LLMs)
-// with tokens_j the answer tokens of the whole global batch, so that micro-batches and ranks add up exactly:
-// distillation is divided by all answer tokens as the rest is, not by the k of each that it is summed over. kl: of the
-// LLM that reads the latents from the same LLM reading the text prompt (its teacher), at temperature kd_tau (lw_xent).
-// The teacher's final-norm states are given; its logits are made again in the step. Local.
+// where tokens_j are the answer tokens of the whole global batch, so that micro-batches and ranks add up exactly. The
+// distillation term, too, is divided by all answer tokens, not by the k of each answer that it is summed over. kl is
+// the divergence of the LLM that reads the latents from its teacher, the same LLM reading the text prompt, at
+// temperature kd_tau (lw_xent). The teacher's final-norm states are given; the step computes its logits from them.
+// Local.
 //
 // step.c runs a micro-batch, step_limits.c computes what it can need.
 #ifndef LW_STEP_H
@@ -19,7 +20,7 @@
 
 typedef struct lw_step_limits {
     lw_encoder_limits encoder;
-    int64_t task_rows; // task tokens: one of each sample, or 0
+    int64_t task_rows; // task tokens: one for each sample, or 0
     lw_pass_limits llm[LW_MAX_MODELS];
 } lw_step_limits;
 
@@ -31,15 +32,15 @@ typedef struct lw_step_loss {
 
 lw_step_loss lw_step_loss_of(const lw_config *config);
 
-// Answer positions of a sample that have a teacher: the first k, none where it has no text prompt or
-// is a window of text.
+// How many answer positions of a sample have a teacher: the first k, or none if the sample has no text prompt or is a
+// window of text.
 int64_t lw_step_taught(const lw_step_loss *loss, const lw_token_sample *sample, int64_t llm);
 
-// Gives the teacher's states of these positions, (lw_step_taught, d) of the operand type.
+// Writes the teacher's states of these positions to out, (lw_step_taught, d) of the operand type.
 typedef lw_status lw_step_states(void *context, int64_t llm, const lw_token_sample *sample, lw_error *err, void *out);
 
-// Parts of a step, for its break-down in time. host: packing and what else happens before work is enqueued; lm_head:
-// logits, loss and back to the last layer.
+// The parts of a step for which times are measured and predicted. host: packing and whatever else comes before work is
+// enqueued. lm_head: logits, loss, and backward to the last layer.
 #define LW_STEP_PHASES(X)                            \
     X(LW_PHASE_HOST, "host")                         \
     X(LW_PHASE_ENCODER_FORWARD, "encoder_forward")   \
@@ -59,7 +60,7 @@ typedef enum lw_step_phase {
         LW_PHASE_COUNT
 } lw_step_phase;
 
-// What a micro-batch runs, beside its samples.
+// What to run on the samples of a micro-batch.
 typedef struct lw_step_spec {
     const lw_config *config; // borrowed: the run's, or that of a stage
     lw_step_loss loss;
@@ -96,13 +97,12 @@ typedef struct lw_step {
     int64_t task_rows; // task tokens of this pass
 } lw_step;
 
-// The most that any micro-batch of `micro` samples out of these can need, where each is in it `occurrences` times at
-// most (lw_schedule_occurrences), with as many latents as the configuration gives each, and the distillation that it
-// asks for.
+// The most that any micro-batch of `micro` of these samples can need, if it has each of them at most `occurrences`
+// times (lw_schedule_occurrences). The configuration says how many latents each sample has and whether the run distils.
 lw_status lw_step_limits_of(const lw_config *config, const lw_token_sample *samples, int64_t count, int64_t micro,
                             int64_t occurrences, lw_error *err, lw_step_limits *out);
 
-// `into` becomes the larger of the two, in everything.
+// Each number of `into` becomes the larger of the two.
 void lw_step_limits_join(lw_step_limits *into, const lw_step_limits *other);
 
 // Places all buffers; configs[j] are the LLMs' shapes, NULL for those that another rank runs. Measuring needs no
@@ -112,13 +112,14 @@ lw_status lw_step_layout(lw_arena *arena, lw_device *dev, const lw_wire *wire, c
 // The same in device memory of its own, which `what` names in messages; the caller frees *memory after the step.
 lw_status lw_step_place(lw_device *dev, const char *what, const lw_wire *wire, const lw_hf_config *const *configs,
                         const lw_step_limits *limits, lw_error *err, lw_step *step, lw_arena *memory);
-// Once the memory is there: decoders[j] are borrowed; NULL where configs[j] was.
+// To be called once the memory is there. decoders[j] are borrowed, and NULL where configs[j] was.
 lw_status lw_step_start(lw_step *step, lw_wire *wire, lw_decoder *const *decoders, lw_error *err);
-// When other work has used the step's memory: puts back what a step expects to find there. Allocates nothing.
+// To be called when other work has used the step's memory: restores what a step expects to find there. Allocates
+// nothing.
 lw_status lw_step_reclaim(lw_step *step, lw_error *err);
 void lw_step_free(lw_step *step);
 
-// Leaves the latents of these samples in step->encoder.z, and whose they are in step->batch.
+// Leaves the latents of these samples in step->encoder.z, and which sample has which rows in step->batch.
 lw_status lw_step_encode(lw_step *step, const lw_step_spec *spec, const lw_token_sample *const *samples, int64_t count,
                          lw_error *err);
 
@@ -127,7 +128,7 @@ lw_status lw_step_encode(lw_step *step, const lw_step_spec *spec, const lw_token
 lw_status lw_step_run(lw_step *step, const lw_step_spec *spec, const lw_token_sample *const *samples, int64_t count,
                       const int64_t *tokens, lw_error *err);
 
-// The product of a step with the most arithmetic, with its buffers, which a measurement may overwrite between steps.
+// The largest product of a step, with its buffers, which a measurement may overwrite between steps.
 lw_gemm lw_step_largest_product(const lw_step *step);
 
 #endif

@@ -70,7 +70,7 @@ typedef struct sizes {
     int64_t *scratch; // (count)
 } sizes;
 
-// Sum of the `micro` largest, each taken `occurrences` times, and the largest.
+// The sum of the `micro` largest measures, each taken `occurrences` times. *largest: the largest of them.
 static int64_t top_sum(const sizes *s, lw_measure *measure, int64_t llm, int64_t *largest)
 {
     int64_t *scratch = s->scratch;
@@ -115,7 +115,7 @@ lw_status lw_step_limits_of(const lw_config *config, const lw_token_sample *samp
     return LW_OK;
 }
 
-// All of them are counts of the same type, and a field that is added here is joined too.
+// All limits are int64_t, so that they can be joined as an array, and a new field is joined too.
 _Static_assert(sizeof(lw_step_limits) % sizeof(int64_t) == 0, "limits are int64_t");
 
 void lw_step_limits_join(lw_step_limits *into, const lw_step_limits *other)

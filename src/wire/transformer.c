@@ -62,7 +62,8 @@ void lw_transformer_buffers_free(lw_transformer_buffers *b)
     *b = (lw_transformer_buffers){0};
 }
 
-// The table on the host is kept: memory that the encoder shares with others gets it again without an allocation.
+// The table is kept on the host, so that it can be uploaded again without an allocation when others have used the
+// memory.
 lw_status lw_transformer_start(lw_device *dev, const lw_transformer *t, lw_transformer_buffers *b, lw_error *err)
 {
     if (t->count == 0) {

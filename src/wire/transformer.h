@@ -36,23 +36,24 @@ typedef struct lw_transformer_shape {
     const double *offsets; // (4) as in lw_attend_declare
 } lw_transformer_shape;
 
-// Parameters "NAME.I.attend..." and "NAME.I.ffn...". LW_ERR_CONFIG beyond LW_MAX_STACK_LAYERS, naming `key`.
+// Parameters "NAME.I.attend..." and "NAME.I.ffn...". Returns LW_ERR_CONFIG, which names `key`, beyond
+// LW_MAX_STACK_LAYERS layers.
 lw_status lw_transformer_declare(lw_params *params, const char *name, const char *key,
                                  const lw_transformer_shape *shape, lw_error *err, lw_transformer *out);
 // max_position: the largest that rows will have, in tokens.
 lw_status lw_transformer_layout(lw_arena *arena, lw_device *dev, const lw_transformer *t,
                                 const lw_attend_limits *limits, int64_t max_position, lw_error *err,
                                 lw_transformer_buffers *out);
-// The rotary table, once the memory is there and again when others have used it. Only the first call allocates.
+// Fills the rotary table once the memory is there, and again when others have used it. Only the first call allocates.
 lw_status lw_transformer_start(lw_device *dev, const lw_transformer *t, lw_transformer_buffers *b, lw_error *err);
 void lw_transformer_buffers_free(lw_transformer_buffers *b);
 
-// Where the input of the stack goes: that of its first layer, or x_out itself without layers.
+// Where to write the input of the stack: the input of its first layer, or x_out if it has no layers.
 static inline float *lw_transformer_input(const lw_transformer *t, const lw_transformer_buffers *b, float *x_out)
 {
     return t->count > 0 ? b->layers[0].x : x_out;
 }
-// From the input to x_out (q_rows, d). rows->cos_sin is set here. states (k_rows, d_states): NULL for self-attention.
+// Computes x_out (q_rows, d) from the input. Sets rows->cos_sin. states (k_rows, d_states): NULL for self-attention.
 void lw_transformer_forward(lw_device *dev, const lw_params *params, const lw_transformer *t,
                             const lw_attend_rows *rows, const float *states, lw_transformer_buffers *b, float *x_out);
 // d (q_rows, d): gradient of the stack's output on entry, of its input on return. d_states accumulates, or is NULL.

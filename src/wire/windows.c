@@ -1,4 +1,4 @@
-// windows.c: long texts in pieces that a frozen backbone can take.
+// windows.c: cuts long texts into windows that a frozen backbone can read.
 #include "wire/windows.h"
 
 lw_status lw_windows_of(const lw_config *config, const lw_backbone *backbone, const char *what, int64_t layers,
@@ -24,7 +24,7 @@ static int64_t marks(const lw_windows *w)
     return (w->first >= 0 ? 1 : 0) + (w->last >= 0 ? 1 : 0);
 }
 
-// Windows of a text: the least number, then all of nearly the same length.
+// The number of windows of a text: the smallest possible one. They then have nearly the same length.
 static int64_t windows_of(const lw_windows *w, int64_t tokens)
 {
     int64_t most = w->most - marks(w);
@@ -33,15 +33,15 @@ static int64_t windows_of(const lw_windows *w, int64_t tokens)
 
 int64_t lw_windows_positions(const lw_windows *w, int64_t max_tokens)
 {
-    int64_t around = marks(w) > 0 ? marks(w) : 1; // room for something where there is no text
+    int64_t around = marks(w) > 0 ? marks(w) : 1; // an empty text still takes a position
     int64_t longest = max_tokens + around;
     return longest < w->most ? longest : w->most;
 }
 
-// What a pass over the windows of such a batch holds; its supervised rows are the tokens of the texts, in order.
+// The limits of a pass over the windows of such a batch. Its supervised rows are the tokens of the texts, in order.
 static lw_pass_limits limits_of(const lw_windows *w, const lw_encoder_limits *l)
 {
-    // Every text begins at most one window that is not full.
+    // At most one window of every text is not full.
     int64_t most = w->most - marks(w);
     int64_t each = l->samples * windows_of(w, l->max_tokens);
     int64_t all = l->samples + l->tokens / most;

@@ -1,4 +1,4 @@
-// wire.c: the trainable model: its parameters, where they lie, first values, and one update.
+// wire.c: the trainable model: declaration, layout and initial values of its parameters, and one update.
 #include "wire/wire.h"
 
 #include <stdio.h>
@@ -21,7 +21,7 @@ void lw_wire_set_embedding_rms(lw_wire *wire, int64_t j, float rms)
 
 _Static_assert(LW_RATE_COUNT == LW_RATE_ADAPTER + LW_MAX_MODELS, "a rate for each LLM");
 
-// Tensors from `first` on are of LLM j's side.
+// Tensors from `first` on belong to the side of LLM j.
 static void set_rate(lw_wire *wire, int64_t first, int64_t j)
 {
     for (int64_t i = first; i < wire->params.count; i++) {
@@ -106,7 +106,7 @@ void lw_wire_update(lw_device *dev, lw_wire *wire, const lw_update *u)
         }
     }
     ops->sqnorm(dev, p->elements, p->grad, LW_F32, wire->sqnorm);
-    // 0 * x is NaN exactly when x is not finite: a loss that overflowed stops the update as a gradient would.
+    // 0 * x is NaN exactly if x is not finite, so a loss that overflowed prevents the update as a gradient would.
     ops->dot(dev, LW_STAT_LOSSES, wire->stats, wire->zeros, wire->sqnorm);
     for (int i = 0; i < p->range_count; i++) {
         const lw_param_range *r = &p->ranges[i];

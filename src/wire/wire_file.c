@@ -80,7 +80,7 @@ lw_status lw_wire_file_print(const lw_wire_set *set, FILE *out, const char *name
 
 // --- reading
 
-// What is being read, for messages.
+// What is being read; its name appears in messages.
 typedef struct reader {
     const lw_safetensors *file;
     const char *name;

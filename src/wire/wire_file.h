@@ -1,4 +1,4 @@
-// wire_file.h: latents on their way from a sender to a receiver, as one safetensors file:
+// wire_file.h: the latents that a sender gives to a receiver, as one safetensors file:
 //
 //   latents   (rows, d_z) F32 or F16, or (rows, row bytes) U8 in 8, 6 or 4 bits (quantise.h): of all texts
 //   z_start   (texts + 1) I32: text i owns the rows z_start[i] .. z_start[i + 1]
@@ -18,7 +18,7 @@
 
 typedef struct lw_wire_item {
     char *id;
-    char *question; // NULL: none came with the latents
+    char *question; // NULL: the file has none for this text
 } lw_wire_item;
 
 typedef struct lw_wire_set {
@@ -38,17 +38,18 @@ static inline int64_t lw_wire_latents(const lw_wire_set *set, int64_t i)
     return set->z_start[i + 1] - set->z_start[i];
 }
 
-// Latents of the texts first .. first + count as numbers, (rows, d_z). LW_ERR_FORMAT as lw_quantise_decode.
+// Decodes the latents of the texts first .. first + count to numbers, (rows, d_z). Returns LW_ERR_FORMAT as
+// lw_quantise_decode does.
 lw_status lw_wire_decode(const lw_wire_set *set, int64_t first, int64_t count, lw_error *err, float *out);
 
-// `name` is the stream's in messages.
+// `name` stands for the stream in messages.
 lw_status lw_wire_file_print(const lw_wire_set *set, FILE *out, const char *name, lw_error *err);
 
-// Reads a file; everything but the numbers themselves is checked. Failures name it: LW_ERR_IO, LW_ERR_FORMAT,
-// LW_ERR_MEMORY. The caller frees *out.
+// Reads a file and checks everything but the numbers themselves. Returns LW_ERR_IO, LW_ERR_FORMAT or LW_ERR_MEMORY,
+// with a message that names the file. The caller frees *out.
 lw_status lw_wire_file_read(const char *path, lw_error *err, lw_wire_set *out);
 
-// Reads a stream to its end: a pipe goes through a temporary file in $TMPDIR that nobody else sees.
+// Reads a stream to its end. A pipe goes through a temporary file in $TMPDIR that nobody else can see.
 lw_status lw_wire_file_read_stream(FILE *in, const char *name, lw_error *err, lw_wire_set *out);
 
 #endif

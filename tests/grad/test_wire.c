@@ -25,17 +25,18 @@ static const char *const model_dirs[LLMS] = {"tests/parity/fixtures/llama-gqa-he
 // worst of all cases is 8e-4.
 static const double FD_TOLERANCE = 1e-3;
 
-// Micro-batches add the same numbers in another order, and their products may be computed by other routines of the BLAS,
-// which ones depending on the processor. How far two such results may be apart follows from the arithmetic (Higham 2002,
-// "Accuracy and Stability of Numerical Algorithms", sections 3.1 and 4.2):
+// Micro-batches add the same numbers in another order, and their products may be computed by other routines of the
+// BLAS, which ones depending on the processor. How far two such results may be apart follows from the arithmetic
+// (Higham 2002, "Accuracy and Stability of Numerical Algorithms", sections 3.1 and 4.2):
 //
 // A sum of n terms in f32 has an error of up to n u sum |term|, u = 2^-24: what counts is the size of the terms, not of
 // the sum, which is smaller where they cancel. Roundings are of either sign, and their sum grows as sqrt(n) u. A
 // gradient's terms, those of the samples, are themselves results of such sums, one after another, through the model and
-// back: about SUMS of them (a layer has eight, with its norms and its softmax, and there are at most two in the encoder,
-// two in the pooler, the adapter and two in the LLM), of TERMS each on average (28 to 67 columns or vocabulary entries in
-// the LLM, 6 to 12 columns and up to 24 tokens before it). Thus one standard deviation is sqrt(SUMS TERMS) u = 4e-6 of the
-// terms; measured with OpenBLAS's routines for four kinds of processor, the largest of 13,000 comparisons is 5e-6. Five deviations are allowed.
+// back: about SUMS of them (a layer has eight, with its norms and its softmax, and there are at most two in the
+// encoder, two in the pooler, the adapter and two in the LLM), of TERMS each on average (28 to 67 columns or vocabulary
+// entries in the LLM, 6 to 12 columns and up to 24 tokens before it). Thus one standard deviation is sqrt(SUMS TERMS) u
+// = 4e-6 of the terms; measured with OpenBLAS's routines for four kinds of processor, the largest of 13,000 comparisons
+// is 5e-6. Five deviations are allowed.
 enum { SUMS = 112, TERMS = 40, DEVIATIONS = 5 };
 static const double ROUNDING = 1.0 / (1 << 24);
 
@@ -161,9 +162,9 @@ static lw_status give_states(void *context, int64_t llm, const lw_token_sample *
     return LW_OK;
 }
 
-// The gradient of an adapter's gain is one number, summed over all elements of the soft tokens. These terms cancel within
-// a sample: the norm that the LLM begins with takes no notice of a soft token's length, so a row of d_soft is almost
-// orthogonal to its soft token.
+// The gradient of an adapter's gain is one number, summed over all elements of the soft tokens. These terms cancel
+// within a sample: the norm that the LLM begins with takes no notice of a soft token's length, so a row of d_soft is
+// almost orthogonal to its soft token.
 static void add_gain_terms(bench *b, int64_t llm)
 {
     const lw_adapter *a = &b->wire.adapters[llm];
