@@ -96,7 +96,7 @@ says none 'phase "second"'
 
 # The plan's phases add up.
 mapfile -t job < <(small_job "$scratch/plan")
-"$LWMPI_BIN" plan "${job[@]}" "$two" plan.device=h100-sxm --gpus 2 --json >"$scratch/plan.json" 2>"$scratch/err" ||
+"$LWMPI_BIN" plan "${job[@]}" "$two" grid.model=1 plan.device=h100-sxm --gpus 2 --json >"$scratch/plan.json" 2>"$scratch/err" ||
     fail "plan: $(cat "$scratch/err")"
 tr -d ' \n' <"$scratch/plan.json" | grep -o '"phases":\[[^]]*\]' | grep -o '"total_s":[-0-9.e]*' | cut -d: -f2 |
     awk '{ sum += $1 } END { print sum }' >"$scratch/sum"
