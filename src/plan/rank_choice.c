@@ -1,6 +1,7 @@
 // rank_choice.c: decides how many ranks train and how they divide the LLMs, from the configuration or a plan.
 #include "plan/rank_choice.h"
 
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
@@ -101,6 +102,7 @@ static bool fits_whole(const lw_job *job, int local_ranks)
     return bytes * local_ranks < 0.5 * memory;
 }
 
+// A GPU that is in no table has no plan: the job then runs as it would without a model axis, and says so.
 static lw_status plan_grid(lw_job *job, const lw_plan_request *request, lw_error *err, int *model)
 {
     lw_plan *plan = calloc(1, sizeof *plan);
@@ -114,6 +116,15 @@ static lw_status plan_grid(lw_job *job, const lw_plan_request *request, lw_error
         lw_plan_free(plan);
     }
     free(plan);
+    if (status == LW_ERR_CONFIG) {
+        static const char note[] = "note: grid.model = \"auto\" is 1, as there is no plan to choose by";
+        if (job->run != NULL) {
+            lw_log(job->run, "%s: %s", note, err->text);
+        } else {
+            fprintf(stderr, "lwmpi: %s: %s\n", note, err->text);
+        }
+        return LW_OK;
+    }
     return status;
 }
 

@@ -8,12 +8,12 @@ steps=12
 kd=(loss.kd_weight=0.5 loss.kd_tau=2 loss.k=2 loss.kd_cache="$scratch/states")
 [ "${LWMPI_SANITIZED:-0}" = 1 ] && steps=4 && kd=() # and only the first part
 
-# begin NAME DEVICE: two ranks in the background, in $scratch/NAME; $job is the launcher.
+# begin NAME DEVICE [KEY=VALUE...]: two ranks in the background, in $scratch/NAME; $job is the launcher.
 begin() {
     local words
     mapfile -t words < <(small_job "$scratch/$1")
     "${launcher[@]}" -np 2 "$LWMPI_BIN" train "${words[@]}" device="$2" train.max_steps=$steps eval.at_end=false \
-        comm.backend=$gpu_backend "${kd[@]}" \
+        comm.backend=$gpu_backend "${kd[@]}" "${@:3}" \
         >"$scratch/$1.out" 2>&1 &
     job=$!
 }
@@ -31,7 +31,7 @@ ends() {
 }
 
 train() {
-    begin "$1" "$2"
+    begin "$@"
     ends "$1" 0
     metrics "$scratch/$1/metrics.jsonl" step loss loss_llama loss_qwen >"$scratch/$1.curve"
     metrics "$scratch/$1/metrics.jsonl" grad_norm >"$scratch/$1.norm"
@@ -46,6 +46,11 @@ fi
 same_numbers "losses on CPU and GPU" 1e-2 "$scratch/cpu.curve" "$scratch/gpu.curve"
 same_numbers "gradient norms on CPU and GPU" 5e-2 "$scratch/cpu.norm" "$scratch/gpu.norm"
 [ "$steps" -eq 12 ] || finish
+
+# One LLM on each of the two: the same losses but for the order of sums.
+train models cuda grid.model=2
+grep -q 'grid: 1 x 2 (data x model)' "$scratch/models/log.txt" || fail "models: the log does not name the grid"
+same_numbers "losses with an LLM on each GPU" 1e-2 "$scratch/models.curve" "$scratch/gpu.curve"
 
 # Blocks and threads in another order: a race would show in the bits.
 SOFTGPU_ORDER=7 train again cuda
