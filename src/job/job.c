@@ -27,9 +27,7 @@ static lw_status read_corpus(lw_job *job, const lw_config *config, const char *k
         LW_TRY(lw_path_join(job->config->run.dir, "cache", err, &cache));
     }
     lw_data_source source = lw_data_source_of(config, path, limit);
-    if (job->comm != NULL) {
-        source.heartbeat = lw_comm_heartbeat(job->comm);
-    }
+    source.heartbeat = job->comm != NULL ? lw_comm_heartbeat(job->comm) : job->heartbeat;
     lw_status status = lw_corpus_read(config, &source, job->encoder.tokenizer, texts, cache, err, out);
     free(cache);
     return status;

@@ -56,9 +56,10 @@ typedef struct lw_job {
     lw_corpus eval;      // count 0 where not asked for
     lw_wire wire;
     lw_arena wire_memory;
-    int64_t min_positions; // of the LLMs, where data does not tell
-    int64_t min_source;    // tokens that the encoder reads, where data does not tell
-    size_t frozen_bytes;   // predicted, of all LLMs, the encoder's included
+    lw_heartbeat heartbeat; // gets a heartbeat for every sample that is read, where there is no communicator
+    int64_t min_positions;  // of the LLMs, where data does not tell
+    int64_t min_source;     // tokens that the encoder reads, where data does not tell
+    size_t frozen_bytes;    // predicted, of all LLMs, the encoder's included
 } lw_job;
 
 // The deadline of collectives until the configuration is known, in seconds.

@@ -371,6 +371,7 @@ lw_status lw_plan_open(lw_plan *plan, lw_error *err)
     plan->shape_config = *plan->config;
     plan->shape_config.data.cache = plan->config->data.cache && plan->request.caches;
     plan->job.config = &plan->shape_config;
+    plan->job.heartbeat = plan->request.heartbeat;
     LW_TRY(open_device(plan, err));
     LW_TRY(open_samples(plan, err));
     LW_TRY(declare_wire(plan, err));

@@ -28,6 +28,7 @@ typedef struct lw_plan_request {
     int64_t source_bytes;           // the mean length of the encoder's texts, as above
     const char *device;             // "cpu": replaces plan.device; "cuda": if that is "auto"; NULL: look here
     int64_t cores;                  // CPU device: of the ranks together; 0: those that this process may use
+    lw_heartbeat heartbeat;         // for ranks that wait for the plan; all zero: nobody does
     bool caches;                    // tokens may be kept on disk, as a training run does; a plan alone writes nothing
 } lw_plan_request;
 

@@ -55,7 +55,7 @@ static lw_status decide(lw_job *job, const lw_plan_request *request, int ranks, 
 static lw_status look_at_ranks(lw_job *job, lw_comm *comm, lw_error *err, lw_plan_request *out)
 {
     int threads = 1;
-    *out = (lw_plan_request){.caches = true};
+    *out = (lw_plan_request){.caches = true, .heartbeat = lw_comm_heartbeat(comm)};
     LW_TRY(lw_threads_auto(comm, err, &threads));
     // Ranks on other nodes bring cores of their own; only the ranks of one node share its cores.
     out->cores = (int64_t)threads * lw_comm_size(comm);
