@@ -54,7 +54,6 @@ lw_status lw_step_place(lw_device *dev, const char *what, const lw_wire *wire, c
     return lw_arena_place(dev, what, layout, &p, err, memory);
 }
 
-// Host memory for the most states that one upload takes.
 // Allocates host memory for the most states of one upload.
 static lw_status make_staging(lw_step *step, lw_error *err)
 {
